@@ -1,0 +1,52 @@
+"""Every error that neort raises on purpose.
+
+    NeortError
+    ├── BundleError (also ValueError)      a bundle that is missing, damaged, tampered with or too new
+    ├── PromptError (also ValueError)      a prompt that is empty, too long, or holds tokens out of range
+    ├── ConfigError (also ValueError)      a generation option with a value that makes no sense
+    ├── TokenizerError (also ValueError)   a tokenizer file that the runtime cannot reproduce exactly
+    ├── LogitsError (also ArithmeticError) the model produced NaN or infinite logits
+    └── MissingExtraError (also ImportError) an optional part of neort that is not installed
+
+Each message names the value, the limit and the remedy, so it can be shown to a user as it is.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "LogitsError",
+    "MissingExtraError",
+    "NeortError",
+    "PromptError",
+    "TokenizerError",
+]
+
+
+class NeortError(Exception):
+    """Base class: catching it catches every error that neort raises on purpose."""
+
+
+class BundleError(NeortError, ValueError):
+    """A bundle that is missing, damaged, tampered with, or of another format version."""
+
+
+class PromptError(NeortError, ValueError):
+    """A prompt that is empty, longer than the context, or holds token ids outside the vocabulary."""
+
+
+class ConfigError(NeortError, ValueError):
+    """A generation option whose value is outside its range."""
+
+
+class TokenizerError(NeortError, ValueError):
+    """A tokenizer file that the runtime cannot reproduce exactly."""
+
+
+class LogitsError(NeortError, ArithmeticError):
+    """The model produced NaN or infinite logits."""
+
+
+class MissingExtraError(NeortError, ImportError):
+    """An optional part of neort that is not installed."""
