@@ -1,0 +1,45 @@
+"""The range of every channel that feeds a linear layer, measured on a short text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .reference import Hook, Reference
+
+__all__ = ["ChannelRange", "calibrate"]
+
+
+@dataclass(frozen=True)
+class ChannelRange:
+    """Smallest and largest value of each channel, float64 [K]."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def calibrate(reference: Reference, sequences: Sequence[Sequence[int]]) -> dict[str, ChannelRange]:
+    """Ranges by the weight name of the layer that reads them; q, k and v count as one, ``qkv_proj``."""
+    ranges = _Ranges()
+    reference.hidden_states(sequences, ranges)
+    return ranges.by_weight
+
+
+class _Ranges(Hook):
+    def __init__(self) -> None:
+        self.by_weight: dict[str, ChannelRange] = {}
+
+    def observe(self, weight: str, x: torch.Tensor) -> None:
+        if ".k_proj." in weight or ".v_proj." in weight:
+            return  # the same input as q_proj's
+        name = weight.replace("q_proj", "qkv_proj")
+        rows = x.reshape(-1, x.shape[-1])
+        low, high = (t.double().numpy() for t in torch.aminmax(rows, dim=0))
+        seen = self.by_weight.get(name)
+        if seen is not None:
+            low, high = np.minimum(low, seen.low), np.maximum(high, seen.high)
+        self.by_weight[name] = ChannelRange(low, high)

@@ -1,0 +1,256 @@
+"""A GPT-Neo checkpoint in Hugging Face's layout: its configuration, its files and its tensors, read on demand.
+
+Knows file formats and names; knows nothing about graphs, quantization or bundles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from .errors import CheckpointError
+
+__all__ = ["Checkpoint"]
+
+Rows = NDArray[np.float32]
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class Checkpoint:
+    """Tensors of a ``gpt_neo`` checkpoint by their state-dict names, converted to float32 as they are read.
+
+    ``path`` is the folder, ``config`` transformers' GPTNeoConfig, ``revision`` the hub commit or None.
+    """
+
+    def __init__(self, source: str | os.PathLike[str]) -> None:
+        """Open a folder, or fetch a hub name such as ``EleutherAI/gpt-neo-125m`` where a network exists.
+
+        Raises CheckpointError when nothing is there, when it is no ``gpt_neo`` model, or when its files do not
+        hold the tensors that its configuration asks for.
+        """
+        self.source = os.fspath(source)
+        self.path, self.revision = _locate(self.source)
+        self.config = _read_config(self.path)
+        self._tensors = _open_tensors(self.path)
+        self._check_tensors()
+
+    @property
+    def tied(self) -> bool:
+        """Whether lm_head shares the token embedding's weights."""
+        return bool(self.config.tie_word_embeddings) or not self._has("lm_head.weight")
+
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the MLP: ``intermediate_size`` of the configuration, or four times the hidden size."""
+        return int(self.config.intermediate_size or 4 * self.config.hidden_size)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return int(self.config.hidden_size // self.config.num_heads)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, without reading it."""
+        return self._tensors[self._stored_name(name)].shape
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Rows:
+        """Rows ``start:stop`` of a tensor as float32; only these rows are read."""
+        return self._tensors[self._stored_name(name)].read(start, stop)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A whole tensor as float32."""
+        return torch.from_numpy(self.rows(name))
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all tensors that the configuration asks for."""
+        c, hidden, inner = self.config, self.config.hidden_size, self.intermediate_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "transformer.wte.weight": (c.vocab_size, hidden),
+            "transformer.wpe.weight": (c.max_position_embeddings, hidden),
+        }
+        for i in range(c.num_layers):
+            block = f"transformer.h.{i}."
+            shapes |= {f"{block}{ln}.{part}": (hidden,) for ln in ("ln_1", "ln_2") for part in ("weight", "bias")}
+            attention = f"{block}attn.attention."
+            shapes |= {f"{attention}{p}_proj.weight": (hidden, hidden) for p in ("q", "k", "v", "out")}
+            shapes[f"{attention}out_proj.bias"] = (hidden,)
+            shapes |= {f"{block}mlp.c_fc.weight": (inner, hidden), f"{block}mlp.c_fc.bias": (inner,)}
+            shapes |= {f"{block}mlp.c_proj.weight": (hidden, inner), f"{block}mlp.c_proj.bias": (hidden,)}
+        shapes |= {"transformer.ln_f.weight": (hidden,), "transformer.ln_f.bias": (hidden,)}
+        if not self.tied:
+            shapes["lm_head.weight"] = (c.vocab_size, hidden)
+        return shapes
+
+    def _has(self, name: str) -> bool:
+        return name in self._tensors
+
+    def _stored_name(self, name: str) -> str:
+        """Name in the files: a tied head is the embedding; a bare GPTNeoModel has no ``transformer.`` prefix."""
+        if name == "lm_head.weight" and self.tied:
+            name = "transformer.wte.weight"
+        return name if self._has(name) else name.removeprefix("transformer.")
+
+    def _check_tensors(self) -> None:
+        for name, expected in self.expected_shapes().items():
+            stored = self._stored_name(name)
+            if not self._has(stored):
+                raise CheckpointError(f"{self.path} has no tensor {name!r}; the checkpoint is incomplete")
+            if self._tensors[stored].shape != expected:
+                raise CheckpointError(
+                    f"{self.path}: tensor {name!r} has shape {list(self._tensors[stored].shape)}, but config.json "
+                    f"asks for {list(expected)}; use the config.json that belongs to these weights"
+                )
+            if self._tensors[stored].dtype not in _FLOATS:
+                raise CheckpointError(
+                    f"{self.path}: tensor {name!r} is {self._tensors[stored].dtype}; "
+                    "export reads float32, float16 and bfloat16 checkpoints"
+                )
+
+
+class _StoredTensor:
+    """Shape, dtype and a reader of row ranges of one tensor on disk."""
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, read: Callable[[int, int | None], torch.Tensor]
+    ) -> None:
+        self.shape, self.dtype, self._read = shape, dtype, read
+
+    def read(self, start: int, stop: int | None) -> Rows:
+        rows: Rows = self._read(start, stop).to(torch.float32).contiguous().numpy()
+        return rows
+
+
+def _locate(source: str) -> tuple[Path, str | None]:
+    """The folder of a checkpoint, and its commit when it came from the hub."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder.resolve(), None
+    if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source:
+        raise CheckpointError(f"{source} is not a folder; give the folder that holds config.json and the weights")
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt"]
+    try:
+        path = snapshot_download(source, allow_patterns=wanted)
+        if not list(Path(path).glob("*.safetensors")):
+            path = snapshot_download(source, allow_patterns=[*wanted, "pytorch_model*.bin"])
+    except Exception as error:  # hub client, HTTP and socket errors share no base class
+        raise CheckpointError(
+            f"{source!r} is no folder here, and fetching it from the Hugging Face hub failed "
+            f"({type(error).__name__}); download the checkpoint and give its folder"
+        ) from error
+    return Path(path), Path(path).name
+
+
+def _read_config(path: Path) -> Any:
+    """transformers' GPTNeoConfig of the folder, checked against what the exporter can build."""
+    from transformers import GPTNeoConfig
+
+    file = path / "config.json"
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} has no config.json; give a Hugging Face checkpoint folder") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON ({error}); fetch the checkpoint again") from None
+    if raw.get("model_type") != "gpt_neo":
+        raise CheckpointError(
+            f"{path} is a {raw.get('model_type')!r} model; neort exports 'gpt_neo' checkpoints only "
+            "(note that GPT-NeoX and GPT-J are other architectures)"
+        )
+    try:
+        config = GPTNeoConfig.from_dict(raw)
+    except Exception as error:  # transformers raises several kinds for inconsistent configurations
+        raise CheckpointError(f"{file}: {error}") from error
+    _check_config(file, config)
+    config._attn_implementation = "eager"  # the reference, and the one that the trace replaces
+    return config
+
+
+def _check_config(file: Path, config: Any) -> None:
+    if len(config.attention_layers) != config.num_layers:
+        raise CheckpointError(
+            f"{file}: attention_layers names {len(config.attention_layers)} layers, num_layers is {config.num_layers}"
+        )
+    unknown = set(config.attention_layers) - {"global", "local"}
+    if unknown:
+        raise CheckpointError(f"{file}: attention layers are 'global' or 'local', not {sorted(unknown)}")
+    if config.hidden_size % config.num_heads:
+        raise CheckpointError(
+            f"{file}: hidden_size {config.hidden_size} is not a multiple of num_heads {config.num_heads}"
+        )
+    head_dim = config.hidden_size // config.num_heads
+    if head_dim % 8:
+        raise CheckpointError(
+            f"{file}: head_dim {head_dim} (hidden_size {config.hidden_size} / num_heads {config.num_heads}) is not a "
+            "multiple of 8, which onnxruntime's GroupQueryAttention needs; such a checkpoint cannot be exported"
+        )
+
+
+def _open_tensors(path: Path) -> Mapping[str, _StoredTensor]:
+    """All tensors of a folder: safetensors, one file or sharded; else torch pickles, weights only."""
+    safetensors = _files(path, "model.safetensors")
+    if safetensors:
+        return {name: t for file in safetensors for name, t in _open_safetensors(file).items()}
+    pickles = _files(path, "pytorch_model.bin")
+    if pickles:
+        return {name: t for file in pickles for name, t in _open_pickle(file).items()}
+    raise CheckpointError(f"{path} has neither model.safetensors nor pytorch_model.bin (nor shards of them)")
+
+
+def _files(path: Path, single: str) -> list[Path]:
+    """The weight files of one kind: the single file, or the shards that its index names."""
+    if (path / single).is_file():
+        return [path / single]
+    index = path / f"{single}.index.json"
+    if not index.is_file():
+        return []
+    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} names the shard {name!r}; shards lie in the checkpoint's own folder")
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path} lacks the shard {name}, which {index.name} names; fetch it again")
+    return [path / name for name in names]
+
+
+def _open_safetensors(file: Path) -> dict[str, _StoredTensor]:
+    try:
+        handle = safe_open(str(file), framework="pt")  # type: ignore[no-untyped-call]
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged or truncated ({error}); fetch it again") from error
+    dtypes = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+    def stored(name: str) -> _StoredTensor:
+        view = handle.get_slice(name)
+
+        def read(start: int, stop: int | None) -> torch.Tensor:
+            tensor: torch.Tensor = view[start:stop]
+            return tensor
+
+        return _StoredTensor(tuple(view.get_shape()), dtypes.get(view.get_dtype(), torch.uint8), read)
+
+    return {name: stored(name) for name in handle.keys()}  # noqa: SIM118: safe_open has keys() but is no mapping
+
+
+def _open_pickle(file: Path) -> dict[str, _StoredTensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ...
+        raise CheckpointError(
+            f"{file} cannot be read by torch's weights-only loader ({type(error).__name__}); "
+            "convert the checkpoint to safetensors with a tool that you trust"
+        ) from error
+
+    def stored(tensor: torch.Tensor) -> _StoredTensor:
+        return _StoredTensor(tuple(tensor.shape), tensor.dtype, lambda start, stop: tensor[start:stop])
+
+    return {name: stored(t) for name, t in state.items() if isinstance(t, torch.Tensor) and t.ndim}

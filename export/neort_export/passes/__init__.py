@@ -1,0 +1,29 @@
+"""Rewrites of the traced graph, one per module, each a pass with its rule as the docstring.
+
+    decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
+    int8      FoldOutliers, QuantizeLinears, QuantizeEmbedding, after those
+"""
+
+from __future__ import annotations
+
+from .bind_weights import BindWeights
+from .flatten_tokens import FlattenTokens
+from .fold_outliers import FoldOutliers
+from .fuse_gelu import FuseGelu
+from .fuse_linears import FuseLinears
+from .keep_last_logits import KeepLastLogits
+from .pack_qkv import PackQKV
+from .quantize_embedding import QuantizeEmbedding
+from .quantize_linears import QuantizeLinears
+
+__all__ = [
+    "BindWeights",
+    "FlattenTokens",
+    "FoldOutliers",
+    "FuseGelu",
+    "FuseLinears",
+    "KeepLastLogits",
+    "PackQKV",
+    "QuantizeEmbedding",
+    "QuantizeLinears",
+]

@@ -1,0 +1,110 @@
+"""Linear layers in int8, with one activation scale per row."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..weights import INT8_MAX, quantized_columns, row_scales
+from .graph import CONTRIB, Rewrite, add_initializer, add_node, constant, nodes, producer, weight_of
+
+__all__ = ["QuantizeLinears"]
+
+TINY = np.array(1e-30, np.float32)  # keeps the scale of an all-zero row positive
+GELU_MINIMUM = 0.17004  # |min gelu_new(x)|, at x = -0.7525
+
+
+class QuantizeLinears(Rewrite):
+    """Gemm(x, W, bias) -> MatMulIntegerToFloat(quantize(x), W_int8, x_scale [M, 1], W_scale [N]) + bias.
+
+    Weights: symmetric int8, one scale per output channel. Activations: uint8, quantized at run time with one scale
+    per row, so a row's result does not depend on the rows beside it, and the integer sums are exact.
+    The zero point is 128, except behind FastGelu, whose values lie above -0.17004: a zero point near the lower end
+    spends nearly the whole range on positive values.
+    The bias is added apart, because a fused one would be multiplied by the row's scale.
+    """
+
+    def __init__(self, gelu_zero_point: int = 16) -> None:
+        super().__init__()
+        self.gelu_zero_point = gelu_zero_point
+
+    def rewrite(self, graph: ir.Graph) -> int:
+        quantized: dict[str, tuple[ir.Value, ir.Value, ir.Value]] = {}
+        linears = list(nodes(graph, "Gemm"))
+        for linear in linears:
+            x = linear.inputs[0]
+            assert x is not None and x.name is not None  # a Gemm has an input, named by the earlier passes
+            if x.name not in quantized:
+                quantized[x.name] = self._quantize_rows(graph, linear, x)
+            self._replace(graph, linear, quantized[x.name])
+        return len(linears)
+
+    def _quantize_rows(
+        self, graph: ir.Graph, before: ir.Node, x: ir.Value
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """``x`` [M, K] as uint8 [M, K], its scales [M, 1] and its zero point []."""
+        behind_gelu = producer(x, "FastGelu") is not None and self.gelu_zero_point != 128
+        zero = self.gelu_zero_point if behind_gelu else 128
+        scale = self._gelu_scale(graph, before, x) if behind_gelu else self._symmetric_scale(graph, before, x)
+        columns = constant(graph, "axis_1", np.array([1], np.int64))
+        flat_scale = add_node(before, "Squeeze", [scale, columns], name=f"{x.name}/row_scale")
+        zero_points = _zero_points(graph, before, flat_scale, zero)
+        rows = add_node(
+            before, "QuantizeLinear", [x, flat_scale, zero_points], {"axis": 0}, name=f"{x.name}/quantized"
+        )
+        return rows, scale, constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
+
+    def _symmetric_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value) -> ir.Value:
+        """max |x| / 127 of each row."""
+        columns = constant(graph, "axis_1", np.array([1], np.int64))
+        step = constant(graph, "1/127", np.array(1 / INT8_MAX, np.float32))
+        tiny = constant(graph, "tiny", TINY)
+        magnitude = add_node(before, "Abs", [x], name=f"{x.name}/magnitude")
+        largest = add_node(before, "ReduceMax", [magnitude, columns], {"keepdims": 1}, name=f"{x.name}/largest")
+        ratio = add_node(before, "Mul", [largest, step], name=f"{x.name}/ratio")
+        return add_node(before, "Max", [ratio, tiny], name=f"{x.name}/scale")
+
+    def _gelu_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value) -> ir.Value:
+        """max x / (255 - zero point) of each row, but enough that -0.17004 does not fall below 0."""
+        zero = self.gelu_zero_point
+        columns = constant(graph, "axis_1", np.array([1], np.int64))
+        step = constant(graph, f"1/{255 - zero}", np.array(1 / (255 - zero), np.float32))
+        least = constant(graph, "least_gelu_scale", np.array(GELU_MINIMUM / zero, np.float32))
+        largest = add_node(before, "ReduceMax", [x, columns], {"keepdims": 1}, name=f"{x.name}/largest")
+        ratio = add_node(before, "Mul", [largest, step], name=f"{x.name}/ratio")
+        return add_node(before, "Max", [ratio, least], name=f"{x.name}/scale")
+
+    def _replace(
+        self, graph: ir.Graph, linear: ir.Node, x: tuple[ir.Value, ir.Value, ir.Value]
+    ) -> None:
+        value = linear.inputs[1]
+        assert value is not None and value.name is not None  # an initializer
+        weight, bias, name = weight_of(value), linear.inputs[2] if len(linear.inputs) > 2 else None, value.name
+        scales = row_scales(weight)
+        quantized = add_initializer(graph, f"{name}_quantized", quantized_columns(weight, scales))
+        scale = add_initializer(graph, f"{name}_scale", scales)
+        rows, row_scale, zero_point = x
+        product = add_node(
+            linear,
+            "MatMulIntegerToFloat",
+            [rows, quantized, row_scale, scale, zero_point],
+            domain=CONTRIB,
+            name=f"{name.removesuffix('.weight')}/product",
+        )
+        if bias is not None:
+            product = add_node(linear, "Add", [product, bias], name=f"{name.removesuffix('.weight')}/biased")
+        ir.convenience.replace_all_uses_with(linear.outputs[0], product, replace_graph_outputs=True)
+        graph.remove(linear, safe=True)
+        del graph.initializers[name]
+
+
+def _zero_points(graph: ir.Graph, before: ir.Node, scales: ir.Value, zero: int) -> ir.Value:
+    """``zero`` once per row [M]; one node for all layers with the same number of rows."""
+    rows = "last" if (scales.name or "").startswith("lm_head") else "all"
+    name = f"zero_points_{zero}_{rows}"
+    found = next((n.outputs[0] for n in nodes(graph, "Expand") if n.outputs[0].name == name), None)
+    if found is not None:
+        return found
+    shape = add_node(before, "Shape", [scales], name=f"{name}/shape")
+    value = constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
+    return add_node(before, "Expand", [value, shape], name=name)

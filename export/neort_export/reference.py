@@ -1,0 +1,101 @@
+"""torch's answer, one block's weights in memory at a time.
+
+The modules are transformers' own; only the order of loading differs from the whole model: embed all tokens, then
+carry the activations of the whole text through block after block, each loaded, run and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .checkpoint import Checkpoint
+
+__all__ = ["Hook", "Reference"]
+
+HEAD_ROWS = 8192  # vocabulary rows of lm_head in memory at a time
+
+
+class Hook:
+    """Receives the inputs of linear layers; ``observe`` gets the weight's name and the input [..., K]."""
+
+    def observe(self, weight: str, x: torch.Tensor) -> None:
+        """Called once per linear layer and sequence."""
+
+
+class Reference:
+    """The hidden states and logits of a checkpoint, computed by torch in float32."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._blocks: dict[str, Any] = {}
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """Logits float32 [T, V] of every position of each sequence."""
+        hidden = self.hidden_states(sequences)
+        return [self._head(h) for h in hidden]
+
+    @torch.inference_mode()
+    def hidden_states(self, sequences: Sequence[Sequence[int]], hook: Hook | None = None) -> list[torch.Tensor]:
+        """What lm_head sees: float32 [T, K] for each sequence. ``hook`` watches the inputs of linear layers."""
+        states = [self._embed(ids) for ids in sequences]
+        for i, block in enumerate(self._loaded_blocks()):
+            handles = _watch(block, f"transformer.h.{i}.", hook) if hook else []
+            states = [block(x)[0] for x in states]
+            for handle in handles:
+                handle.remove()
+        final = [self._final_norm(x)[0] for x in states]
+        if hook:
+            for x in final:
+                hook.observe("lm_head.weight", x)
+        return final
+
+    def _embed(self, ids: Sequence[int]) -> torch.Tensor:
+        unique, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
+        rows = np.concatenate([self.checkpoint.rows("transformer.wte.weight", i, i + 1) for i in unique.tolist()])
+        positions = self.checkpoint.rows("transformer.wpe.weight", 0, len(inverse))
+        return torch.from_numpy(rows[inverse] + positions)[None]
+
+    def _loaded_blocks(self) -> Iterator[Any]:
+        prefixes = (f"transformer.h.{i}." for i in range(self.checkpoint.config.num_layers))
+        names = list(self.checkpoint.expected_shapes())
+        for kind, prefix in zip(self.checkpoint.config.attention_layers, prefixes, strict=True):
+            state = {n.removeprefix(prefix): self.checkpoint.tensor(n) for n in names if n.startswith(prefix)}
+            block = self._block(kind)
+            block.load_state_dict(state, strict=True, assign=True)
+            yield block
+
+    def _block(self, kind: str) -> Any:
+        """A block with the attention mask of ``kind``; its weights are assigned anew for each layer."""
+        from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoBlock
+
+        if kind not in self._blocks:
+            layer = self.checkpoint.config.attention_layers.index(kind)
+            self._blocks[kind] = GPTNeoBlock(self.checkpoint.config, layer).eval()
+        return self._blocks[kind]
+
+    def _final_norm(self, x: torch.Tensor) -> torch.Tensor:
+        gamma, beta = (self.checkpoint.tensor(f"transformer.ln_f.{part}") for part in ("weight", "bias"))
+        epsilon = self.checkpoint.config.layer_norm_epsilon
+        return torch.nn.functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
+
+    @torch.inference_mode()
+    def _head(self, hidden: torch.Tensor) -> NDArray[np.float32]:
+        vocabulary = self.checkpoint.shape("lm_head.weight")[0]
+        logits = np.empty((len(hidden), vocabulary), np.float32)
+        for start in range(0, vocabulary, HEAD_ROWS):
+            rows = torch.from_numpy(self.checkpoint.rows("lm_head.weight", start, min(start + HEAD_ROWS, vocabulary)))
+            logits[:, start : start + len(rows)] = (hidden @ rows.T).numpy()
+        return logits
+
+
+def _watch(block: Any, prefix: str, hook: Hook) -> list[Any]:
+    def observer(name: str) -> Any:
+        return lambda module, args: hook.observe(name, args[0])
+
+    linears = [(n, m) for n, m in block.named_modules() if isinstance(m, torch.nn.Linear)]
+    return [m.register_forward_pre_hook(observer(f"{prefix}{n}.weight")) for n, m in linears]

@@ -1,0 +1,136 @@
+"""Weights as recipes: tensors that are computed row block by row block when they are written.
+
+A linear layer's weight has torch's layout [N, K], one row per output channel. Every step between the checkpoint and
+the bundle (stacking q, k and v, scaling rows or columns, quantizing) works on rows alone, so no step needs more than
+one block of a tensor in memory. Knows nothing about graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from .checkpoint import Checkpoint
+
+__all__ = [
+    "RowTensor",
+    "quantized_columns",
+    "quantized_rows",
+    "row_products",
+    "row_scales",
+    "scaled",
+    "stacked",
+    "stored",
+]
+
+Floats = NDArray[np.float32]
+Array = NDArray[np.generic]
+
+BLOCK_ELEMENTS = 1 << 22  # 16 MB of float32
+INT8_MAX = 127
+
+
+class RowTensor(ir.LazyTensor):
+    """A tensor whose rows ``start:stop`` can be computed on their own."""
+
+    def __init__(
+        self,
+        rows: Callable[[int, int], Array],
+        shape: Sequence[int],
+        dtype: ir.DataType = ir.DataType.FLOAT,
+    ) -> None:
+        super().__init__(lambda: ir.tensor(rows(0, shape[0])), dtype=dtype, shape=ir.Shape(shape), cache=False)
+        self.rows = rows
+
+    @property
+    def row_count(self) -> int:
+        """Size of the first axis."""
+        return int(self.shape[0])
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Row ranges of about BLOCK_ELEMENTS elements that cover the tensor in order."""
+        step = max(1, BLOCK_ELEMENTS * self.row_count // max(1, self.size))
+        return ((start, min(start + step, self.row_count)) for start in range(0, self.row_count, step))
+
+    def blocks(self) -> Iterator[Array]:
+        """The tensor's rows in order, one block in memory at a time."""
+        return (self.rows(start, stop) for start, stop in self.ranges())
+
+
+def stored(checkpoint: Checkpoint, name: str) -> RowTensor:
+    """A tensor as the checkpoint has it, in float32."""
+    return RowTensor(lambda start, stop: checkpoint.rows(name, start, stop), checkpoint.shape(name))
+
+
+def stacked(parts: Sequence[RowTensor]) -> RowTensor:
+    """Tensors of equal width, one below the other."""
+    offsets = np.cumsum([0, *(p.row_count for p in parts)])
+
+    def rows(start: int, stop: int) -> Array:
+        pieces = [
+            part.rows(max(start - offset, 0), min(stop - offset, part.row_count))
+            for part, offset in zip(parts, offsets[:-1].tolist(), strict=True)
+            if start < offset + part.row_count and stop > offset
+        ]
+        return np.concatenate(pieces)
+
+    return RowTensor(rows, (int(offsets[-1]), *(int(d) for d in parts[0].shape[1:])))
+
+
+def scaled(tensor: RowTensor, *, rows: Floats | None = None, columns: Floats | None = None) -> RowTensor:
+    """A matrix [N, K] times ``rows`` [N] along its first axis and ``columns`` [K] along its second."""
+
+    def compute(start: int, stop: int) -> Array:
+        block = tensor.rows(start, stop)
+        if rows is not None:
+            block = block * rows[start:stop, None]
+        return block if columns is None else block * columns
+
+    return RowTensor(compute, tuple(tensor.shape.numpy()))
+
+
+def row_products(tensor: RowTensor, vector: Floats) -> Floats:
+    """The matrix [N, K] times ``vector`` [K], summed in float64."""
+    wide = vector.astype(np.float64)
+    return np.concatenate([block.astype(np.float64) @ wide for block in tensor.blocks()]).astype(np.float32)
+
+
+def column_maxima(tensor: RowTensor) -> Floats:
+    """The largest absolute value of each column of a matrix [N, K]."""
+    maxima = np.zeros(int(tensor.shape[1]), np.float32)
+    for block in tensor.blocks():
+        np.maximum(maxima, np.abs(block).max(axis=0), out=maxima)
+    return maxima
+
+
+def row_scales(tensor: RowTensor) -> Floats:
+    """The symmetric int8 scale of each row, absmax / 127; 1 for a row of zeros."""
+    maxima = np.concatenate([np.abs(block).max(axis=1) for block in tensor.blocks()])
+    return np.where(maxima > 0, maxima / INT8_MAX, 1).astype(np.float32)
+
+
+def quantized_rows(tensor: RowTensor, scales: Floats) -> RowTensor:
+    """A matrix [N, K] as int8, row n divided by ``scales[n]`` and rounded to nearest even."""
+
+    def rows(start: int, stop: int) -> Array:
+        quotients = np.rint(tensor.rows(start, stop) / scales[start:stop, None])
+        return np.clip(quotients, -INT8_MAX, INT8_MAX).astype(np.int8)
+
+    return RowTensor(rows, tuple(tensor.shape.numpy()), ir.DataType.INT8)
+
+
+def quantized_columns(tensor: RowTensor, scales: Floats) -> ir.LazyTensor:
+    """The same, transposed to [K, N], the layout of an integer product's right-hand side."""
+    quantized = quantized_rows(tensor, scales)
+    rows, columns = (int(d) for d in tensor.shape)
+
+    def compute() -> ir.TensorProtocol:
+        out = np.empty((columns, rows), np.int8)
+        for start, stop in quantized.ranges():
+            out[:, start:stop] = quantized.rows(start, stop).T
+        return ir.tensor(out)
+
+    return ir.LazyTensor(compute, dtype=ir.DataType.INT8, shape=ir.Shape((columns, rows)))
