@@ -42,7 +42,9 @@ class RowTensor(ir.LazyTensor):
         shape: Sequence[int],
         dtype: ir.DataType = ir.DataType.FLOAT,
     ) -> None:
-        super().__init__(lambda: ir.tensor(rows(0, shape[0])), dtype=dtype, shape=ir.Shape(shape), cache=False)
+        super().__init__(
+            lambda: ir.tensor(rows(0, shape[0])), dtype=dtype, shape=ir.Shape(shape), cache=False
+        )
         self.rows = rows
 
     @property

@@ -1,7 +1,7 @@
 """Rewrites of the traced graph, one per module, each a pass with its rule as the docstring.
 
-    decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
-    int8      FoldOutliers, QuantizeLinears, QuantizeEmbedding, after those
+decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
+int8      FoldOutliers, QuantizeLinears, QuantizeEmbedding, after those
 """
 
 from __future__ import annotations

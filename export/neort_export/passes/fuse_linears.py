@@ -30,7 +30,9 @@ class FuseLinears(Rewrite):
         bias, last = _bias_add(product)
         inputs = [product.inputs[0], weight, *([bias] if bias else [])]
         assert weight is not None and weight.name is not None  # an initializer
-        output = add_node(last, "Gemm", inputs, {"transB": 1}, name=weight.name.removesuffix(".weight") + "/linear")
+        output = add_node(
+            last, "Gemm", inputs, {"transB": 1}, name=weight.name.removesuffix(".weight") + "/linear"
+        )
         ir.convenience.replace_all_uses_with(last.outputs[0], output, replace_graph_outputs=True)
         assert product.graph is not None  # still in the graph: removed below
         doomed = [last, product] if last is not product else [product]

@@ -54,7 +54,9 @@ def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
 def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol | NDArray[np.generic]) -> ir.Value:
     """A new initializer of the graph."""
     const = ir.tensor(tensor) if isinstance(tensor, np.ndarray) else tensor
-    value = ir.Value(name=name, shape=ir.Shape(const.shape), type=ir.TensorType(const.dtype), const_value=const)
+    value = ir.Value(
+        name=name, shape=ir.Shape(const.shape), type=ir.TensorType(const.dtype), const_value=const
+    )
     const.name = name
     graph.register_initializer(value)
     return value

@@ -52,7 +52,7 @@ def _logits(graph: ir.Graph, head: ir.Node, shape: ir.Value, vocabulary: int) ->
     """The head's rows as [B, n, V], under the output's name."""
     rows = head.outputs[0]
     rows.name, rows.shape = "logits/rows", None
-    reshape = ir.node("Reshape", [rows, shape], name="logits/Reshape")
+    reshape = ir.node("Reshape", [rows, shape], {"allowzero": 1}, name="logits/Reshape")  # n may be 0
     graph.append(reshape)
     logits = reshape.outputs[0]
     logits.name, logits.type = "logits", ir.TensorType(ir.DataType.FLOAT)

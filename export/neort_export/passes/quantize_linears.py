@@ -60,7 +60,9 @@ class QuantizeLinears(Rewrite):
         step = constant(graph, "1/127", np.array(1 / INT8_MAX, np.float32))
         tiny = constant(graph, "tiny", TINY)
         magnitude = add_node(before, "Abs", [x], name=f"{x.name}/magnitude")
-        largest = add_node(before, "ReduceMax", [magnitude, columns], {"keepdims": 1}, name=f"{x.name}/largest")
+        largest = add_node(
+            before, "ReduceMax", [magnitude, columns], {"keepdims": 1}, name=f"{x.name}/largest"
+        )
         ratio = add_node(before, "Mul", [largest, step], name=f"{x.name}/ratio")
         return add_node(before, "Max", [ratio, tiny], name=f"{x.name}/scale")
 
@@ -74,12 +76,14 @@ class QuantizeLinears(Rewrite):
         ratio = add_node(before, "Mul", [largest, step], name=f"{x.name}/ratio")
         return add_node(before, "Max", [ratio, least], name=f"{x.name}/scale")
 
-    def _replace(
-        self, graph: ir.Graph, linear: ir.Node, x: tuple[ir.Value, ir.Value, ir.Value]
-    ) -> None:
+    def _replace(self, graph: ir.Graph, linear: ir.Node, x: tuple[ir.Value, ir.Value, ir.Value]) -> None:
         value = linear.inputs[1]
         assert value is not None and value.name is not None  # an initializer
-        weight, bias, name = weight_of(value), linear.inputs[2] if len(linear.inputs) > 2 else None, value.name
+        weight, bias, name = (
+            weight_of(value),
+            linear.inputs[2] if len(linear.inputs) > 2 else None,
+            value.name,
+        )
         scales = row_scales(weight)
         quantized = add_initializer(graph, f"{name}_quantized", quantized_columns(weight, scales))
         scale = add_initializer(graph, f"{name}_scale", scales)
@@ -98,13 +102,14 @@ class QuantizeLinears(Rewrite):
         del graph.initializers[name]
 
 
-def _zero_points(graph: ir.Graph, before: ir.Node, scales: ir.Value, zero: int) -> ir.Value:
-    """``zero`` once per row [M]; one node for all layers with the same number of rows."""
-    rows = "last" if (scales.name or "").startswith("lm_head") else "all"
+def _zero_points(graph: ir.Graph, linear: ir.Node, scales: ir.Value, zero: int) -> ir.Value:
+    """``zero`` once per row [M]: one node for lm_head, which sees the last rows only, and one for all other layers."""
+    weight = linear.inputs[1]
+    rows = "last" if weight is not None and weight.name == "lm_head.weight" else "all"
     name = f"zero_points_{zero}_{rows}"
     found = next((n.outputs[0] for n in nodes(graph, "Expand") if n.outputs[0].name == name), None)
     if found is not None:
         return found
-    shape = add_node(before, "Shape", [scales], name=f"{name}/shape")
+    shape = add_node(linear, "Shape", [scales], name=f"{name}/shape")
     value = constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
-    return add_node(before, "Expand", [value, shape], name=name)
+    return add_node(linear, "Expand", [value, shape], name=name)

@@ -1,0 +1,241 @@
+"""From a checkpoint to a bundle: trace, rewrite, quantize, write, verify, and only then rename into place."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import onnx_ir as ir
+from neort.bundle import FORMAT_VERSION, MANIFEST, Bundle, sha256_of
+from neort.session import DECODER, DecoderSession
+from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
+
+from .calibration import calibrate
+from .checkpoint import Checkpoint
+from .errors import ExportError
+from .graphs import decoder_graph, quantize
+from .reference import Reference
+from .staging import staged_folder
+from .texts import Texts
+from .tokenization import write_tokenizer
+from .verification import Agreement, Limits, check, compare
+from .writer import external_weights, write_graph
+
+__all__ = ["Progress", "Quantization", "Report", "export"]
+
+Quantization = Literal["int8", "fp32"]
+GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.25}  # other CPUs round exp and GELU differently; see docs/verification.md
+
+
+class Progress(Protocol):
+    """What an export tells while it works."""
+
+    def stage(self, name: str) -> None:
+        """A new stage begins."""
+
+    def total(self, nbytes: int) -> None:
+        """The stage will write this many bytes."""
+
+    def advance(self, nbytes: int) -> None:
+        """So many bytes more were written."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export measured; the figures of verification.json."""
+
+    path: Path
+    fp32: Agreement
+    quantized: Agreement | None
+    batch_difference: float
+    chunk_difference: float
+
+
+def export(
+    checkpoint: str | os.PathLike[str],
+    bundle: str | os.PathLike[str],
+    *,
+    quantization: Quantization = "int8",
+    force: bool = False,
+    text: str | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Export a ``gpt_neo`` checkpoint (a folder or a hub name) to the folder ``bundle`` and verify it against torch.
+
+    ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold; ``force``
+    replaces an existing bundle.
+
+    Raises CheckpointError for a checkpoint that cannot be exported, ExportError when the bundle cannot be written,
+    VerificationError when the figures miss the limits. No bundle, or the old one, is left then.
+    """
+    if quantization not in get_args(Quantization):
+        raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(get_args(Quantization))}")
+    source = Checkpoint(checkpoint)
+    try:
+        with staged_folder(Path(bundle), force=force) as folder:
+            job = _Job(source, folder, quantization, progress or _Silent())
+            return job.run(text, limits or Limits(), Path(bundle))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(Path(bundle).absolute().parent).free
+            raise ExportError(
+                f"the disk of {Path(bundle).absolute().parent} is full ({free:,} bytes free); nothing was kept. "
+                "Free some space, or choose another place"
+            ) from error
+        raise
+
+
+class _Job:
+    """One export in its staging folder."""
+
+    def __init__(self, source: Checkpoint, folder: Path, quantization: Quantization, progress: Progress) -> None:
+        self.source = source
+        self.folder = folder
+        self.quantization: Quantization = quantization
+        self.progress = progress
+        self.reference = Reference(source)
+
+    def run(self, text: str | None, limits: Limits, target: Path) -> Report:
+        texts = Texts(write_tokenizer(self.source, self.folder), self.source.config, text)
+        self.progress.stage("tracing")
+        graph = decoder_graph(self.source)
+        self.progress.stage("running torch")
+        expected = self.reference.logits(texts.verification)
+        fp32, differences = self._fp32(graph, expected, texts)
+        quantized = None
+        if self.quantization != "fp32":
+            quantized, differences = self._quantized(graph, expected, texts)
+        self.progress.stage("verifying")
+        check(fp32, quantized, differences["batch_max_abs_diff"] if quantized else None, limits)
+        figures = {"fp32": fp32.to_json()} | ({self.quantization: quantized.to_json()} if quantized else {})
+        self._write_verification(texts, limits, figures, differences)
+        _write_manifest(self.folder, self.source, self.recipe(texts))
+        return Report(target, fp32, quantized, differences["batch_max_abs_diff"], differences["chunk_max_abs_diff"])
+
+    def recipe(self, texts: Texts) -> dict[str, Any]:
+        """How the weights were made; the manifest's ``recipe`` section."""
+        if self.quantization == "fp32":
+            return {"quantization": "fp32"}
+        return {
+            "quantization": self.quantization,
+            "weights": "symmetric int8, one scale per output channel",
+            "activations": "uint8, one scale per token, at run time",
+            "refinements": ["outlier folding", "zero point 16 after gelu_new"],
+            "calibration": texts.calibration_facts(),
+        }
+
+    def _fp32(
+        self, graph: ir.Model, expected: Sequence[np.ndarray[Any, Any]], texts: Texts
+    ) -> tuple[Agreement, dict[str, float]]:
+        """Compare the fp32 graph with torch; for a quantized bundle its files are only lent."""
+        folder = self.folder if self.quantization == "fp32" else self.folder / "fp32"
+        folder.mkdir(exist_ok=True)
+        self._write(graph, folder, "writing fp32 weights")
+        if folder != self.folder:
+            for file in self.folder.glob("*.json"):
+                shutil.copyfile(file, folder / file.name)
+        try:
+            return self._measure(folder, expected, texts)
+        finally:
+            if folder != self.folder:
+                shutil.rmtree(folder)
+
+    def _quantized(
+        self, graph: ir.Model, expected: Sequence[np.ndarray[Any, Any]], texts: Texts
+    ) -> tuple[Agreement, dict[str, float]]:
+        self.progress.stage("calibrating")
+        quantize(graph, calibrate(self.reference, texts.calibration))
+        self._write(graph, self.folder, f"writing {self.quantization} weights")
+        return self._measure(self.folder, expected, texts)
+
+    def _write(self, graph: ir.Model, folder: Path, stage: str) -> None:
+        self.progress.stage(stage)
+        self.progress.total(sum(tensor.nbytes for _, tensor in external_weights(graph)))
+        write_graph(graph, folder, DECODER, self.progress.advance)
+
+    def _measure(
+        self, folder: Path, expected: Sequence[np.ndarray[Any, Any]], texts: Texts
+    ) -> tuple[Agreement, dict[str, float]]:
+        """A written graph against torch, and against itself in batches and chunks."""
+        _write_manifest(folder, self.source, {"quantization": self.quantization})
+        session = DecoderSession(Bundle(folder))
+        self.progress.stage("comparing with torch")
+        agreement = compare(expected, session, texts.verification)
+        ids = np.array(texts.golden, np.int64)
+        largest, mean = chunk_differences(session, ids)
+        differences = {
+            "batch_max_abs_diff": batch_difference(session, ids),
+            "chunk_max_abs_diff": largest,
+            "chunk_mean_abs_diff": mean,
+        }
+        return agreement, differences
+
+    def _write_verification(
+        self, texts: Texts, limits: Limits, figures: dict[str, Any], differences: dict[str, float]
+    ) -> None:
+        session = DecoderSession(Bundle(self.folder))
+        golden = record_golden(
+            session,
+            np.array(texts.golden, np.int64),
+            texts.golden_positions(),
+            GOLDEN_TOLERANCE[self.quantization],
+        )
+        content = {
+            "text": texts.verification_facts(),
+            "against_torch": figures,
+            "limits": asdict(limits),
+            "identity": differences,
+            "golden": golden,
+        }
+        _write_json(self.folder / VERIFICATION, content)
+
+
+class _Silent:
+    """No progress."""
+
+    def stage(self, name: str) -> None: ...
+    def total(self, nbytes: int) -> None: ...
+    def advance(self, nbytes: int) -> None: ...
+
+
+def _write_manifest(folder: Path, source: Checkpoint, recipe: dict[str, Any]) -> None:
+    """manifest.json over all files of the folder; it holds no date, so that equal exports are equal."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    config = source.config
+    files = sorted(p for p in folder.iterdir() if p.is_file())
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "source": {"name": Path(source.source).name if source.revision is None else source.source,
+                   "revision": source.revision},
+        "recipe": recipe,
+        "model": {
+            "architecture": "gpt_neo",
+            "vocab_size": config.vocab_size,
+            "hidden_size": config.hidden_size,
+            "num_layers": config.num_layers,
+            "num_heads": config.num_heads,
+            "head_dim": source.head_dim,
+            "max_position_embeddings": config.max_position_embeddings,
+            "window_size": config.window_size,
+            "attention_layers": list(config.attention_layers),
+        },
+        "files": {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files},
+        "tools": {name: importlib.metadata.version(name) for name in _TOOLS},
+    }  # fmt: skip
+    _write_json(folder / MANIFEST, manifest)
+
+
+_TOOLS = ("neort", "torch", "transformers", "onnx-ir", "onnxruntime")
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

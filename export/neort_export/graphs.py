@@ -1,0 +1,43 @@
+"""The graphs of a bundle: the traced model, and what the passes make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
+
+from .calibration import ChannelRange
+from .checkpoint import Checkpoint
+from .passes import (
+    BindWeights,
+    FlattenTokens,
+    FoldOutliers,
+    FuseGelu,
+    FuseLinears,
+    KeepLastLogits,
+    PackQKV,
+    QuantizeEmbedding,
+    QuantizeLinears,
+)
+from .trace import trace
+
+__all__ = ["decoder_graph", "quantize"]
+
+
+def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
+    """The decoder in fp32: in-place cache, packed q/k/v, logits of the last positions."""
+    model = trace(checkpoint.config)
+    ClearMetadataAndDocStringPass()(model)  # torch notes the source line of every node
+    _run(model, BindWeights(checkpoint), FuseGelu(), PackQKV(), FlattenTokens(), FuseLinears(), KeepLastLogits())
+    return model
+
+
+def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange]) -> None:
+    """Turn a decoder graph into int8 in place; ``ranges`` come from calibration."""
+    _run(model, FoldOutliers(ranges), QuantizeLinears(), QuantizeEmbedding())
+
+
+def _run(model: ir.Model, *passes: ir.passes.InPlacePass) -> None:
+    for rewrite in (*passes, RemoveUnusedNodesPass()):
+        rewrite(model)

@@ -1,0 +1,78 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import ExportError
+
+__all__ = ["staged_folder"]
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, *, force: bool) -> Iterator[Path]:
+    """Yield an empty folder beside ``target``; rename it to ``target`` when the block ends without an error.
+
+    An existing target is an error unless ``force`` is set, and then it must be a bundle or empty; it is replaced in
+    the last moment. What an earlier, killed run left behind is removed first.
+
+    Raises ExportError when the target is in the way or its parent cannot be written.
+    """
+    target = target.expanduser().absolute()
+    _check_target(target, force)
+    _remove_leftovers(target)
+    stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        stage.mkdir(parents=True)
+    except OSError as error:
+        raise ExportError(f"cannot create a folder in {target.parent} ({error.strerror}); choose another place") from error
+    try:
+        yield stage
+        _swap(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not target.exists() and not target.is_symlink():
+        return
+    if not force:
+        raise ExportError(f"{target} exists already; give another name, or --force to replace it")
+    replaceable = target.is_dir() and ((target / "manifest.json").is_file() or not any(target.iterdir()))
+    if not replaceable:
+        raise ExportError(f"{target} is no bundle, so --force does not replace it; give another name, or remove it")
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Stages of runs that were killed; those of live processes stay."""
+    for leftover in target.parent.glob(f".{target.name}.partial-*"):
+        pid = leftover.name.rpartition("-")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill would end the process; keep what may be in use
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
+def _swap(stage: Path, target: Path) -> None:
+    """Put the stage in the target's place; the old target is gone only after the new one stands."""
+    if not target.exists():
+        stage.rename(target)
+        return
+    old = target.with_name(f".{target.name}.partial-old-{os.getpid()}")
+    target.rename(old)
+    stage.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,103 @@
+"""How far the exported graphs are from torch, and whether that is near enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from neort.engine import Engine, Runner
+from neort.sampling import log_softmax
+from numpy.typing import NDArray
+
+from .errors import VerificationError
+
+__all__ = ["Agreement", "Limits", "check", "compare"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest figures with which an export succeeds.
+
+    ``max_abs_diff``: fp32 logits against torch. ``mean_kl``: nats per token, torch against the quantized graph.
+    ``perplexity_ratio``: the quantized graph's perplexity over torch's.
+    """
+
+    max_abs_diff: float = 1e-4
+    mean_kl: float = 6e-4
+    perplexity_ratio: float = 1.002
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Logits of a graph against torch's on the same text.
+
+    KL divergence is KL(torch || graph) in nats per token; top-1 agreement is the share of positions with the same
+    most probable token; perplexity is exp of the mean negative log-likelihood of the next token.
+    """
+
+    tokens: int
+    max_abs_diff: float
+    mean_kl: float
+    p99_kl: float
+    top1_agreement: float
+    torch_perplexity: float
+    perplexity: float
+
+    @property
+    def perplexity_ratio(self) -> float:
+        """The graph's perplexity over torch's."""
+        return self.perplexity / self.torch_perplexity
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, for verification.json."""
+        return {**asdict(self), "perplexity_ratio": self.perplexity_ratio}
+
+
+def compare(reference: Iterable[Floats], runner: Runner, sequences: Sequence[Sequence[int]]) -> Agreement:
+    """Run ``sequences`` through a loaded graph and compare with torch's logits, one [T, V] per sequence."""
+    engine = Engine(runner)
+    kl, hits, losses, largest = [], [], [], 0.0
+    for expected, ids in zip(reference, sequences, strict=True):
+        tokens = np.asarray(ids, np.int64)
+        logits = engine.logits(tokens)
+        largest = max(largest, float(np.abs(logits - expected).max()))
+        p, q = log_softmax(expected), log_softmax(logits)
+        kl.append((np.exp(p) * (p - q)).sum(axis=-1))
+        hits.append(expected.argmax(axis=-1) == logits.argmax(axis=-1))
+        following = (np.arange(len(ids) - 1), tokens[1:])
+        losses.append(np.stack([-p[following], -q[following]]))
+    torch_loss, loss = np.concatenate(losses, axis=1).mean(axis=1)
+    return Agreement(
+        tokens=sum(map(len, sequences)),
+        max_abs_diff=largest,
+        mean_kl=float(np.concatenate(kl).mean()),
+        p99_kl=float(np.quantile(np.concatenate(kl), 0.99)),
+        top1_agreement=float(np.concatenate(hits).mean()),
+        torch_perplexity=math.exp(torch_loss),
+        perplexity=math.exp(loss),
+    )
+
+
+def check(fp32: Agreement, quantized: Agreement | None, batch_difference: float | None, limits: Limits) -> None:
+    """Raise VerificationError, with the figures, unless all of them are within ``limits``.
+
+    ``batch_difference`` is None where identity in a batch is not promised.
+    """
+    figures = [("fp32 against torch, max abs logit difference", fp32.max_abs_diff, limits.max_abs_diff)]
+    if quantized:
+        figures.append(("quantized against torch, mean KL in nats", quantized.mean_kl, limits.mean_kl))
+        figures.append(("quantized over torch, perplexity", quantized.perplexity_ratio, limits.perplexity_ratio))
+    if batch_difference is not None:
+        figures.append(("in a batch against alone, max abs logit difference", batch_difference, 0.0))
+    failed = [f"{name}: {value:.3g}, limit {limit:.3g}" for name, value, limit in figures if not value <= limit]
+    if failed:
+        raise VerificationError(
+            f"the exported graphs miss the limits on {fp32.tokens} tokens of text, so no bundle was written: "
+            + "; ".join(failed)
+            + ". Try --quantization fp32, verify on text of the model's own kind (--text), or raise the limit knowingly"
+        )

@@ -1,0 +1,73 @@
+"""Writes a graph and its weights: one tensor, or one block of a tensor, in memory at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from .weights import RowTensor
+
+__all__ = ["WEIGHTS_FILE", "write_graph"]
+
+WEIGHTS_FILE = "weights.data"
+INLINE_BYTES = 256  # smaller tensors (shapes, scalars) stay in the graph
+PAGE = 4096  # tensors start on pages, so that they can be memory-mapped
+
+Progress = Callable[[int], object]
+
+
+def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progress = lambda _: None) -> None:
+    """Write ``folder/graph_file`` and, beside it, weights.data with the initializers of 256 bytes and more.
+
+    ``progress`` is called with the number of bytes after each write. The model is left as it was.
+    Raises OSError when the disk is full.
+    """
+    weights = external_weights(model)
+    external: dict[str, ir.ExternalTensor] = {}
+    with (folder / WEIGHTS_FILE).open("wb") as stream:
+        for value, tensor in weights:
+            offset = stream.seek(-stream.tell() % PAGE, 1)
+            for block in _blocks(tensor):
+                stream.write(block)
+                progress(block.nbytes)
+            assert value.name is not None and stream.tell() - offset == tensor.nbytes  # else the recipe is wrong
+            external[value.name] = ir.ExternalTensor(
+                WEIGHTS_FILE,
+                offset,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(tuple(tensor.shape.numpy())),
+                name=value.name,
+                base_dir=folder,
+            )
+    with _replaced(model, external):
+        ir.save(model, folder / graph_file)
+
+
+def external_weights(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:
+    """The initializers that go into weights.data, in the graph's order."""
+    initializers = model.graph.initializers.values()
+    return [(v, v.const_value) for v in initializers if v.const_value is not None and v.const_value.nbytes >= INLINE_BYTES]
+
+
+def _blocks(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
+    blocks = tensor.blocks() if isinstance(tensor, RowTensor) else iter([tensor.numpy()])
+    return (memoryview(np.ascontiguousarray(block).reshape(-1)).cast("B") for block in blocks)
+
+
+@contextlib.contextmanager
+def _replaced(model: ir.Model, tensors: dict[str, ir.ExternalTensor]) -> Iterator[None]:
+    """The model with some of its initializers pointing into weights.data."""
+    values = model.graph.initializers
+    before = {name: values[name].const_value for name in tensors}
+    try:
+        for name, tensor in tensors.items():
+            values[name].const_value = tensor
+        yield
+    finally:
+        for name, original in before.items():
+            values[name].const_value = original

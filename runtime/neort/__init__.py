@@ -1,0 +1,40 @@
+"""GPT-Neo on CPUs: bundles made by neort-export, decoded with numpy and onnxruntime."""
+
+from __future__ import annotations
+
+from .bundle import Bundle, ModelSpec
+from .config import GenerationConfig
+from .engine import Stats
+from .errors import (
+    BundleError,
+    ConfigError,
+    LogitsError,
+    MissingExtraError,
+    NeortError,
+    PromptError,
+    TokenizerError,
+)
+from .model import Completion, Model, Piece, load
+from .tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Completion",
+    "ConfigError",
+    "GenerationConfig",
+    "LogitsError",
+    "MissingExtraError",
+    "Model",
+    "ModelSpec",
+    "NeortError",
+    "Piece",
+    "PromptError",
+    "Stats",
+    "Tokenizer",
+    "TokenizerError",
+    "__version__",
+    "load",
+]

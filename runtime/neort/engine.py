@@ -1,0 +1,310 @@
+"""Turns requests into tokens: one `step()` admits and prefills, decodes all running sequences together, and hands
+out tokens.
+
+Knows slots, logits and token ids; knows nothing about text or about onnxruntime.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import ModelSpec
+from .config import GenerationConfig
+from .errors import NeortError, PromptError
+from .sampling import LogitsProcessor, build_processors, check_finite, greedy, make_generator, sample
+
+__all__ = ["Engine", "FinishReason", "Request", "Runner", "Stats", "TokenSink"]
+
+FinishReason = Literal["stop", "length"]
+Ids = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+PREFILL_CHUNK = 128  # as fast as 512, and a quarter of its memory
+
+
+class Runner(Protocol):
+    """What the engine needs of a session; slots 0..n-1 hold the running sequences."""
+
+    spec: ModelSpec
+
+    @property
+    def max_batch_size(self) -> int: ...
+    def reserve(self, slots: int, lengths: list[int]) -> None: ...
+    def move(self, source: int, target: int, length: int) -> None: ...
+    def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits: ...
+    def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits: ...
+
+
+class TokenSink(Protocol):
+    """Where a request's tokens go."""
+
+    def push(self, token_id: int) -> bool:
+        """Take one token; True ends the sequence with finish_reason "stop"."""
+
+    def finish(self, reason: FinishReason, stats: Stats) -> None:
+        """No more tokens will come."""
+
+    def fail(self, error: NeortError) -> None:
+        """The request ended in an error."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a request cost.
+
+    Times are wall-clock seconds, so they include the work done for the sequences that ran beside it.
+    """
+
+    prompt_tokens: int
+    new_tokens: int
+    time_to_first_token: float
+    prefill_seconds: float
+    decode_seconds: float
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        """Prefill rate of this prompt alone."""
+        return _rate(self.prompt_tokens, self.prefill_seconds)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decode rate: tokens after the first, over the time from the first to the last."""
+        return _rate(self.new_tokens - 1, self.decode_seconds)
+
+
+@dataclass(eq=False)
+class Request:
+    """One sequence to generate. ``context`` is what the model attends to, ``token_ids`` what it has written."""
+
+    prompt_ids: Ids
+    config: GenerationConfig
+    sink: TokenSink
+    index: int = 0
+    token_ids: list[int] = field(default_factory=list)
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        self.context = self.prompt_ids.tolist()
+        self.cached = 0  # positions in the cache
+        self.rng = make_generator(self.config.seed, self.index)
+        self.processors: list[LogitsProcessor] = build_processors(self.config, len(self.prompt_ids))
+        self.submitted = self.first_token = time.perf_counter()
+        self.prefill_seconds = 0.0
+
+    def stats(self) -> Stats:
+        """The figures so far."""
+        return Stats(
+            prompt_tokens=len(self.prompt_ids),
+            new_tokens=len(self.token_ids),
+            time_to_first_token=self.first_token - self.submitted,
+            prefill_seconds=self.prefill_seconds,
+            decode_seconds=time.perf_counter() - self.first_token,
+        )
+
+    def choose(self, logits: Logits) -> int:
+        """The next token. Raises LogitsError when ``logits`` [V] are not finite."""
+        check_finite(logits, len(self.prompt_ids) + len(self.token_ids))
+        ids = (
+            np.concatenate([self.prompt_ids, np.asarray(self.token_ids, np.int64)])
+            if self.processors
+            else _NO_IDS
+        )
+        for processor in self.processors:
+            logits = processor(ids, logits)
+        return sample(logits, self.rng) if self.config.do_sample else greedy(logits)
+
+
+class Engine:
+    """Runs any number of requests on one model, up to ``runner.max_batch_size`` at a time.
+
+    Every public method holds a lock, so several threads may share an engine; each drives it for all.
+    """
+
+    def __init__(self, runner: Runner, *, prefill_chunk: int = PREFILL_CHUNK) -> None:
+        self.runner = runner
+        self.prefill_chunk = prefill_chunk
+        self.waiting: deque[Request] = deque()
+        self.running: list[Request] = []  # the request at index i owns slot i
+        self._lock = threading.RLock()
+
+    def check(self, request: Request) -> None:
+        """Raises PromptError when a prompt is empty, holds unknown ids, or does not fit and overflow is "error"."""
+        check_ids(request.prompt_ids, self.runner.spec)
+        limit, config = self.runner.spec.max_position_embeddings, request.config
+        length = len(request.prompt_ids)
+        needed = length + config.max_new_tokens - 1  # the last new token is never fed
+        if config.overflow == "error" and needed > limit:
+            raise PromptError(
+                f"the prompt has {length} tokens and max_new_tokens is {config.max_new_tokens}, which needs {needed} "
+                f"positions; the model has {limit}. Shorten the prompt, lower max_new_tokens, or set overflow to "
+                '"stop" or "truncate_left"'
+            )
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Raises what `check` does."""
+        self.check(request)
+        if request.config.overflow == "truncate_left" and self._too_long(request):
+            self._truncate(request)
+        with self._lock:
+            self.waiting.append(request)
+
+    def cancel(self, request: Request) -> None:
+        """Drop a request that nobody waits for any more; a finished one is left alone."""
+        with self._lock:
+            request.done = True
+            if request in self.waiting:
+                self.waiting.remove(request)
+            self._sweep()
+
+    def step(self) -> None:
+        """Prefill what fits, then decode one token for every running sequence."""
+        with self._lock:
+            self._admit()
+            self._decode()
+
+    def advance(self, request: Request) -> None:
+        """One step, unless another thread's steps have finished the request meanwhile."""
+        with self._lock:
+            if not request.done:
+                self.step()
+
+    def logits(self, token_ids: Ids) -> Logits:
+        """Logits of every position, float32 [T, V]. Raises PromptError for bad ids or too many of them."""
+        spec = self.runner.spec
+        check_ids(token_ids, spec)
+        if len(token_ids) > spec.max_position_embeddings:
+            raise PromptError(
+                f"{len(token_ids)} tokens are more than the model's {spec.max_position_embeddings} positions; "
+                "score the text in pieces"
+            )
+        with self._lock:
+            slot = len(self.running)
+            if slot >= self.runner.max_batch_size:
+                raise PromptError(
+                    f"all {slot} slots are generating; raise max_batch_size, or wait for a sequence"
+                )
+            self._reserve(slot + 1)
+            out = np.empty((len(token_ids), spec.vocab_size), np.float32)
+            for start in range(0, len(token_ids), self.prefill_chunk):
+                chunk = token_ids[start : start + self.prefill_chunk]
+                out[start : start + len(chunk)] = self.runner.prefill(slot, chunk, start, len(chunk))
+            return out
+
+    def _too_long(self, request: Request) -> bool:
+        return len(request.context) > self.runner.spec.max_position_embeddings
+
+    def _truncate(self, request: Request) -> None:
+        """Drop the oldest tokens, so many that the missing ones fit, but never more than half the positions."""
+        limit = self.runner.spec.max_position_embeddings
+        missing = request.config.max_new_tokens - len(request.token_ids)
+        request.context = request.context[-(limit - min(missing - 1, limit // 2)) :]
+
+    def _reserve(self, slots: int) -> None:
+        self.runner.reserve(slots, [request.cached for request in self.running])
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.running) < self.runner.max_batch_size:
+            request = self.waiting[0]
+            if self._too_long(request):  # overflow="stop"
+                self._finish(request, "length")
+            else:
+                slot = len(self.running)
+                self._reserve(slot + 1)
+                self._prefill(request, slot)
+                self.running.append(request)
+            self.waiting.popleft()
+            self._sweep()
+
+    def _prefill(self, request: Request, slot: int) -> None:
+        """Run the context in chunks; only the last one computes logits, for its last position."""
+        started = time.perf_counter()
+        ids = np.asarray(request.context, np.int64)
+        for start in range(0, len(ids), self.prefill_chunk):
+            chunk = ids[start : start + self.prefill_chunk]
+            last = start + len(chunk) == len(ids)
+            logits = self.runner.prefill(slot, chunk, start, int(last))
+        request.cached = len(ids)
+        request.prefill_seconds += time.perf_counter() - started
+        self._hand_out(request, logits[-1])
+
+    def _decode(self) -> None:
+        """One token for every running sequence; those at the end of the context are dealt with first."""
+        limit = self.runner.spec.max_position_embeddings
+        for slot, request in enumerate(self.running):
+            if request.cached == limit:
+                self._overflow(request, slot)
+        self._sweep()
+        if not self.running:
+            return
+        last_ids = np.array([request.context[-1] for request in self.running], np.int64)
+        lengths = np.array([request.cached for request in self.running], np.int32)
+        logits = self.runner.decode(last_ids, lengths)
+        for request, row in zip(self.running, logits, strict=True):
+            request.cached += 1
+            self._hand_out(request, row)
+        self._sweep()
+
+    def _overflow(self, request: Request, slot: int) -> None:
+        """The context is full: stop, or drop the oldest tokens and prefill what is kept."""
+        if request.config.overflow != "truncate_left":
+            self._finish(request, "length")
+            return
+        self._truncate(request)
+        self._prefill(request, slot)
+
+    def _hand_out(self, request: Request, logits: Logits) -> None:
+        """Choose the next token, pass it on, and end the request when it is complete."""
+        try:
+            token_id = request.choose(logits)
+        except NeortError as error:
+            request.done = True
+            request.sink.fail(error)
+            return
+        if not request.token_ids:
+            request.first_token = time.perf_counter()
+        request.token_ids.append(token_id)
+        request.context.append(token_id)
+        stopped = request.sink.push(token_id)
+        if stopped or token_id in request.config.eos_token_ids:
+            self._finish(request, "stop")
+        elif len(request.token_ids) == request.config.max_new_tokens:
+            self._finish(request, "length")
+
+    def _finish(self, request: Request, reason: FinishReason) -> None:
+        request.done = True
+        request.sink.finish(reason, request.stats())
+
+    def _sweep(self) -> None:
+        """Give the slots of finished requests to the last ones, so that running sequences stay contiguous."""
+        for slot in reversed(range(len(self.running))):
+            if self.running[slot].done:
+                last = self.running.pop()
+                if slot < len(self.running):
+                    self.runner.move(len(self.running), slot, last.cached)
+                    self.running[slot] = last
+
+
+_NO_IDS = np.empty(0, np.int64)
+
+
+def check_ids(token_ids: Ids, spec: ModelSpec) -> None:
+    """Raises PromptError unless ``token_ids`` is a non-empty vector of ids of the model's vocabulary."""
+    if len(token_ids) == 0:
+        raise PromptError('the prompt is empty; give at least one token, for example "<|endoftext|>"')
+    low, high = int(token_ids.min()), int(token_ids.max())
+    if low < 0 or high >= spec.vocab_size:
+        raise PromptError(
+            f"token id {low if low < 0 else high} is outside the vocabulary of {spec.vocab_size} tokens "
+            f"(0 to {spec.vocab_size - 1}); was the text encoded with another tokenizer?"
+        )
+
+
+def _rate(tokens: int, seconds: float) -> float:
+    return max(tokens, 0) / seconds if seconds > 0 else 0.0

@@ -1,0 +1,288 @@
+"""A loaded model: text in, text out."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Bundle, ModelSpec, bundled_path
+from .config import GenerationConfig
+from .engine import Engine, FinishReason, Request, Stats
+from .errors import NeortError, PromptError
+from .session import DecoderSession
+from .text import TextStream
+from .tokenizer import Tokenizer
+
+__all__ = ["Completion", "Model", "Piece", "load"]
+
+Ids = NDArray[np.int64]
+Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One generated sequence, without its prompt.
+
+    ``token_ids`` end with the end-of-sequence token or with the stop string's tokens where one of them ended the
+    sequence; ``text`` holds neither. ``finish_reason`` is "stop" for both, "length" at ``max_new_tokens`` or at the
+    end of the context.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    stats: Stats
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that became certain while a sequence is generated; the last one carries ``finish_reason`` and ``stats``.
+
+    ``token_ids`` are the tokens generated since the piece before.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    stats: Stats | None = None
+
+
+class Model:
+    """A bundle, ready to generate; made by `neort.load`.
+
+    Several threads may use one model: their sequences are decoded together.
+    """
+
+    def __init__(self, bundle: Bundle, *, num_threads: int | None = None, max_batch_size: int = 8) -> None:
+        self.bundle = bundle
+        self.tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
+        self.generation_config = GenerationConfig.from_hf(bundle.read_json("generation_config.json"))
+        self._session = DecoderSession(bundle, num_threads=num_threads, max_batch_size=max_batch_size)
+        self._engine = Engine(self._session)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's dimensions."""
+        return self.bundle.spec
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that one run of the model uses."""
+        return self._session.num_threads
+
+    def __repr__(self) -> str:
+        return (
+            f"<neort.Model {self.bundle.path.name}: {self.bundle.quantization}, {self.num_threads} threads>"
+        )
+
+    @overload
+    def generate(
+        self, prompt: str, config: GenerationConfig | None = None, **overrides: Any
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self, prompt: Sequence[Prompt], config: GenerationConfig | None = None, **overrides: Any
+    ) -> list[Completion]: ...
+    @overload
+    def generate(
+        self, prompt: Sequence[int] | Ids, config: GenerationConfig | None = None, **overrides: Any
+    ) -> Completion: ...
+    def generate(
+        self, prompt: Any, config: GenerationConfig | None = None, **overrides: Any
+    ) -> Completion | list[Completion]:
+        """Continue one prompt, or a list of prompts together.
+
+        A prompt is text or a sequence of token ids. ``config`` replaces the bundle's generation_config.json,
+        ``overrides`` are single options of GenerationConfig on top of either.
+
+        Returns a Completion for one prompt, a list of them for a list or for ``num_return_sequences`` above 1
+        (prompt by prompt, its sequences side by side).
+
+        Raises PromptError for a prompt that is empty, too long or holds unknown ids; TypeError for an unknown
+        option or a wrong type; ConfigError for a value out of range; LogitsError when the model yields NaN.
+        """
+        options = self._options(config, overrides)
+        one = isinstance(prompt, str) or _is_ids(prompt)
+        collectors = [
+            self._collector(ids, options, index)
+            for ids in [self._encode(p) for p in ([prompt] if one else prompt)]
+            for index in range(options.num_return_sequences)
+        ]
+        with _Submitted(self._engine, collectors):
+            for collector in collectors:
+                while not collector.request.done:
+                    self._engine.advance(collector.request)
+        completions = [collector.completion() for collector in collectors]
+        return completions[0] if one and len(completions) == 1 else completions
+
+    def stream(
+        self, prompt: Prompt, config: GenerationConfig | None = None, **overrides: Any
+    ) -> Iterator[Piece]:
+        """Continue one prompt and yield the text as it becomes certain; the joined pieces are `generate`'s text.
+
+        Takes and raises what `generate` does, at the call itself; ``num_return_sequences`` must be 1. Dropping the
+        iterator ends the sequence.
+        """
+        options = self._options(config, overrides)
+        if options.num_return_sequences != 1:
+            raise ValueError(
+                f"stream yields one sequence, num_return_sequences is {options.num_return_sequences}; "
+                "use generate, or several streams"
+            )
+        collector = self._collector(self._encode(prompt), options, 0)
+        self._engine.check(collector.request)
+        return self._pieces(collector)
+
+    def logits(self, token_ids: Sequence[int] | Ids) -> NDArray[np.float32]:
+        """Next-token logits at every position of a sequence, float32 [T, V].
+
+        Raises PromptError for ids outside the vocabulary or more tokens than positions, TypeError for other types.
+        """
+        return self._engine.logits(_as_ids(token_ids))
+
+    def _options(self, config: GenerationConfig | None, overrides: dict[str, Any]) -> GenerationConfig:
+        if config is not None and not isinstance(config, GenerationConfig):
+            raise TypeError(f"config is a neort.GenerationConfig, not {type(config).__name__}")
+        base = config or self.generation_config
+        if base.eos_token_id is None and self.generation_config.eos_token_id is not None:
+            base = base.replace(eos_token_id=self.generation_config.eos_token_id)
+        return base.replace(**overrides)
+
+    def _encode(self, prompt: Any) -> Ids:
+        return (
+            np.array(self.tokenizer.encode(prompt), np.int64) if isinstance(prompt, str) else _as_ids(prompt)
+        )
+
+    def _collector(self, ids: Ids, options: GenerationConfig, index: int) -> _Collector:
+        return _Collector(ids, options, index, self.tokenizer.token_bytes)
+
+    def _pieces(self, collector: _Collector) -> Iterator[Piece]:
+        with _Submitted(self._engine, [collector]):
+            while not collector.request.done:
+                self._engine.advance(collector.request)
+                while len(collector.pieces) > 1:
+                    yield collector.pieces.popleft()
+            yield from collector.drain()
+
+
+def load(
+    bundle: str | os.PathLike[str] | None = None,
+    *,
+    num_threads: int | None = None,
+    max_batch_size: int = 8,
+    check_weights: bool = False,
+) -> Model:
+    """Load a bundle folder, or the bundled demonstration model.
+
+    ``num_threads`` defaults to the CPUs that the process may use (affinity and container quota);
+    ``max_batch_size`` is how many sequences are decoded together, further ones wait; ``check_weights`` also compares
+    the weights with their hash in the manifest, about a second per gigabyte.
+
+    Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version,
+    TokenizerError for a tokenizer that cannot be reproduced exactly.
+    """
+    for name, value in (("num_threads", num_threads), ("max_batch_size", max_batch_size)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} is an integer, not {type(value).__name__}")
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
+    return Model(opened, num_threads=num_threads, max_batch_size=max_batch_size)
+
+
+class _Collector:
+    """A request's tokens as text: pieces for streams, a completion for the rest."""
+
+    def __init__(
+        self, ids: Ids, options: GenerationConfig, index: int, token_bytes: Callable[[int], bytes]
+    ) -> None:
+        self.request = Request(ids, options, self, index)
+        self.pieces: deque[Piece] = deque()
+        self._token_bytes = token_bytes
+        self._stream = TextStream(options.stop_strings)
+        self._pending: list[int] = []
+        self._text: list[str] = []
+        self._result: tuple[FinishReason, Stats] | None = None
+        self._error: NeortError | None = None
+
+    def push(self, token_id: int) -> bool:
+        text = self._stream.push(self._token_bytes(token_id))
+        self._pending.append(token_id)
+        if text:
+            self._emit(Piece(text, tuple(self._pending)))
+        return self._stream.stopped
+
+    def finish(self, reason: FinishReason, stats: Stats) -> None:
+        rest = "" if self._stream.stopped else self._stream.finish()
+        self._result = reason, stats
+        self._emit(Piece(rest, tuple(self._pending), reason, stats))
+
+    def fail(self, error: NeortError) -> None:
+        self._error = error
+
+    def drain(self) -> Iterator[Piece]:
+        """The pieces not yet taken; raises the error that ended the request, if one did."""
+        while self.pieces:
+            yield self.pieces.popleft()
+        if self._error:
+            raise self._error
+
+    def completion(self) -> Completion:
+        """The whole result. Raises the error that ended the request, if one did."""
+        if self._error:
+            raise self._error
+        assert self._result is not None  # done without an error means finished
+        return Completion("".join(self._text), tuple(self.request.token_ids), *self._result)
+
+    def _emit(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self._text.append(piece.text)
+        self._pending.clear()
+
+
+class _Submitted:
+    """Context in which requests are in the engine; on leaving, by whatever way, none of them stays there."""
+
+    def __init__(self, engine: Engine, collectors: list[_Collector]) -> None:
+        self._engine, self._collectors = engine, collectors
+
+    def __enter__(self) -> None:
+        for collector in self._collectors:
+            self._engine.check(collector.request)
+        for collector in self._collectors:
+            self._engine.submit(collector.request)
+
+    def __exit__(self, *_: object) -> None:
+        for collector in self._collectors:
+            self._engine.cancel(collector.request)
+
+
+def _is_ids(prompt: Any) -> bool:
+    """Whether a prompt is one sequence of token ids rather than a list of prompts."""
+    if isinstance(prompt, np.ndarray):
+        return prompt.ndim == 1
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
+        raise TypeError(f"a prompt is text, token ids, or a list of these, not {type(prompt).__name__}")
+    if len(prompt) == 0:
+        raise PromptError("the list of prompts is empty; give at least one prompt")
+    return isinstance(prompt[0], (int, np.integer))
+
+
+def _as_ids(token_ids: Any) -> Ids:
+    """Token ids as an int64 vector [T]. Raises TypeError for anything but integers."""
+    if isinstance(token_ids, (str, bytes)):
+        raise TypeError(f"token ids are a sequence of integers, not {type(token_ids).__name__}")
+    if not isinstance(token_ids, np.ndarray) and any(isinstance(i, (bool, np.bool_)) for i in token_ids):
+        raise TypeError("token ids are integers, not booleans")
+    array = np.asarray(token_ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise TypeError(
+            f"token ids are a flat sequence of integers, not {array.dtype} of shape {list(array.shape)}"
+        )
+    return array.astype(np.int64)

@@ -1,0 +1,151 @@
+"""Runs decoder.onnx with onnxruntime, straight on the cache.
+
+Knows tensors and slots; knows nothing about requests, sampling or text.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Full opt-out from onnxruntime's telemetry, which reads the environment once, when it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+
+from .bundle import Bundle
+from .cache import KVCache
+from .errors import BundleError
+from .threads import available_cpus
+
+__all__ = ["DecoderSession"]
+
+DECODER = "decoder.onnx"
+
+Ids = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+
+class DecoderSession:
+    """A loaded model and the cache of the sequences that it is decoding.
+
+    Not thread-safe: the engine holds a lock around it.
+    """
+
+    def __init__(self, bundle: Bundle, *, num_threads: int | None = None, max_batch_size: int = 8) -> None:
+        """Load the graph; weights are memory-mapped and packed by onnxruntime.
+
+        ``num_threads`` None means all CPUs that the process may use. Raises BundleError when onnxruntime refuses the
+        graph.
+        """
+        self.spec = bundle.spec
+        self.num_threads = num_threads or available_cpus()
+        self._session = _load(bundle, self.num_threads)
+        self._cache = KVCache(bundle.spec, max_batch_size)
+        self._decoders: dict[int, _Decode] = {}
+
+    @property
+    def max_batch_size(self) -> int:
+        """The number of sequences that can be decoded together."""
+        return self._cache.max_slots
+
+    def reserve(self, slots: int, lengths: list[int]) -> None:
+        """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions."""
+        if self._cache.reserve(slots, lengths):
+            self._decoders.clear()
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Let the sequence of one slot continue in another."""
+        self._cache.move(source, target, length)
+
+    def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits:
+        """Append ``token_ids`` [S] to a slot that holds ``start`` positions.
+
+        Returns the logits of the last ``keep`` positions, float32 [keep, V], 0 <= keep <= S.
+        """
+        count = len(token_ids)
+        feeds: dict[str, NDArray[Any]] = {
+            "input_ids": np.ascontiguousarray(token_ids, np.int64)[None],
+            "position_ids": np.arange(start, start + count, dtype=np.int64)[None],
+            "seqlens_k": np.array([start + count - 1], np.int32),
+            "total_sequence_length": np.array(start + count, np.int32),
+            "logits_to_keep": np.array(keep, np.int64),
+        }
+        binding = self._bind(feeds, slice(slot, slot + 1))
+        binding.bind_output("logits", "cpu")
+        self._session.run_with_iobinding(binding)
+        logits: Logits = binding.get_outputs()[-1].numpy()[0]
+        return logits
+
+    def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits:
+        """Append one token to each of the first n slots, which hold ``lengths`` [n] positions.
+
+        Returns the next token's logits, float32 [n, V]; the array is overwritten by the next call.
+        """
+        count = len(token_ids)
+        decoder = self._decoders.get(count)
+        if decoder is None:
+            decoder = self._decoders[count] = _Decode(count, self.spec.vocab_size)
+            decoder.binding = self._bind(decoder.feeds, slice(0, count))
+            _bind_buffer(decoder.binding.bind_output, "logits", decoder.logits)
+        decoder.set(token_ids, lengths)
+        self._session.run_with_iobinding(decoder.binding)
+        return decoder.logits[:, 0]
+
+    def _bind(self, feeds: dict[str, NDArray[Any]], slots: slice) -> Any:
+        """A binding of ``feeds`` and of the slots' cache, whose memory is past and present at once."""
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            _bind_buffer(binding.bind_input, name, array)
+        for name, buffer in self._cache.buffers.items():
+            view = buffer[slots]
+            _bind_buffer(binding.bind_input, f"past_key_values.{name}", view)
+            _bind_buffer(binding.bind_output, f"present.{name}", view)
+        return binding
+
+
+class _Decode:
+    """The persistent inputs and outputs of decode steps with ``count`` sequences."""
+
+    def __init__(self, count: int, vocab_size: int) -> None:
+        self.feeds: dict[str, NDArray[Any]] = {
+            "input_ids": np.zeros((count, 1), np.int64),
+            "position_ids": np.zeros((count, 1), np.int64),
+            "seqlens_k": np.zeros(count, np.int32),
+            "total_sequence_length": np.zeros((), np.int32),
+            "logits_to_keep": np.ones((), np.int64),
+        }
+        self.logits = np.zeros((count, 1, vocab_size), np.float32)
+        self.binding: Any = None
+
+    def set(self, token_ids: Ids, lengths: NDArray[np.int32]) -> None:
+        self.feeds["input_ids"][:, 0] = token_ids
+        self.feeds["position_ids"][:, 0] = lengths
+        self.feeds["seqlens_k"][:] = lengths
+        self.feeds["total_sequence_length"][...] = lengths.max() + 1
+
+
+def _bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
+    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _load(bundle: Bundle, num_threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(
+            os.fspath(bundle.file(DECODER)), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's errors share no public base class
+        raise BundleError(
+            f"onnxruntime {ort.__version__} cannot load {bundle.file(DECODER)}: {error}; "
+            "check the bundle with `neort verify`, or update onnxruntime"
+        ) from error

@@ -1,0 +1,135 @@
+"""Checks that a bundle still computes what it computed when it was exported, and that batching changes nothing.
+
+Needs no torch: the exporter compares with torch and stores figures and golden logits in verification.json.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Bundle
+from .engine import Engine, Runner
+from .errors import BundleError
+from .sampling import log_softmax
+from .session import DecoderSession
+
+__all__ = ["Check", "batch_difference", "chunk_differences", "golden_difference", "record_golden", "verify"]
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+VERIFICATION = "verification.json"
+TOP = 16  # golden logits per position
+SINGLE_STEPS = 16  # tokens run one by one when chunking is checked
+ODD_CHUNK = 37
+BATCH_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `neort verify`: what was checked, the figure, its limit (None: reported only)."""
+
+    name: str
+    value: float
+    limit: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is a number within the limit."""
+        return self.limit is None or self.value <= self.limit
+
+
+def verify(path: str | os.PathLike[str]) -> list[Check]:
+    """Compare a bundle with its manifest, its golden logits and itself in batches and chunks.
+
+    Raises BundleError for damaged files; figures beyond their limits are returned as failed checks.
+    """
+    bundle = Bundle(path, check_weights=True)
+    stored = bundle.read_json(VERIFICATION)
+    golden = stored.get("golden")
+    if not isinstance(golden, Mapping):
+        raise BundleError(f"{bundle.path / VERIFICATION} holds no golden logits; export the bundle again")
+    session = DecoderSession(bundle)
+    ids = np.array(golden["token_ids"], np.int64)
+    largest, _ = chunk_differences(session, ids)
+    return [
+        Check("golden logits, max abs difference", golden_difference(session, golden), golden["tolerance"]),
+        Check("alone against in a batch, max abs difference", batch_difference(session, ids), 0.0),
+        Check("prompt in chunks against at once, max abs difference", largest, golden["tolerance"]),
+    ]
+
+
+def record_golden(runner: Runner, token_ids: Ids, positions: Sequence[int], tolerance: float) -> dict[str, Any]:
+    """The largest logits and the log-sum-exp at some positions of a sequence, as stored in verification.json."""
+    logits = Engine(runner).logits(token_ids)[list(positions)]
+    top = np.argsort(-logits, axis=-1, kind="stable")[:, :TOP]
+    return {
+        "token_ids": token_ids.tolist(),
+        "positions": list(positions),
+        "top_ids": top.tolist(),
+        "top_logits": [[float(x) for x in row] for row in np.take_along_axis(logits, top, axis=-1)],
+        "log_sum_exp": [float(x) for x in _log_sum_exp(logits)],
+        "tolerance": tolerance,
+    }
+
+
+def golden_difference(runner: Runner, golden: Mapping[str, Any]) -> float:
+    """Largest absolute difference of the stored logits and log-sum-exp to those computed now; inf for NaN."""
+    logits = Engine(runner).logits(np.array(golden["token_ids"], np.int64))[golden["positions"]]
+    now = np.take_along_axis(logits, np.array(golden["top_ids"], np.int64), axis=-1)
+    differences = [now - np.array(golden["top_logits"]), _log_sum_exp(logits) - np.array(golden["log_sum_exp"])]
+    return _finite(max(float(np.abs(d).max()) for d in differences))
+
+
+def batch_difference(runner: Runner, token_ids: Ids) -> float:
+    """Largest absolute difference of decoded logits between three sequences together and each alone; 0 is identity.
+
+    The sequences are prefixes of ``token_ids`` of different lengths, each continued by a few of its tokens.
+    """
+    count = len(token_ids)
+    steps = min(BATCH_STEPS, count // 4)
+    lengths = [max(1, count // 4), max(1, count // 2), count - steps]
+    lengths = lengths[: runner.max_batch_size]
+    together = _decode_forced(runner, token_ids, lengths, steps)
+    alone = [_decode_forced(runner, token_ids, [length], steps)[0] for length in lengths]
+    return _finite(float(np.abs(together - np.stack(alone)).max()))
+
+
+def chunk_differences(runner: Runner, token_ids: Ids) -> tuple[float, float]:
+    """Largest and mean absolute difference of logits between a prompt in odd chunks and single steps, and at once."""
+    whole = Engine(runner, prefill_chunk=len(token_ids)).logits(token_ids)
+    singles = min(SINGLE_STEPS, len(token_ids) - 1)
+    sizes = [ODD_CHUNK] * ((len(token_ids) - singles) // ODD_CHUNK)
+    sizes += [len(token_ids) - singles - sum(sizes)] + [1] * singles
+    start, largest, total = 0, 0.0, 0.0
+    for size in (s for s in sizes if s):
+        logits = runner.prefill(0, token_ids[start : start + size], start, size)
+        difference = np.abs(logits - whole[start : start + size])
+        largest = max(largest, _finite(float(difference.max())))
+        total += float(difference.sum())
+        start += size
+    return largest, total / whole.size
+
+
+def _decode_forced(runner: Runner, token_ids: Ids, lengths: list[int], steps: int) -> Floats:
+    """Logits [n, steps, V] of the tokens that follow each prefix, all prefixes decoded together."""
+    runner.reserve(len(lengths), [])
+    for slot, length in enumerate(lengths):
+        runner.prefill(slot, token_ids[:length], 0, 0)
+    positions = np.array(lengths, np.int32)
+    rows = [runner.decode(token_ids[positions + i], positions + np.int32(i)).copy() for i in range(steps)]
+    return np.stack(rows, axis=1)
+
+
+def _log_sum_exp(logits: Floats) -> NDArray[np.float64]:
+    return (logits.astype(np.float64) - log_softmax(logits))[..., 0]
+
+
+def _finite(value: float) -> float:
+    return value if np.isfinite(value) else float("inf")

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neort.config import GenerationConfig
+from neort.errors import ConfigError
+
+OPTIONS = [field.name for field in dataclasses.fields(GenerationConfig)]
+INTEGERS = [
+    "max_new_tokens",
+    "min_new_tokens",
+    "min_length",
+    "top_k",
+    "pad_token_id",
+    "seed",
+    "num_return_sequences",
+]
+REALS = ["temperature", "top_p", "repetition_penalty"]
+
+
+def sampling(**options: object) -> GenerationConfig:
+    return GenerationConfig(do_sample=True, **options)
+
+
+def test_defaults_are_greedy_decoding_of_128_tokens() -> None:
+    config = GenerationConfig()
+    assert (config.max_new_tokens, config.do_sample, config.top_k, config.overflow) == (
+        128,
+        False,
+        50,
+        "error",
+    )
+    assert (config.eos_token_ids, config.stop_strings, config.seed) == ((), (), None)
+
+
+def test_options_are_keyword_only() -> None:
+    with pytest.raises(TypeError):
+        GenerationConfig(64)  # type: ignore[misc]
+
+
+def test_an_unknown_option_is_a_type_error_in_the_constructor() -> None:
+    with pytest.raises(TypeError, match="num_beams"):
+        GenerationConfig(num_beams=4)  # type: ignore[call-arg]
+
+
+def test_a_config_is_immutable_hashable_and_survives_pickling() -> None:
+    config = sampling(temperature=0.7, stop_strings=["a", "b"], eos_token_id=[1, 2])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.top_k = 3  # type: ignore[misc]
+    assert len({config, pickle.loads(pickle.dumps(config)), config.replace()}) == 1
+
+
+def test_numpy_scalars_become_python_scalars() -> None:
+    config = GenerationConfig(
+        max_new_tokens=np.int32(7),
+        do_sample=np.True_,
+        temperature=np.float32(0.5),
+        top_p=1,
+        seed=np.uint64(2**63),
+        eos_token_id=np.int64(3),
+    )
+    kinds = [type(getattr(config, name)) for name in ("max_new_tokens", "do_sample", "temperature", "top_p", "seed")]
+    assert kinds == [int, bool, float, float, int]
+    assert config.eos_token_ids == (3,)
+    assert type(config.eos_token_id) is int
+    assert json.loads(json.dumps(dataclasses.asdict(config)))["seed"] == 2**63
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", [True, 1.0, "1", np.float32(1), [1]])
+def test_an_integer_option_refuses_other_types(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}=.* must be an integer, not \w+: "):
+        sampling(**{name: value})
+
+
+@pytest.mark.parametrize("name", REALS)
+@pytest.mark.parametrize("value", [True, "1", [1.0], 1j])
+def test_a_real_option_refuses_other_types(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}=.* must be a number, not \w+: "):
+        sampling(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "num_return_sequences"])
+def test_a_count_cannot_be_off(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name}=None"):
+        sampling(**{name: None})
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes"])
+def test_do_sample_is_a_boolean(value: object) -> None:
+    with pytest.raises(TypeError, match=r"^do_sample="):
+        GenerationConfig(do_sample=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_new_tokens", 0),
+        ("min_new_tokens", -1),
+        ("min_length", -1),
+        ("top_k", -1),
+        ("pad_token_id", -1),
+        ("seed", -1),
+        ("num_return_sequences", 0),
+        ("eos_token_id", -1),
+        ("eos_token_id", (1, -1)),
+    ],
+)
+def test_an_integer_below_its_limit_is_refused_with_the_limit_and_a_remedy(name: str, value: object) -> None:
+    smallest = 1 if name in ("max_new_tokens", "num_return_sequences") else 0
+    with pytest.raises(ConfigError, match=rf"^{name}=-?\d+ must be at least {smallest}: \w+"):
+        sampling(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 0.0), ("temperature", -1.0), ("temperature", 1e300), ("top_p", -0.1), ("top_p", 1.1)]
+    + [("repetition_penalty", 0.0), ("repetition_penalty", 1e300)]
+    + [(name, value) for name in REALS for value in (math.nan, math.inf, -math.inf)],
+)
+def test_a_real_out_of_range_is_refused_with_the_limits_and_a_remedy(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name}={re.escape(str(value))} must lie between .* and .*: .*None"):
+        sampling(**{name: value})
+
+
+def test_temperature_zero_is_told_about_greedy_decoding() -> None:
+    with pytest.raises(ConfigError, match="do_sample=False for greedy"):
+        sampling(temperature=0)
+
+
+def test_more_tokens_required_than_allowed_is_refused() -> None:
+    assert GenerationConfig(min_new_tokens=5, max_new_tokens=5).min_new_tokens == 5
+    with pytest.raises(ConfigError, match="min_new_tokens=6 exceeds max_new_tokens=5"):
+        GenerationConfig(min_new_tokens=6, max_new_tokens=5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", 0.7), ("top_p", 0.9), ("top_k", 10)])
+def test_a_sampling_option_that_greedy_decoding_would_ignore_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}={value} has no effect with do_sample=False: set do_sample=True"):
+        GenerationConfig(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", 1.0), ("top_p", 1), ("top_k", None), ("top_k", 0)])
+def test_a_neutral_sampling_option_goes_with_greedy_decoding(name: str, value: float | None) -> None:
+    assert getattr(GenerationConfig(**{name: value}), name) == value
+
+
+def test_several_sequences_need_sampling() -> None:
+    assert sampling(num_return_sequences=3).num_return_sequences == 3
+    with pytest.raises(ConfigError, match="num_return_sequences=3 needs do_sample=True"):
+        GenerationConfig(num_return_sequences=3)
+
+
+def test_overflow_is_one_of_three_policies() -> None:
+    for policy in ("error", "stop", "truncate_left"):
+        assert GenerationConfig(overflow=policy).overflow == policy
+    with pytest.raises(ConfigError, match="'shift' is not known: use one of error, stop, truncate_left"):
+        GenerationConfig(overflow="shift")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^overflow=None must be a string"):
+        GenerationConfig(overflow=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("given", "stored"), [("ab", ("ab",)), (["a", "b"], ("a", "b")), ((), ()), (None, ())])
+def test_stop_strings_become_a_tuple(given: object, stored: tuple[str, ...]) -> None:
+    assert GenerationConfig(stop_strings=given).stop_strings == stored  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["", ["a", ""]])
+def test_an_empty_stop_string_is_refused(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"^stop_strings holds an empty string"):
+        GenerationConfig(stop_strings=given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [b"a", 3, {"a"}, ["a", b"b"], [None]])
+def test_stop_strings_of_another_type_are_refused(given: object) -> None:
+    with pytest.raises(TypeError, match=r"^stop_strings"):
+        GenerationConfig(stop_strings=given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("given", "ids"), [(None, ()), (0, (0,)), ([5, 6], (5, 6)), ((np.int32(7),), (7,))])
+def test_eos_token_ids_is_always_a_tuple(given: object, ids: tuple[int, ...]) -> None:
+    assert GenerationConfig(eos_token_id=given).eos_token_ids == ids  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["5", True, 5.0, [True], ["5"]])
+def test_eos_token_id_of_another_type_is_refused(given: object) -> None:
+    with pytest.raises(TypeError, match=r"^eos_token_id="):
+        GenerationConfig(eos_token_id=given)  # type: ignore[arg-type]
+
+
+def test_an_empty_list_of_eos_tokens_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"eos_token_id=.*holds no id: .*None"):
+        GenerationConfig(eos_token_id=())
+
+
+def test_replace_changes_the_named_options_only() -> None:
+    config = sampling(temperature=0.7, seed=1)
+    assert config.replace(seed=2) == sampling(temperature=0.7, seed=2)
+    assert config.seed == 1
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("max_tokens", "max_new_tokens"), ("topk", "top_k"), ("seeds", "seed")])
+def test_replace_names_the_closest_option_for_an_unknown_one(wrong: str, right: str) -> None:
+    with pytest.raises(TypeError, match=f"unknown generation option '{wrong}'; did you mean '{right}'"):
+        GenerationConfig().replace(**{wrong: 1})
+
+
+def test_replace_lists_the_options_where_none_is_close() -> None:
+    with pytest.raises(TypeError, match=r"'xyzzy'; known options: max_new_tokens, .*overflow"):
+        GenerationConfig().replace(xyzzy=1)
+
+
+def test_replace_checks_the_new_values() -> None:
+    with pytest.raises(ConfigError, match="max_new_tokens=0"):
+        GenerationConfig().replace(max_new_tokens=0)
+
+
+def test_asking_a_sampling_config_for_greedy_decoding_drops_its_sampling_options() -> None:
+    config = sampling(temperature=0.7, top_k=5, top_p=0.9, repetition_penalty=1.2)
+    assert config.replace(do_sample=False) == GenerationConfig(repetition_penalty=1.2)
+    with pytest.raises(ConfigError, match=r"temperature=0.5 has no effect"):
+        config.replace(do_sample=False, temperature=0.5)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "max_new_tokens": st.integers(10, 10**6),
+            "min_new_tokens": st.none() | st.integers(0, 10),
+            "temperature": st.none() | st.floats(1e-6, 1e6),
+            "top_k": st.none() | st.integers(0, 10**6),
+            "top_p": st.none() | st.floats(0, 1),
+            "eos_token_id": st.none() | st.integers(0, 9) | st.lists(st.integers(0, 9), min_size=1),
+            "stop_strings": st.text(min_size=1) | st.lists(st.text(min_size=1)),
+            "seed": st.none() | st.integers(0),
+        },
+    )
+)
+def test_a_config_is_unchanged_by_a_round_trip_through_json(options: dict[str, object]) -> None:
+    config = sampling(**options)
+    assert GenerationConfig.from_hf(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    assert config.replace(**dataclasses.asdict(config)) == config
+
+
+def test_from_hf_reads_the_file_of_gpt_neo_without_a_warning() -> None:
+    file = {"_from_model_config": True, "bos_token_id": 50256, "eos_token_id": 50256}
+    config = GenerationConfig.from_hf(file | {"transformers_version": "4.27.0.dev0"})
+    assert config == GenerationConfig(eos_token_id=50256)
+
+
+def test_from_hf_takes_the_known_options() -> None:
+    file = {"do_sample": True, "temperature": 1, "top_p": 0.9, "max_new_tokens": 9, "eos_token_id": [1, 2]}
+    assert GenerationConfig.from_hf(file) == sampling(temperature=1.0, top_p=0.9, max_new_tokens=9, eos_token_id=(1, 2))
+
+
+def test_from_hf_keeps_top_k_of_50_where_absent_and_turns_it_off_where_null() -> None:
+    assert GenerationConfig.from_hf({"do_sample": True}).top_k == 50
+    assert GenerationConfig.from_hf({"do_sample": True, "top_k": None}).top_k is None
+
+
+def test_from_hf_takes_null_as_absent() -> None:
+    nothing = dict.fromkeys([name for name in OPTIONS if name != "top_k"] + ["num_beams", "max_length", "novelty"])
+    assert GenerationConfig.from_hf(nothing) == GenerationConfig()
+
+
+def test_from_hf_names_everything_it_ignores_in_one_warning() -> None:
+    file = {"num_beams": 4, "no_repeat_ngram_size": 3, "max_length": 50, "novelty": 1, "temperature": 0.9}
+    with pytest.warns(UserWarning, match="ignored options") as record:
+        config = GenerationConfig.from_hf(file)
+    (warning,) = record
+    for part in (
+        "num_beams=4",
+        "no_repeat_ngram_size=3",
+        "max_length=50",
+        "novelty=1",
+        "temperature=0.9 without",
+    ):
+        assert part in str(warning.message)
+    assert warning.filename == __file__
+    assert config == GenerationConfig()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("typical_p", 0.9),
+        ("penalty_alpha", 0.6),
+        ("bad_words_ids", [[5]]),
+        ("min_p", 0.05),
+        ("guidance_scale", 2),
+    ],
+)
+def test_from_hf_warns_of_an_option_that_neort_lacks(key: str, value: object) -> None:
+    with pytest.warns(UserWarning, match=f"neort does not have {key}="):
+        GenerationConfig.from_hf({key: value})
+
+
+def test_from_hf_checks_values() -> None:
+    with pytest.raises(ConfigError, match="repetition_penalty=0 "):
+        GenerationConfig.from_hf({"repetition_penalty": 0})
+    with pytest.raises(TypeError, match="must be an integer"):
+        GenerationConfig.from_hf({"max_new_tokens": "many"})
+
+
+def test_from_hf_refuses_what_is_not_an_object() -> None:
+    with pytest.raises(TypeError, match="must hold an object of options, not list"):
+        GenerationConfig.from_hf([])  # type: ignore[arg-type]
+
+
+def test_every_neutral_default_of_transformers_loads_without_a_warning() -> None:
+    hf = pytest.importorskip("transformers.generation.configuration_utils", exc_type=ImportError)
+    stored = hf.GenerationConfig(max_new_tokens=128).to_dict()
+    config = GenerationConfig.from_hf({key: value for key, value in stored.items() if value is not None})
+    expected = {"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "min_length": 0}
+    stated = {name: value for name, value in expected.items() if getattr(config, name) is not None}
+    assert config == GenerationConfig(**stated)
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k", "repetition_penalty", "min_new_tokens"])
+def test_option_names_are_those_of_transformers(name: str) -> None:
+    hf = pytest.importorskip("transformers.generation.configuration_utils", exc_type=ImportError)
+    assert hasattr(hf.GenerationConfig(), name)

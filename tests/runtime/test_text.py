@@ -1,0 +1,155 @@
+"""TextStream: for any bytes, any stop strings and any cut into pieces, the text is that of a plain decode."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neort.errors import ConfigError
+from neort.text import TextStream
+
+
+def first_stop(text: str, stop_strings: Sequence[str]) -> tuple[str, str | None]:
+    """The rule of TextStream in its plainest form: the text before the first stop string, and that string."""
+    for end in range(len(text) + 1):
+        complete = [stop for stop in stop_strings if text[:end].endswith(stop)]
+        if complete:
+            matched = max(complete, key=len)
+            return text[: end - len(matched)], matched
+    return text, None
+
+
+def run(pieces: Sequence[bytes], stop_strings: Sequence[str] = ()) -> tuple[list[str], str | None]:
+    stream = TextStream(stop_strings)
+    texts = [stream.push(piece) for piece in pieces]
+    return [*texts, stream.finish()], stream.matched
+
+
+def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
+    ends = sorted(place % (len(data) + 1) for place in places)
+    return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
+
+
+# Few letters, so that stop strings overlap each other and the text; bytes of characters, whole and broken.
+fragments = st.sampled_from([b"a", b"b", b"ab", b"aab", "é".encode(), "日".encode(), "👩\u200d🔬".encode()])
+any_bytes = st.one_of(
+    st.binary(max_size=40), st.lists(st.one_of(fragments, st.binary(max_size=2)), max_size=30).map(b"".join)
+)
+stop_string = st.text(alphabet="abé日\ufffd", min_size=1, max_size=5)
+places = st.lists(st.integers(0, 10_000), max_size=12)
+
+
+@given(any_bytes, places)
+def test_joined_pieces_equal_a_plain_decode(data: bytes, places: list[int]) -> None:
+    texts, matched = run(cut(data, places))
+    assert "".join(texts) == data.decode("utf-8", "replace")
+    assert matched is None
+
+
+@given(any_bytes, st.lists(stop_string, max_size=4), places)
+def test_text_ends_before_the_first_complete_stop_string(
+    data: bytes, stop_strings: list[str], places: list[int]
+) -> None:
+    texts, matched = run(cut(data, places), stop_strings)
+    assert ("".join(texts), matched) == first_stop(data.decode("utf-8", "replace"), stop_strings)
+
+
+@given(any_bytes, st.lists(stop_string, max_size=4), places)
+def test_result_does_not_depend_on_the_cut(data: bytes, stop_strings: list[str], places: list[int]) -> None:
+    whole, by_bytes = run([data], stop_strings), run([bytes([byte]) for byte in data], stop_strings)
+    pieces, matched = run(cut(data, places), stop_strings)
+    assert ("".join(whole[0]), whole[1]) == ("".join(by_bytes[0]), by_bytes[1]) == ("".join(pieces), matched)
+
+
+@given(st.text(alphabet="ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=5), min_size=1))
+def test_no_more_is_held_back_than_the_longest_start_of_a_stop_string(text: str, stops: list[str]) -> None:
+    stream = TextStream(stops)
+    given_out = ""
+    for end, character in enumerate(text, start=1):
+        given_out += stream.push(character.encode())
+        if stream.stopped:
+            break
+        held = text[len(given_out) : end]
+        starts = [n for stop in stops for n in range(len(stop)) if text[:end].endswith(stop[:n])]
+        assert len(held) == max(starts)
+
+
+@given(any_bytes, st.lists(stop_string, min_size=1, max_size=4))
+def test_stopped_is_true_at_the_byte_that_completes_the_stop_string(data: bytes, stops: list[str]) -> None:
+    stream = TextStream(stops)
+    for end in range(1, len(data) + 1):
+        stream.push(data[end - 1 : end])
+        certain = codecs.getincrementaldecoder("utf-8")("replace").decode(data[:end])
+        assert stream.stopped == any(stop in certain for stop in stops)
+
+
+def test_nothing_comes_after_a_stop() -> None:
+    stream = TextStream(["\n\n"])
+    assert stream.push(b"one\n") == "one"
+    assert not stream.stopped
+    assert stream.push(b"\ntwo\n\nthree") == ""
+    assert (stream.stopped, stream.matched) == (True, "\n\n")
+    assert (stream.push(b"four"), stream.finish()) == ("", "")
+
+
+def test_the_stop_string_that_is_complete_first_wins() -> None:
+    assert run([b"xabcd"], ["abcd", "bc"]) == (["xa", ""], "bc")
+    assert run([b"xabc"], ["abc", "ab"]) == (["x", ""], "ab")
+
+
+def test_the_longest_of_the_stop_strings_complete_at_one_character_wins() -> None:
+    assert run([b"xabc"], ["c", "abc", "bc"]) == (["x", ""], "abc")
+
+
+def test_half_a_character_is_never_returned() -> None:
+    stream = TextStream()
+    assert [stream.push(bytes([byte])) for byte in "👍".encode()] == ["", "", "", "👍"]
+
+
+def test_an_incomplete_character_at_the_end_becomes_one_replacement_character() -> None:
+    assert run(["👍".encode()[:3]]) == (["", "\ufffd"], None)
+
+
+def test_a_stop_string_of_replacement_characters_is_found_at_the_end_too() -> None:
+    assert run([b"a\xe2\x82"], ["a\ufffd"]) == (["", ""], "a\ufffd")
+
+
+def test_the_start_of_a_stop_string_is_released_at_the_end() -> None:
+    assert run([b"a User", b":"], ["User:\n"]) == (["a ", "", "User:"], None)
+
+
+def test_cost_is_linear_in_the_text_and_independent_of_the_stop_string() -> None:
+    """A text that keeps almost completing a long stop string; the quadratic way would take minutes."""
+    stop = "a" * 5_000 + "b"
+    stream = TextStream([stop])
+    started = time.perf_counter()
+    length = sum(len(stream.push(b"aa")) for _ in range(50_000)) + len(stream.finish())
+    assert length == 100_000
+    assert time.perf_counter() - started < 5
+
+
+def test_a_single_str_is_refused_as_stop_strings() -> None:
+    with pytest.raises(TypeError, match="list of str, not 'END'"):
+        TextStream("END")
+
+
+def test_stop_strings_that_are_not_str_are_refused() -> None:
+    with pytest.raises(TypeError, match="list of str"):
+        TextStream([b"END"])  # type: ignore[list-item]
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        TextStream(["x", ""])
+
+
+def test_push_after_finish_is_refused() -> None:
+    stream = TextStream()
+    stream.finish()
+    with pytest.raises(ValueError, match="new TextStream"):
+        stream.push(b"a")
