@@ -13,7 +13,9 @@ except ModuleNotFoundError as error:
         raise
     from neort.errors import MissingExtraError
 
-    raise MissingExtraError(f'neort_export needs {error.name}, which is not installed: pip install "neort[export]"') from None
+    raise MissingExtraError(
+        f'neort_export needs {error.name}, which is not installed: pip install "neort[export]"'
+    ) from None
 from .errors import CheckpointError, ExportError, VerificationError
 from .verification import Agreement, Limits
 

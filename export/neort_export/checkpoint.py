@@ -78,9 +78,7 @@ class Checkpoint:
         }
         for i in range(c.num_layers):
             block = f"transformer.h.{i}."
-            shapes |= {
-                f"{block}{ln}.{part}": (hidden,) for ln in ("ln_1", "ln_2") for part in ("weight", "bias")
-            }
+            shapes |= {f"{block}{ln}.{part}": (hidden,) for ln in ("ln_1", "ln_2") for part in ("weight", "bias")}
             attention = f"{block}attn.attention."
             shapes |= {f"{attention}{p}_proj.weight": (hidden, hidden) for p in ("q", "k", "v", "out")}
             shapes[f"{attention}out_proj.bias"] = (hidden,)
@@ -136,9 +134,7 @@ def _locate(source: str) -> tuple[Path, str | None]:
     if folder.is_dir():
         return folder.resolve(), None
     if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source:
-        raise CheckpointError(
-            f"{source} is not a folder; give the folder that holds config.json and the weights"
-        )
+        raise CheckpointError(f"{source} is not a folder; give the folder that holds config.json and the weights")
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.txt"]
@@ -220,9 +216,7 @@ def _files(path: Path, single: str) -> list[Path]:
     names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     for name in names:
         if Path(name).name != name:
-            raise CheckpointError(
-                f"{index} names the shard {name!r}; shards lie in the checkpoint's own folder"
-            )
+            raise CheckpointError(f"{index} names the shard {name!r}; shards lie in the checkpoint's own folder")
         if not (path / name).is_file():
             raise CheckpointError(f"{path} lacks the shard {name}, which {index.name} names; fetch it again")
     return [path / name for name in names]
@@ -230,7 +224,7 @@ def _files(path: Path, single: str) -> list[Path]:
 
 def _open_safetensors(file: Path) -> dict[str, _StoredTensor]:
     try:
-        handle = safe_open(str(file), framework="pt")  # type: ignore[no-untyped-call]
+        handle: Any = safe_open(str(file), framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged or truncated ({error}); fetch it again") from error
     dtypes = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -244,7 +238,7 @@ def _open_safetensors(file: Path) -> dict[str, _StoredTensor]:
 
         return _StoredTensor(tuple(view.get_shape()), dtypes.get(view.get_dtype(), torch.uint8), read)
 
-    return {name: stored(name) for name in handle.keys()}  # noqa: SIM118: safe_open has keys() but is no mapping
+    return {name: stored(name) for name in list(handle.keys())}
 
 
 def _open_pickle(file: Path) -> dict[str, _StoredTensor]:

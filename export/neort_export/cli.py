@@ -21,7 +21,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=Path, help="folder to create")
     parser.add_argument("--quantization", choices=["int8", "fp32"], default="int8", help="default: int8")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
+    )
     parser.add_argument("--max-mean-kl", type=float, metavar="NATS", help="limit of the mean KL divergence to torch")
     parser.add_argument("--max-perplexity-ratio", type=float, metavar="R", help="limit of the perplexity over torch's")
     return parser.parse_args(argv)
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
             f"  {args.quantization} against torch: mean KL {q.mean_kl:.2e}, p99 KL {q.p99_kl:.2e}, "
             f"top-1 agreement {q.top1_agreement:.2%}, perplexity ratio {q.perplexity_ratio:.5f}"
         )
-    print(f"  in a batch against alone: {report.batch_difference:g}; in chunks against whole: {report.chunk_difference:.2g}")
+    print(f"  in a batch against alone: {report.batch_difference:g}, in chunks: {report.chunk_difference:.2g}")
 
 
 def _read_text(file: Path) -> str:

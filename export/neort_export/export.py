@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import onnx_ir as ir
+
 from neort.bundle import FORMAT_VERSION, MANIFEST, Bundle, sha256_of
 from neort.session import DECODER, DecoderSession
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden

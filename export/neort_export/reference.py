@@ -40,9 +40,7 @@ class Reference:
         return [self._head(h) for h in hidden]
 
     @torch.inference_mode()
-    def hidden_states(
-        self, sequences: Sequence[Sequence[int]], hook: Hook | None = None
-    ) -> list[torch.Tensor]:
+    def hidden_states(self, sequences: Sequence[Sequence[int]], hook: Hook | None = None) -> list[torch.Tensor]:
         """What lm_head sees: float32 [T, K] for each sequence. ``hook`` watches the inputs of linear layers."""
         states = [self._embed(ids) for ids in sequences]
         for i, block in enumerate(self._loaded_blocks()):
@@ -58,9 +56,7 @@ class Reference:
 
     def _embed(self, ids: Sequence[int]) -> torch.Tensor:
         unique, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
-        rows = np.concatenate(
-            [self.checkpoint.rows("transformer.wte.weight", i, i + 1) for i in unique.tolist()]
-        )
+        rows = np.concatenate([self.checkpoint.rows("transformer.wte.weight", i, i + 1) for i in unique.tolist()])
         positions = self.checkpoint.rows("transformer.wpe.weight", 0, len(inverse))
         return torch.from_numpy(rows[inverse] + positions)[None]
 
@@ -92,9 +88,7 @@ class Reference:
         vocabulary = self.checkpoint.shape("lm_head.weight")[0]
         logits = np.empty((len(hidden), vocabulary), np.float32)
         for start in range(0, vocabulary, HEAD_ROWS):
-            rows = torch.from_numpy(
-                self.checkpoint.rows("lm_head.weight", start, min(start + HEAD_ROWS, vocabulary))
-            )
+            rows = torch.from_numpy(self.checkpoint.rows("lm_head.weight", start, min(start + HEAD_ROWS, vocabulary)))
             logits[:, start : start + len(rows)] = (hidden @ rows.T).numpy()
         return logits
 

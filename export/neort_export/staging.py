@@ -29,7 +29,9 @@ def staged_folder(target: Path, *, force: bool) -> Iterator[Path]:
     try:
         stage.mkdir(parents=True)
     except OSError as error:
-        raise ExportError(f"cannot create a folder in {target.parent} ({error.strerror}); choose another place") from error
+        raise ExportError(
+            f"cannot create a folder in {target.parent} ({error.strerror}); choose another place"
+        ) from error
     try:
         yield stage
         _swap(stage, target)

@@ -124,6 +124,8 @@ def _named(model: ir.Model, config: Any) -> ir.Model:
     for value in list(graph.initializers.values()):
         assert value.name is not None  # the registry of initializers is keyed by name
         value.name = value.name.removeprefix("model.")
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()  # torch.export's bookkeeping
     model.producer_name, model.producer_version = "neort", None
     return model
 

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from neort.engine import Engine, Runner
 from neort.sampling import log_softmax
-from numpy.typing import NDArray
 
 from .errors import VerificationError
 

@@ -8,6 +8,7 @@ one block of a tensor in memory. Knows nothing about graphs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 BLOCK_ELEMENTS = 1 << 22  # 16 MB of float32
 INT8_MAX = 127
@@ -42,15 +43,14 @@ class RowTensor(ir.LazyTensor):
         shape: Sequence[int],
         dtype: ir.DataType = ir.DataType.FLOAT,
     ) -> None:
-        super().__init__(
-            lambda: ir.tensor(rows(0, shape[0])), dtype=dtype, shape=ir.Shape(shape), cache=False
-        )
+        super().__init__(lambda: ir.tensor(rows(0, shape[0])), dtype=dtype, shape=ir.Shape(shape), cache=False)
         self.rows = rows
+        self.dims = tuple(shape)
 
     @property
     def row_count(self) -> int:
         """Size of the first axis."""
-        return int(self.shape[0])
+        return self.dims[0]
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Row ranges of about BLOCK_ELEMENTS elements that cover the tensor in order."""
@@ -79,19 +79,19 @@ def stacked(parts: Sequence[RowTensor]) -> RowTensor:
         ]
         return np.concatenate(pieces)
 
-    return RowTensor(rows, (int(offsets[-1]), *(int(d) for d in parts[0].shape[1:])))
+    return RowTensor(rows, (int(offsets[-1]), *parts[0].dims[1:]))
 
 
 def scaled(tensor: RowTensor, *, rows: Floats | None = None, columns: Floats | None = None) -> RowTensor:
     """A matrix [N, K] times ``rows`` [N] along its first axis and ``columns`` [K] along its second."""
 
     def compute(start: int, stop: int) -> Array:
-        block = tensor.rows(start, stop)
+        block: Array = tensor.rows(start, stop)
         if rows is not None:
             block = block * rows[start:stop, None]
         return block if columns is None else block * columns
 
-    return RowTensor(compute, tuple(tensor.shape.numpy()))
+    return RowTensor(compute, tensor.dims)
 
 
 def row_products(tensor: RowTensor, vector: Floats) -> Floats:
@@ -102,7 +102,7 @@ def row_products(tensor: RowTensor, vector: Floats) -> Floats:
 
 def column_maxima(tensor: RowTensor) -> Floats:
     """The largest absolute value of each column of a matrix [N, K]."""
-    maxima = np.zeros(int(tensor.shape[1]), np.float32)
+    maxima = np.zeros(tensor.dims[1], np.float32)
     for block in tensor.blocks():
         np.maximum(maxima, np.abs(block).max(axis=0), out=maxima)
     return maxima
@@ -119,15 +119,16 @@ def quantized_rows(tensor: RowTensor, scales: Floats) -> RowTensor:
 
     def rows(start: int, stop: int) -> Array:
         quotients = np.rint(tensor.rows(start, stop) / scales[start:stop, None])
-        return np.clip(quotients, -INT8_MAX, INT8_MAX).astype(np.int8)
+        quantized: Array = np.clip(quotients, -INT8_MAX, INT8_MAX).astype(np.int8)
+        return quantized
 
-    return RowTensor(rows, tuple(tensor.shape.numpy()), ir.DataType.INT8)
+    return RowTensor(rows, tensor.dims, ir.DataType.INT8)
 
 
 def quantized_columns(tensor: RowTensor, scales: Floats) -> ir.LazyTensor:
     """The same, transposed to [K, N], the layout of an integer product's right-hand side."""
     quantized = quantized_rows(tensor, scales)
-    rows, columns = (int(d) for d in tensor.shape)
+    rows, columns = tensor.dims
 
     def compute() -> ir.TensorProtocol:
         out = np.empty((columns, rows), np.int8)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from .passes.graph import name_of
 from .weights import RowTensor
 
 __all__ = ["WEIGHTS_FILE", "write_graph"]
@@ -34,14 +35,13 @@ def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progre
             for block in _blocks(tensor):
                 stream.write(block)
                 progress(block.nbytes)
-            assert value.name is not None and stream.tell() - offset == tensor.nbytes  # else the recipe is wrong
-            external[value.name] = ir.ExternalTensor(
+            external[name_of(value)] = ir.ExternalTensor(
                 WEIGHTS_FILE,
                 offset,
                 tensor.nbytes,
                 tensor.dtype,
                 shape=ir.Shape(tuple(tensor.shape.numpy())),
-                name=value.name,
+                name=name_of(value),
                 base_dir=folder,
             )
     with _replaced(model, external):
@@ -51,12 +51,14 @@ def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progre
 def external_weights(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:
     """The initializers that go into weights.data, in the graph's order."""
     initializers = model.graph.initializers.values()
-    return [(v, v.const_value) for v in initializers if v.const_value is not None and v.const_value.nbytes >= INLINE_BYTES]
+    return [
+        (v, v.const_value) for v in initializers if v.const_value is not None and v.const_value.nbytes >= INLINE_BYTES
+    ]
 
 
 def _blocks(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
     blocks = tensor.blocks() if isinstance(tensor, RowTensor) else iter([tensor.numpy()])
-    return (memoryview(np.ascontiguousarray(block).reshape(-1)).cast("B") for block in blocks)
+    return (np.ascontiguousarray(block).reshape(-1).view(np.uint8).data for block in blocks)
 
 
 @contextlib.contextmanager

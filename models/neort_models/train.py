@@ -33,7 +33,7 @@ from neort.errors import ConfigError, MissingExtraError, NeortError
 
 if TYPE_CHECKING:
     import torch
-    from tokenizers import Tokenizer  # type: ignore[import-untyped]
+    from tokenizers import Tokenizer
 
 TokenIds = NDArray[np.integer[Any]]
 END_OF_TEXT = "<|endoftext|>"
@@ -397,7 +397,10 @@ def reproducible(options: Options) -> Iterator[torch.device]:
     available = torch.cuda.is_available()
     if options.device.startswith("cuda") and not available:
         raise ConfigError(f"--device {options.device}: torch sees no CUDA device here; use --device cpu")
-    device = torch.device(("cuda" if available else "cpu") if options.device == "auto" else options.device)
+    try:
+        device = torch.device(("cuda" if available else "cpu") if options.device == "auto" else options.device)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {options.device}: unknown; use auto, cpu or cuda") from error
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with this
     torch.use_deterministic_algorithms(device.type == "cuda")

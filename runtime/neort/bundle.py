@@ -87,9 +87,7 @@ class Bundle:
         try:
             size = file.stat().st_size
         except OSError:
-            raise BundleError(
-                f"{self.path} lacks {name}, which its manifest lists; copy or export it again"
-            ) from None
+            raise BundleError(f"{self.path} lacks {name}, which its manifest lists; copy or export it again") from None
         if size != expected["bytes"]:
             raise BundleError(
                 f"{file} has {size:,} bytes, the manifest says {expected['bytes']:,}: it is truncated or replaced; "
@@ -122,12 +120,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise BundleError(f"{path} is not a folder; give a bundle made by neort-export")
     if not (path / MANIFEST).is_file():
-        hint = (
-            "it looks like a checkpoint: run neort-export on it" if (path / "config.json").is_file() else ""
-        )
-        raise BundleError(
-            f"{path} has no {MANIFEST}, so it is no bundle; {hint or 'make one with neort-export'}"
-        )
+        hint = "it looks like a checkpoint: run neort-export on it" if (path / "config.json").is_file() else ""
+        raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle; {hint or 'make one with neort-export'}")
     manifest = _parse_json(path / MANIFEST)
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
@@ -142,9 +136,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             or not isinstance(facts, dict)
             or not {"bytes", "sha256"} <= set(facts)
         ):
-            raise BundleError(
-                f"{path / MANIFEST} lists the file {name!r}; names must be plain, with bytes and sha256"
-            )
+            raise BundleError(f"{path / MANIFEST} lists the file {name!r}; names must be plain, with bytes and sha256")
     _section(manifest, "recipe")
     return manifest
 
@@ -170,11 +162,7 @@ def _parse_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(
-            f"{file} cannot be read as JSON ({error}); copy or export the bundle again"
-        ) from None
+        raise BundleError(f"{file} cannot be read as JSON ({error}); copy or export the bundle again") from None
     if not isinstance(value, dict):
-        raise BundleError(
-            f"{file} holds {type(value).__name__}, not an object; copy or export the bundle again"
-        )
+        raise BundleError(f"{file} holds {type(value).__name__}, not an object; copy or export the bundle again")
     return value

@@ -20,7 +20,7 @@ Buffer = NDArray[np.float32]
 
 
 class KVCache:
-    """The cache of up to ``max_slots`` sequences; buffers are named like the graph's inputs after "past_key_values."."""
+    """The cache of up to ``max_slots`` sequences; ``buffers`` are named "0.key", "0.value", "1.key" and so on."""
 
     def __init__(self, spec: ModelSpec, max_slots: int) -> None:
         self.spec = spec

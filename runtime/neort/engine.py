@@ -111,11 +111,7 @@ class Request:
     def choose(self, logits: Logits) -> int:
         """The next token. Raises LogitsError when ``logits`` [V] are not finite."""
         check_finite(logits, len(self.prompt_ids) + len(self.token_ids))
-        ids = (
-            np.concatenate([self.prompt_ids, np.asarray(self.token_ids, np.int64)])
-            if self.processors
-            else _NO_IDS
-        )
+        ids = np.concatenate([self.prompt_ids, np.asarray(self.token_ids, np.int64)]) if self.processors else _NO_IDS
         for processor in self.processors:
             logits = processor(ids, logits)
         return sample(logits, self.rng) if self.config.do_sample else greedy(logits)
@@ -187,9 +183,7 @@ class Engine:
         with self._lock:
             slot = len(self.running)
             if slot >= self.runner.max_batch_size:
-                raise PromptError(
-                    f"all {slot} slots are generating; raise max_batch_size, or wait for a sequence"
-                )
+                raise PromptError(f"all {slot} slots are generating; raise max_batch_size, or wait for a sequence")
             self._reserve(slot + 1)
             out = np.empty((len(token_ids), spec.vocab_size), np.float32)
             for start in range(0, len(token_ids), self.prefill_chunk):

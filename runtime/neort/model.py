@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -77,14 +77,10 @@ class Model:
         return self._session.num_threads
 
     def __repr__(self) -> str:
-        return (
-            f"<neort.Model {self.bundle.path.name}: {self.bundle.quantization}, {self.num_threads} threads>"
-        )
+        return f"<neort.Model {self.bundle.path.name}: {self.bundle.quantization}, {self.num_threads} threads>"
 
     @overload
-    def generate(
-        self, prompt: str, config: GenerationConfig | None = None, **overrides: Any
-    ) -> Completion: ...
+    def generate(self, prompt: str, config: GenerationConfig | None = None, **overrides: Any) -> Completion: ...
     @overload
     def generate(
         self, prompt: Sequence[Prompt], config: GenerationConfig | None = None, **overrides: Any
@@ -123,7 +119,7 @@ class Model:
 
     def stream(
         self, prompt: Prompt, config: GenerationConfig | None = None, **overrides: Any
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Continue one prompt and yield the text as it becomes certain; the joined pieces are `generate`'s text.
 
         Takes and raises what `generate` does, at the call itself; ``num_return_sequences`` must be 1. Dropping the
@@ -155,14 +151,12 @@ class Model:
         return base.replace(**overrides)
 
     def _encode(self, prompt: Any) -> Ids:
-        return (
-            np.array(self.tokenizer.encode(prompt), np.int64) if isinstance(prompt, str) else _as_ids(prompt)
-        )
+        return np.array(self.tokenizer.encode(prompt), np.int64) if isinstance(prompt, str) else _as_ids(prompt)
 
     def _collector(self, ids: Ids, options: GenerationConfig, index: int) -> _Collector:
         return _Collector(ids, options, index, self.tokenizer.token_bytes)
 
-    def _pieces(self, collector: _Collector) -> Iterator[Piece]:
+    def _pieces(self, collector: _Collector) -> Generator[Piece, None, None]:
         with _Submitted(self._engine, [collector]):
             while not collector.request.done:
                 self._engine.advance(collector.request)
@@ -199,9 +193,7 @@ def load(
 class _Collector:
     """A request's tokens as text: pieces for streams, a completion for the rest."""
 
-    def __init__(
-        self, ids: Ids, options: GenerationConfig, index: int, token_bytes: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, ids: Ids, options: GenerationConfig, index: int, token_bytes: Callable[[int], bytes]) -> None:
         self.request = Request(ids, options, self, index)
         self.pieces: deque[Piece] = deque()
         self._token_bytes = token_bytes
@@ -282,7 +274,5 @@ def _as_ids(token_ids: Any) -> Ids:
         raise TypeError("token ids are integers, not booleans")
     array = np.asarray(token_ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise TypeError(
-            f"token ids are a flat sequence of integers, not {array.dtype} of shape {list(array.shape)}"
-        )
+        raise TypeError(f"token ids are a flat sequence of integers, not {array.dtype} of shape {list(array.shape)}")
     return array.astype(np.int64)

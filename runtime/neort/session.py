@@ -141,9 +141,7 @@ def _load(bundle: Bundle, num_threads: int) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(
-            os.fspath(bundle.file(DECODER)), options, providers=["CPUExecutionProvider"]
-        )
+        return ort.InferenceSession(os.fspath(bundle.file(DECODER)), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base class
         raise BundleError(
             f"onnxruntime {ort.__version__} cannot load {bundle.file(DECODER)}: {error}; "

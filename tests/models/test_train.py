@@ -23,31 +23,12 @@ with warnings.catch_warnings():
 from neort.errors import ConfigError, MissingExtraError  # noqa: E402
 from neort_models import train  # noqa: E402
 
-WORDS = [
-    "the",
-    "sea",
-    "was",
-    "grey",
-    "and",
-    "a",
-    "gull",
-    "cried",
-    "over",
-    "it",
-    "while",
-    "Anna's",
-    "boat,",
-    "old",
-    "but",
-    "sound,",
-    "went",
-    "home",
-]
+VOCABULARY = "the sea was grey and a gull cried over it while Anna's boat, old but sound, went home"
 
 
 def sentences(count: int, seed: int) -> str:
-    draw = random.Random(seed)
-    lines = (" ".join(draw.choices(WORDS, k=draw.randint(4, 9))) + ".\n" for _ in range(count))
+    draw, words = random.Random(seed), VOCABULARY.split()
+    lines = (" ".join(draw.choices(words, k=draw.randint(4, 9))) + ".\n" for _ in range(count))
     return "".join(lines) + "Prix : 3 €" + train.END_OF_TEXT + "Ein zweites Stück."
 
 
@@ -283,6 +264,11 @@ def test_an_empty_validation_text_is_refused_before_training(options: train.Opti
 def test_an_option_out_of_range_is_named(options: train.Options, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(options, **change)
+
+
+def test_an_unknown_device_is_named(options: train.Options, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--device tpo: unknown; use auto, cpu or cuda"):
+        train.run(replace(options, output=tmp_path / "out", device="tpo"))
 
 
 def test_a_diverged_run_is_not_saved(options: train.Options, tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from neort.errors import TokenizerError
 from neort.tokenizer import Tokenizer
 
-reference = pytest.importorskip(
-    "tokenizers", reason="the reference, the tokenizers package, is not installed"
-)
+# Older versions know an older Unicode: 0.20 cuts texts elsewhere at some 9,000 of the newest letters and numbers.
+reference = pytest.importorskip("tokenizers", "0.22", reason="needs the reference, tokenizers >= 0.22")
 
 SHARED = Path(os.environ.get("NEORT_SHARED", Path(__file__).parents[3] / "shared"))
 SAVED = {"gpt2": "tokenizers/gpt2/tokenizer.json", "neo-mini": "checkpoints/neo-mini/tokenizer.json"}
@@ -183,9 +182,7 @@ def adversarial_texts(count: int, seed: int) -> list[str]:
             return rng.choice(FRAGMENTS)
         if kind < 0.85:
             return rng.choice(FRAGMENTS) * rng.randint(2, 9)
-        code_point = rng.choice(
-            [rng.randrange(0x250), rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]
-        )
+        code_point = rng.choice([rng.randrange(0x250), rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)])
         return chr(code_point)
 
     return ["".join(part() for _ in range(rng.randint(1, 20))) for _ in range(count)]
@@ -244,9 +241,7 @@ def assert_parity(pair: Pair, text: str) -> None:
     ids = ours.encode(text)
     assert ids == reference_ids(theirs, text), ascii(text)
     for skip in (True, False):
-        assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip), (
-            ascii(text)
-        )
+        assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip), ascii(text)
 
 
 # --- parity with the reference ---
@@ -263,14 +258,17 @@ def test_any_text_has_the_ids_and_the_text_of_the_reference(pair: Pair, text: st
     assert_parity(pair, text)
 
 
-def test_every_assigned_code_point_splits_as_in_the_reference(pair: Pair) -> None:
-    """Between letters, after blanks and doubled: where its class (letter, number, space) decides."""
-    ours, theirs = pair
-    assigned = [
-        chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) not in ("Cs", "Co", "Cn")
-    ]
+def test_every_assigned_code_point_splits_as_in_the_reference(document: dict[str, Any]) -> None:
+    """The merges join the last byte of a character with a letter, number, mark or space after it, so the ids show
+    whether both are in one piece: that is, which class the character is held to be of."""
+    to_file = reference.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str
+    last_bytes = [to_file(chr(code))[0][0][-1] for code in range(0x80, 0xC0)]
+    merges = [(last, mark) for last in last_bytes for mark in ("a", "1", ".", "Ġ")]
+    probe = document_of_merges(document, merges)
+    ours, theirs = Tokenizer(probe), reference.Tokenizer.from_str(json.dumps(probe))
+    assigned = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) not in ("Cs", "Co", "Cn")]
     for start in range(0, len(assigned), 50):
-        text = "".join(f"a{c}b  {c}1 {c}{c}." for c in assigned[start : start + 50])
+        text = "".join(f"{c}a{c}1{c}.{c}  a" for c in assigned[start : start + 50])
         assert ours.encode(text) == reference_ids(theirs, text), ascii(text)
 
 
@@ -289,9 +287,7 @@ def test_sizes_and_special_tokens_are_those_of_the_reference(pair: Pair) -> None
     ours, theirs = pair
     added = theirs.get_added_tokens_decoder()
     assert ours.vocab_size == theirs.get_vocab_size(with_added_tokens=True)
-    assert ours.special_tokens == {
-        token.content: token_id for token_id, token in added.items() if token.special
-    }
+    assert ours.special_tokens == {token.content: token_id for token_id, token in added.items() if token.special}
 
 
 def test_texts_survive_the_round_trip(pair: Pair) -> None:
@@ -313,9 +309,7 @@ def test_ids_that_no_token_has_stand_for_no_bytes(pair: Pair) -> None:
     assert ours.decode([ours.vocab_size + 7]) == ""
 
 
-@pytest.mark.parametrize(
-    "blanks", [" " * 1_100_000, "\n\u3000" * 550_000, " " * 100_001 + "\x1c" + "\t" * 100_001]
-)
+@pytest.mark.parametrize("blanks", [" " * 1_100_000, "\n\u3000" * 550_000, " " * 100_001 + "\x1c" + "\t" * 100_001])
 def test_whitespace_longer_than_the_regex_engine_can_go_back_is_encoded(document: Any, blanks: str) -> None:
     """tiktoken alone panics on a million spaces before a word, which `except Exception` does not catch."""
     theirs = reference.Tokenizer.from_str(json.dumps(document))
@@ -463,9 +457,7 @@ def test_merges_have_parity_or_are_refused_for_a_token_the_reference_cannot_give
 
 
 def test_a_token_whose_halves_never_meet_is_refused_by_name(document: dict[str, Any]) -> None:
-    with pytest.raises(
-        TokenizerError, match="do not give 'abc' for its own bytes: they join 'b' and 'c' first"
-    ):
+    with pytest.raises(TokenizerError, match="do not give 'abc' for its own bytes: they join 'b' and 'c' first"):
         Tokenizer(document_of_merges(document, [("b", "c"), ("a", "b"), ("ab", "c")]))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..checkpoint import Checkpoint
-from ..weights import stored
-from .graph import Rewrite, add_initializer, nodes
+from neort_export.checkpoint import Checkpoint
+from neort_export.weights import stored
+
+from .graph import Rewrite, add_initializer, name_of, nodes
 
 __all__ = ["BindWeights"]
 
@@ -24,7 +25,7 @@ class BindWeights(Rewrite):
 
     def rewrite(self, graph: ir.Graph) -> int:
         for node in nodes(graph, "Identity"):
-            ir.convenience.replace_all_uses_with(node.outputs[0], node.inputs[0], replace_graph_outputs=True)
+            ir.convenience.replace_all_uses_with(node.outputs[0], [v for v in node.inputs if v])
         names = {*self.checkpoint.expected_shapes(), "lm_head.weight"}
         weights = [value for value in graph.initializers.values() if value.name in names]
         for value in weights:
@@ -32,13 +33,13 @@ class BindWeights(Rewrite):
         return len(weights)
 
     def _bind(self, graph: ir.Graph, value: ir.Value) -> None:
-        assert value.name is not None  # initializers are registered by name
-        tensor = stored(self.checkpoint, value.name)
+        name = name_of(value)
+        tensor = stored(self.checkpoint, name)
         gathers = [use.node for use in value.uses() if use.node.op_type == "Gather"]
-        if value.name == "lm_head.weight" and gathers:
-            embedding = add_initializer(graph, "transformer.wte.weight", stored(self.checkpoint, value.name))
+        if name == "lm_head.weight" and gathers:
+            embedding = add_initializer(graph, "transformer.wte.weight", stored(self.checkpoint, name))
             for node in gathers:
                 node.replace_input_with(0, embedding)
-        tensor.name = value.name
+        tensor.name = name
         value.const_value = tensor
         value.shape = ir.Shape(tensor.shape)

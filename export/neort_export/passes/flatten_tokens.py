@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from .graph import Rewrite, add_node, constant, nodes, producer
+from .graph import Rewrite, add_node, constant, nodes, producer, replace_uses
 
 __all__ = ["FlattenTokens"]
 
@@ -21,9 +21,7 @@ class FlattenTokens(Rewrite):
         hidden = int(graph.initializers["transformer.wpe.weight"].shape[1])  # type: ignore[index, arg-type]
         constant(graph, "rows_shape", np.array([-1, hidden], np.int64))
         qkv_shape = self._qkv_shape(graph, hidden)
-        embedded = next(
-            n for n in nodes(graph, "Add") if all(producer(value, "Gather") for value in n.inputs)
-        )
+        embedded = next(n for n in nodes(graph, "Add") if all(producer(value, "Gather") for value in n.inputs))
         flatten(graph, embedded.outputs[0], "hidden_states")
         attentions = list(nodes(graph, "GroupQueryAttention"))
         for i, attention in enumerate(attentions):
@@ -43,8 +41,9 @@ class FlattenTokens(Rewrite):
     def _drop_final_view(self, graph: ir.Graph) -> None:
         """transformers views the output of its last LayerNormalization as [B, S, K]; it stays flat here."""
         for view in nodes(graph, "Reshape"):
-            if producer(view.inputs[0], "LayerNormalization"):
-                ir.convenience.replace_all_uses_with(view.outputs[0], view.inputs[0])
+            norm = producer(view.inputs[0], "LayerNormalization")
+            if norm:
+                replace_uses(view.outputs[0], norm.outputs[0])
 
     def _forget_shapes(self, graph: ir.Graph) -> None:
         """The traced shapes of values between inputs and outputs no longer hold."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from ..calibration import ChannelRange
-from ..weights import Floats, RowTensor, column_maxima, row_products, scaled
+from neort_export.calibration import ChannelRange
+from neort_export.weights import Floats, RowTensor, column_maxima, row_products, scaled
+
 from .graph import Rewrite, add_initializer, nodes, producer, weight_of
 
 __all__ = ["FoldOutliers"]
@@ -103,10 +105,10 @@ def _bias(linear: ir.Node, size: int) -> Floats:
     if value is None or value.const_value is None:
         return np.zeros(size, np.float32)
     bias: Floats = value.const_value.numpy().astype(np.float32)
-    return bias.copy()
+    return np.array(bias)
 
 
-def _replace(graph: ir.Graph, node: ir.Node, index: int, tensor: RowTensor | Floats) -> None:
+def _replace(graph: ir.Graph, node: ir.Node, index: int, tensor: RowTensor | NDArray[np.floating]) -> None:
     """Give a node a new initializer in the place and under the name of its old one, or a new bias."""
     old = node.inputs[index] if index < len(node.inputs) else None
     new = tensor if isinstance(tensor, RowTensor) else _array(tensor.astype(np.float32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from .graph import Rewrite, add_node, nodes, producer
+from .graph import Rewrite, add_node, name_of, nodes, producer, replace_uses
 
 __all__ = ["FuseLinears"]
 
@@ -29,15 +29,8 @@ class FuseLinears(Rewrite):
         weight = transpose.inputs[0]
         bias, last = _bias_add(product)
         inputs = [product.inputs[0], weight, *([bias] if bias else [])]
-        assert weight is not None and weight.name is not None  # an initializer
-        output = add_node(
-            last, "Gemm", inputs, {"transB": 1}, name=weight.name.removesuffix(".weight") + "/linear"
-        )
-        ir.convenience.replace_all_uses_with(last.outputs[0], output, replace_graph_outputs=True)
-        assert product.graph is not None  # still in the graph: removed below
-        doomed = [last, product] if last is not product else [product]
-        doomed += [transpose] if len(list(transpose.outputs[0].uses())) == 1 else []
-        product.graph.remove(doomed, safe=True)
+        output = add_node(last, "Gemm", inputs, {"transB": 1}, name=name_of(weight).removesuffix(".weight") + "/linear")
+        replace_uses(last.outputs[0], output)
 
 
 def _bias_add(product: ir.Node) -> tuple[ir.Value | None, ir.Node]:

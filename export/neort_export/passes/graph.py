@@ -9,10 +9,20 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..errors import ExportError
-from ..weights import RowTensor
+from neort_export.errors import ExportError
+from neort_export.weights import RowTensor
 
-__all__ = ["Rewrite", "add_initializer", "add_node", "constant", "nodes", "producer", "weight_of"]
+__all__ = [
+    "Rewrite",
+    "add_initializer",
+    "add_node",
+    "constant",
+    "name_of",
+    "nodes",
+    "producer",
+    "replace_uses",
+    "weight_of",
+]
 
 CONTRIB = "com.microsoft"
 
@@ -54,9 +64,7 @@ def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
 def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol | NDArray[np.generic]) -> ir.Value:
     """A new initializer of the graph."""
     const = ir.tensor(tensor) if isinstance(tensor, np.ndarray) else tensor
-    value = ir.Value(
-        name=name, shape=ir.Shape(const.shape), type=ir.TensorType(const.dtype), const_value=const
-    )
+    value = ir.Value(name=name, shape=ir.Shape(const.shape.numpy()), type=ir.TensorType(const.dtype), const_value=const)
     const.name = name
     graph.register_initializer(value)
     return value
@@ -83,9 +91,25 @@ def add_node(
     output.name = name
     if like is not None:
         output.type, output.shape = like.type, like.shape
-    assert before.graph is not None  # every node handled here lives in the graph
-    before.graph.insert_before(before, node)
+    graph = before.graph
+    if graph is None:
+        raise ExportError(f"cannot insert {name} before a node that is in no graph")
+    graph.insert_before(before, node)
     return output
+
+
+def name_of(value: ir.Value | None) -> str:
+    """The name of a value that a node needs; every value of a traced graph has one."""
+    if value is None or value.name is None:
+        raise ExportError(
+            "the traced graph has a node without one of its inputs; use the versions of neort's lock file"
+        )
+    return value.name
+
+
+def replace_uses(old: ir.Value, new: ir.Value) -> None:
+    """Every consumer of ``old`` reads ``new``, which also takes its place as an output of the graph."""
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
 def weight_of(value: ir.Value | None) -> RowTensor:

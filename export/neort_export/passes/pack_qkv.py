@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..weights import stacked
-from .graph import Rewrite, add_initializer, add_node, nodes, producer, weight_of
+from neort_export.weights import stacked
+
+from .graph import Rewrite, add_initializer, add_node, name_of, nodes, producer, weight_of
 
 __all__ = ["PackQKV"]
 
@@ -27,8 +28,7 @@ class PackQKV(Rewrite):
             return False
         weights = [t.inputs[0] for t in transposes if t]
         x = next(p.inputs[0] for p in products if p)
-        assert weights[0] is not None and weights[0].name is not None  # an initializer
-        name = weights[0].name.replace("q_proj", "qkv_proj")
+        name = name_of(weights[0]).replace("q_proj", "qkv_proj")
         weight = add_initializer(graph, name, stacked([weight_of(w) for w in weights]))
         transposed = add_node(attention, "Transpose", [weight], name=f"{name}/transposed")
         query = add_node(attention, "MatMul", [x, transposed], name=name.removesuffix(".weight"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..weights import quantized_rows, row_scales
-from .graph import Rewrite, add_initializer, add_node, weight_of
+from neort_export.weights import quantized_rows, row_scales
+
+from .graph import Rewrite, add_initializer, add_node, replace_uses, weight_of
 
 __all__ = ["QuantizeEmbedding"]
 
@@ -29,7 +30,7 @@ class QuantizeEmbedding(Rewrite):
             floats = add_node(gather, "Cast", [integers], {"to": int(ir.DataType.FLOAT)}, name="wte/floats")
             factors = add_node(gather, "Gather", [scale, ids], {"axis": 0}, name="wte/scales")
             embedded = add_node(gather, "Mul", [floats, factors], name="wte/embedded", like=output)
-            ir.convenience.replace_all_uses_with(output, embedded)
+            replace_uses(output, embedded)
             graph.remove(gather, safe=True)
         del graph.initializers["transformer.wte.weight"]
         return len(gathers)

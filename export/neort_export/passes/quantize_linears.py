@@ -5,8 +5,20 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..weights import INT8_MAX, quantized_columns, row_scales
-from .graph import CONTRIB, Rewrite, add_initializer, add_node, constant, nodes, producer, weight_of
+from neort_export.weights import INT8_MAX, quantized_columns, row_scales
+
+from .graph import (
+    CONTRIB,
+    Rewrite,
+    add_initializer,
+    add_node,
+    constant,
+    name_of,
+    nodes,
+    producer,
+    replace_uses,
+    weight_of,
+)
 
 __all__ = ["QuantizeLinears"]
 
@@ -33,57 +45,50 @@ class QuantizeLinears(Rewrite):
         linears = list(nodes(graph, "Gemm"))
         for linear in linears:
             x = linear.inputs[0]
-            assert x is not None and x.name is not None  # a Gemm has an input, named by the earlier passes
-            if x.name not in quantized:
-                quantized[x.name] = self._quantize_rows(graph, linear, x)
-            self._replace(graph, linear, quantized[x.name])
+            if name_of(x) not in quantized:
+                quantized[name_of(x)] = self._quantize_rows(graph, linear, x)
+            self._replace(graph, linear, quantized[name_of(x)])
         return len(linears)
 
     def _quantize_rows(
-        self, graph: ir.Graph, before: ir.Node, x: ir.Value
+        self, graph: ir.Graph, before: ir.Node, x: ir.Value | None
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
         """``x`` [M, K] as uint8 [M, K], its scales [M, 1] and its zero point []."""
         behind_gelu = producer(x, "FastGelu") is not None and self.gelu_zero_point != 128
         zero = self.gelu_zero_point if behind_gelu else 128
         scale = self._gelu_scale(graph, before, x) if behind_gelu else self._symmetric_scale(graph, before, x)
         columns = constant(graph, "axis_1", np.array([1], np.int64))
-        flat_scale = add_node(before, "Squeeze", [scale, columns], name=f"{x.name}/row_scale")
+        flat_scale = add_node(before, "Squeeze", [scale, columns], name=f"{name_of(x)}/row_scale")
         zero_points = _zero_points(graph, before, flat_scale, zero)
         rows = add_node(
-            before, "QuantizeLinear", [x, flat_scale, zero_points], {"axis": 0}, name=f"{x.name}/quantized"
+            before, "QuantizeLinear", [x, flat_scale, zero_points], {"axis": 0}, name=f"{name_of(x)}/quantized"
         )
         return rows, scale, constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
 
-    def _symmetric_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value) -> ir.Value:
+    def _symmetric_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value | None) -> ir.Value:
         """max |x| / 127 of each row."""
         columns = constant(graph, "axis_1", np.array([1], np.int64))
         step = constant(graph, "1/127", np.array(1 / INT8_MAX, np.float32))
         tiny = constant(graph, "tiny", TINY)
-        magnitude = add_node(before, "Abs", [x], name=f"{x.name}/magnitude")
-        largest = add_node(
-            before, "ReduceMax", [magnitude, columns], {"keepdims": 1}, name=f"{x.name}/largest"
-        )
-        ratio = add_node(before, "Mul", [largest, step], name=f"{x.name}/ratio")
-        return add_node(before, "Max", [ratio, tiny], name=f"{x.name}/scale")
+        magnitude = add_node(before, "Abs", [x], name=f"{name_of(x)}/magnitude")
+        largest = add_node(before, "ReduceMax", [magnitude, columns], {"keepdims": 1}, name=f"{name_of(x)}/largest")
+        ratio = add_node(before, "Mul", [largest, step], name=f"{name_of(x)}/ratio")
+        return add_node(before, "Max", [ratio, tiny], name=f"{name_of(x)}/scale")
 
-    def _gelu_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value) -> ir.Value:
+    def _gelu_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value | None) -> ir.Value:
         """max x / (255 - zero point) of each row, but enough that -0.17004 does not fall below 0."""
         zero = self.gelu_zero_point
         columns = constant(graph, "axis_1", np.array([1], np.int64))
         step = constant(graph, f"1/{255 - zero}", np.array(1 / (255 - zero), np.float32))
         least = constant(graph, "least_gelu_scale", np.array(GELU_MINIMUM / zero, np.float32))
-        largest = add_node(before, "ReduceMax", [x, columns], {"keepdims": 1}, name=f"{x.name}/largest")
-        ratio = add_node(before, "Mul", [largest, step], name=f"{x.name}/ratio")
-        return add_node(before, "Max", [ratio, least], name=f"{x.name}/scale")
+        largest = add_node(before, "ReduceMax", [x, columns], {"keepdims": 1}, name=f"{name_of(x)}/largest")
+        ratio = add_node(before, "Mul", [largest, step], name=f"{name_of(x)}/ratio")
+        return add_node(before, "Max", [ratio, least], name=f"{name_of(x)}/scale")
 
     def _replace(self, graph: ir.Graph, linear: ir.Node, x: tuple[ir.Value, ir.Value, ir.Value]) -> None:
         value = linear.inputs[1]
-        assert value is not None and value.name is not None  # an initializer
-        weight, bias, name = (
-            weight_of(value),
-            linear.inputs[2] if len(linear.inputs) > 2 else None,
-            value.name,
-        )
+        weight, name = weight_of(value), name_of(value)
+        bias = linear.inputs[2] if len(linear.inputs) > 2 else None
         scales = row_scales(weight)
         quantized = add_initializer(graph, f"{name}_quantized", quantized_columns(weight, scales))
         scale = add_initializer(graph, f"{name}_scale", scales)
@@ -97,7 +102,7 @@ class QuantizeLinears(Rewrite):
         )
         if bias is not None:
             product = add_node(linear, "Add", [product, bias], name=f"{name.removesuffix('.weight')}/biased")
-        ir.convenience.replace_all_uses_with(linear.outputs[0], product, replace_graph_outputs=True)
+        replace_uses(linear.outputs[0], product)
         graph.remove(linear, safe=True)
         del graph.initializers[name]
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neort.tokenizer import Tokenizer
-
-from ..errors import ExportError
+from neort_export.errors import ExportError
 
 __all__ = ["Texts"]
 
