@@ -1,23 +1,20 @@
 """GPT-Neo checkpoints to neort bundles: traced, quantized and verified against torch.
 
-Needs the extra ``export`` (torch, transformers, onnx): ``pip install "neort[export]"``.
+Needs the extra ``export`` (torch, transformers, onnx): ``pip install "neort[export]"``. Its libraries are imported
+when `export` is first used.
 """
 
 from __future__ import annotations
 
-try:
-    from .export import Progress, Report, export
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.split(".")[0] not in {"torch", "transformers", "onnx", "onnx_ir", "onnxscript",
-                                                             "safetensors", "tqdm"}:  # fmt: skip
-        raise
-    from neort.errors import MissingExtraError
+from typing import TYPE_CHECKING, Any
 
-    raise MissingExtraError(
-        f'neort_export needs {error.name}, which is not installed: pip install "neort[export]"'
-    ) from None
+from neort.errors import MissingExtraError
+
 from .errors import CheckpointError, ExportError, VerificationError
 from .verification import Agreement, Limits
+
+if TYPE_CHECKING:
+    from .exporter import Progress, Report, export
 
 __all__ = [
     "Agreement",
@@ -29,3 +26,19 @@ __all__ = [
     "VerificationError",
     "export",
 ]
+
+_EXTRA = {"torch", "transformers", "huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm"}
+
+
+def __getattr__(name: str) -> Any:
+    """``export`` and its companions. Raises MissingExtraError when the extra is not installed."""
+    if name not in __all__:
+        raise AttributeError(f"module 'neort_export' has no attribute {name!r}")
+    try:
+        from . import exporter
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
+            raise
+        raise MissingExtraError(f'exporting needs {missing}, which is missing: pip install "neort[export]"') from None
+    return getattr(exporter, name)

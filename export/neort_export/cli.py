@@ -9,6 +9,9 @@ from pathlib import Path
 
 from neort.errors import NeortError
 
+from .errors import ExportError
+from .verification import Limits
+
 __all__ = ["main"]
 
 
@@ -44,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    from .export import export  # torch takes seconds to import: not for --help
-    from .verification import Limits
+    from . import export  # imports torch, which takes seconds: not for --help
 
     given = {"mean_kl": args.max_mean_kl, "perplexity_ratio": args.max_perplexity_ratio}
     report = export(
@@ -69,8 +71,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read_text(file: Path) -> str:
-    from .errors import ExportError
-
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
