@@ -310,6 +310,7 @@ def _check_added_tokens(added: Iterable[dict[str, Any]], vocab: dict[str, int]) 
     """Raises TokenizerError for added tokens that match by other rules, or that the reference would renumber:
     it ignores the file's ids, and gives a token its id in the vocabulary or else the next free one."""
     next_id = len(vocab)
+    taken = set(vocab.values())
     seen: set[str] = set()
     for token in added:
         content = token["content"]
@@ -323,6 +324,11 @@ def _check_added_tokens(added: Iterable[dict[str, Any]], vocab: dict[str, int]) 
             raise TokenizerError(
                 f"added token {content!r} is listed twice, or its id is {token['id']!r} where {expected} is "
                 "due: list each added token once, in the order of ids and without gaps"
+            )
+        if content not in vocab and expected in taken:
+            raise TokenizerError(
+                f"added token {content!r} has id {expected}, which another token of the vocabulary has: number the "
+                "vocabulary from 0 on without gaps"
             )
         seen.add(content)
         next_id = max(next_id, expected + 1)

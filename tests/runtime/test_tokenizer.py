@@ -476,6 +476,14 @@ def swap_ids_of_two_merges(document: dict[str, Any]) -> None:
     vocab[first], vocab[second] = vocab[second], vocab[first]
 
 
+def leave_a_gap_in_the_vocabulary(document: dict[str, Any]) -> None:
+    """The reference numbers added tokens from the count of tokens on, whatever ids the vocabulary uses."""
+    vocab = document["model"]["vocab"]
+    last = max(vocab, key=vocab.__getitem__)
+    vocab[last] += 1
+    document["added_tokens"][1]["id"] = vocab[last]
+
+
 def drop_byte_zero(document: dict[str, Any]) -> None:
     del document["model"]["vocab"]["Ā"]
     document["added_tokens"] = []
@@ -537,6 +545,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         "900 where 600 is due.*without gaps",
     ),
     "an added token listed twice": (setting("added_tokens.1.content", "<|endoftext|>"), "listed twice"),
+    "an added token with the id of another": (leave_a_gap_in_the_vocabulary, "which another token.*without gaps"),
     "a missing byte": (drop_byte_zero, "lacks 1 of the 256 single bytes, 0x00.*initial_alphabet"),
     "merges out of the order of ids": (swap_ids_of_two_merges, "ids must ascend in the order of the merges"),
     "a merge of unknown tokens": (setting("model.merges.0", ["a", "日"]), "no earlier merge gives.*restore"),

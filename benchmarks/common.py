@@ -1,0 +1,68 @@
+"""What the benchmark scripts share: the machine card and the results files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RESULTS", "machine_card", "write_results"]
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("neort", "numpy", "onnxruntime", "tiktoken", "torch", "transformers", "onnx-ir")
+
+
+def machine_card() -> dict[str, Any]:
+    """What a reader needs to judge the figures: processor, memory, system and library versions."""
+    return {
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "int8_instructions": _int8_instructions(),
+        "memory_gb": _memory_gb(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
+    }
+
+
+def write_results(name: str, content: dict[str, Any]) -> Path:
+    """Write results/NAME.json, machine card first; print its path."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    file.write_text(json.dumps({"machine": machine_card(), **content}, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {file}")
+    return file
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _int8_instructions() -> list[str]:
+    known = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"}
+    flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
+    return sorted(known & flags)
+
+
+def _memory_gb() -> float | None:
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
