@@ -1,4 +1,4 @@
-"""Writes the README's tables from the files in results/.
+"""Writes the tables of the README and of docs/ from the files in results/.
 
     python benchmarks/readme.py [--check]
 
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "quantization.md")
 
 
 def quality(results: dict[str, Any]) -> list[str]:
@@ -37,16 +38,35 @@ def quality(results: dict[str, Any]) -> list[str]:
 def installed(results: dict[str, Any]) -> list[str]:
     packages = sorted(results["packages"].items(), key=lambda item: -item[1]["bytes"])
     listed = ", ".join(f"{name} {facts['bytes'] / 1e6:.1f}" for name, facts in packages)
+    total = results["total_bytes"] / 1e6
+    return [f"`pip install .` brings {total:.0f} MB in {len(packages)} packages (MB each): {listed}."]
+
+
+def refinements(results: dict[str, Any]) -> list[str]:
+    checkpoints = results["checkpoints"]
+    first = next(iter(checkpoints.values()))
+    cells = {
+        variant: [
+            f"{rows[variant]['mean_kl']:.1e} | {rows[variant]['perplexity_ratio']:.4f}" for rows in checkpoints.values()
+        ]
+        for variant in first
+    }
     return [
-        f"`pip install .` brings {results['total_bytes'] / 1e6:.0f} MB in {len(packages)} packages (MB each): {listed}."
+        "| | " + " | ".join(f"{name}: mean KL | perplexity ratio" for name in checkpoints) + " |",
+        "|---|" + "---|---|" * len(checkpoints),
+        *(f"| {variant} | {' | '.join(columns)} |" for variant, columns in cells.items()),
     ]
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {"quality": quality, "installed": installed}
+TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "quality": quality,
+    "installed": installed,
+    "refinements": refinements,
+}
 
 
 def render(text: str) -> str:
-    """The README with every table made anew."""
+    """A document with every table made anew."""
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -57,12 +77,14 @@ def render(text: str) -> str:
 
 
 def main() -> int:
-    before = README.read_text(encoding="utf-8")
-    after = render(before)
-    if "--check" in sys.argv[1:]:
-        return int(before != after)
-    README.write_text(after, encoding="utf-8")
-    return 0
+    outdated = False
+    for document in DOCUMENTS:
+        before = document.read_text(encoding="utf-8")
+        after = render(before)
+        outdated |= before != after
+        if "--check" not in sys.argv[1:]:
+            document.write_text(after, encoding="utf-8")
+    return int(outdated and "--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import onnx_ir as ir
 
-from neort.bundle import FORMAT_VERSION, MANIFEST, Bundle, sha256_of
+from neort.bundle import Bundle
 from neort.session import DECODER, DecoderSession
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
 
@@ -23,6 +21,7 @@ from .calibration import calibrate
 from .checkpoint import Checkpoint
 from .errors import ExportError
 from .graphs import decoder_graph, quantize
+from .manifest import write_json, write_manifest
 from .reference import Reference
 from .staging import staged_folder
 from .texts import Texts
@@ -119,7 +118,7 @@ class _Job:
         check(fp32, quantized, differences["batch_max_abs_diff"] if quantized else None, limits)
         figures = {"fp32": fp32.to_json()} | ({self.quantization: quantized.to_json()} if quantized else {})
         self._write_verification(texts, limits, figures, differences)
-        _write_manifest(self.folder, self.source, self.recipe(texts))
+        write_manifest(self.folder, self.source, self.recipe(texts))
         return Report(target, fp32, quantized, differences["batch_max_abs_diff"], differences["chunk_max_abs_diff"])
 
     def recipe(self, texts: Texts) -> dict[str, Any]:
@@ -167,7 +166,7 @@ class _Job:
         self, folder: Path, expected: Sequence[np.ndarray[Any, Any]], texts: Texts
     ) -> tuple[Agreement, dict[str, float]]:
         """A written graph against torch, and against itself in batches and chunks."""
-        _write_manifest(folder, self.source, {"quantization": self.quantization})
+        write_manifest(folder, self.source, {"quantization": self.quantization})
         session = DecoderSession(Bundle(folder))
         self.progress.stage("comparing with torch")
         agreement = compare(expected, session, texts.verification)
@@ -197,7 +196,7 @@ class _Job:
             "identity": differences,
             "golden": golden,
         }
-        _write_json(self.folder / VERIFICATION, content)
+        write_json(self.folder / VERIFICATION, content)
 
 
 class _Silent:
@@ -206,37 +205,3 @@ class _Silent:
     def stage(self, name: str) -> None: ...
     def total(self, nbytes: int) -> None: ...
     def advance(self, nbytes: int) -> None: ...
-
-
-def _write_manifest(folder: Path, source: Checkpoint, recipe: dict[str, Any]) -> None:
-    """manifest.json over all files of the folder; it holds no date, so that equal exports are equal."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    config = source.config
-    files = sorted(p for p in folder.iterdir() if p.is_file())
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "source": {"name": Path(source.source).name if source.revision is None else source.source,
-                   "revision": source.revision},
-        "recipe": recipe,
-        "model": {
-            "architecture": "gpt_neo",
-            "vocab_size": config.vocab_size,
-            "hidden_size": config.hidden_size,
-            "num_layers": config.num_layers,
-            "num_heads": config.num_heads,
-            "head_dim": source.head_dim,
-            "max_position_embeddings": config.max_position_embeddings,
-            "window_size": config.window_size,
-            "attention_layers": list(config.attention_layers),
-        },
-        "files": {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files},
-        "tools": {name: importlib.metadata.version(name) for name in _TOOLS},
-    }  # fmt: skip
-    _write_json(folder / MANIFEST, manifest)
-
-
-_TOOLS = ("neort", "torch", "transformers", "onnx-ir", "onnxruntime")
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ import onnxruntime as ort
 
 from .bundle import Bundle
 from .cache import KVCache
+from .cpu import int8_products_saturate
 from .errors import BundleError
 from .threads import available_cpus
 
@@ -140,6 +141,8 @@ def _load(bundle: Bundle, num_threads: int) -> Any:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if int8_products_saturate():
+        options.add_session_config_entry("session.x64quantprecision", "1")  # uint8 x uint8: exact, slower
     try:
         return ort.InferenceSession(os.fspath(bundle.file(DECODER)), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base class

@@ -1,0 +1,39 @@
+"""The README keeps its promises: its code runs, its tables are current, its two commands are what CI runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_blocks_run(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_tables_come_from_the_results_files() -> None:
+    script = ROOT / "benchmarks" / "readme.py"
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
+
+
+def test_ci_finds_exactly_the_two_set_up_commands() -> None:
+    commands = re.findall(r"^pip install.*$", README, flags=re.MULTILINE)
+    assert len(commands) == 2
+    assert "neort generate" in commands[0]
+    assert commands[1].endswith("&& pytest")
+    assert "grep '^pip install' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_linked_document_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    assert all((ROOT / link).exists() for link in links)

@@ -1,0 +1,157 @@
+"""Small GPT-Neo checkpoints, and what the tests do with them: save, run in torch, run in onnxruntime, compare."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+from neort.bundle import Bundle, sha256_of
+from neort.session import DecoderSession
+from neort_export.weights import RowTensor
+from neort_export.writer import write_graph
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+BYTE_TOKENS = 257  # <|endoftext|>, then one token per byte
+WINDOW = 16
+POSITIONS = 128
+
+
+def random_model(*, seed: int = 0, layers: Sequence[str] = ("global", "local"), **options: Any) -> GPTNeoForCausalLM:
+    """A model with random weights, biases and gains, large enough that its logits differ between tokens."""
+    defaults = {
+        "vocab_size": 311,
+        "hidden_size": 32,
+        "num_heads": 4,
+        "window_size": WINDOW,
+        "max_position_embeddings": POSITIONS,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    config = GPTNeoConfig(num_layers=len(layers), attention_types=[[list(layers), 1]], **(defaults | options))
+    torch.manual_seed(seed)
+    model = GPTNeoForCausalLM(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0.0, 0.25)
+            if ".ln_" in name and name.endswith("weight"):
+                parameter.add_(1.0)
+    return model
+
+
+def save(model: GPTNeoForCausalLM, folder: Path, **options: Any) -> Path:
+    """Write a checkpoint folder: configuration, weights and a tokenizer with one token per byte."""
+    model.save_pretrained(folder, **options)
+    write_byte_tokenizer(folder / "tokenizer.json")
+    return folder
+
+
+def write_byte_tokenizer(file: Path) -> None:
+    """A byte-level tokenizer without merges, <|endoftext|> first."""
+    vocab = {"<|endoftext|>": 0} | {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()), start=1)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(file))
+
+
+def random_ids(count: int, vocabulary: int = BYTE_TOKENS, seed: int = 1) -> Ids:
+    return np.random.default_rng(seed).integers(0, vocabulary, count)
+
+
+def edit_json(file: Path, **changes: Any) -> None:
+    """Change some keys of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@torch.inference_mode()
+def torch_logits(model: GPTNeoForCausalLM, ids: Sequence[int] | Ids) -> Floats:
+    """Logits [T, V] of the whole transformers model."""
+    logits: Floats = model(torch.as_tensor(np.asarray(ids))[None]).logits[0].numpy()
+    return logits
+
+
+def torch_greedy(model: GPTNeoForCausalLM, prompt: Ids, count: int) -> list[int]:
+    """What transformers' generate adds to a prompt."""
+    ids = torch.as_tensor(prompt)[None]
+    out = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count, pad_token_id=0
+    )
+    new: list[int] = out[0, len(prompt) :].tolist()
+    return new
+
+
+def mean_kl_and_perplexity_ratio(
+    expected: Sequence[Floats], actual: Sequence[Floats], sequences: Sequence[Sequence[int]]
+) -> tuple[float, float]:
+    """KL(expected || actual) in nats per token, and actual's perplexity over expected's; computed by torch."""
+    divergences, losses = [], []
+    for one, other, ids in zip(expected, actual, sequences, strict=True):
+        p, q = (torch.from_numpy(x).double().log_softmax(-1) for x in (one, other))
+        divergences.append((p.exp() * (p - q)).sum(-1))
+        following = torch.as_tensor(np.asarray(ids)[1:])[:, None]
+        losses.append((p[:-1].gather(1, following) - q[:-1].gather(1, following))[:, 0])
+    return float(torch.cat(divergences).mean()), float(torch.cat(losses).mean().exp())
+
+
+@torch.no_grad()
+def with_outliers(
+    model: GPTNeoForCausalLM, *, factor: float = 60.0, shift: float = 12.0, seed: int = 3
+) -> GPTNeoForCausalLM:
+    """The same function, computed with outlier channels such as large trained models have.
+
+    Behind every LayerNorm 3 channels are ``factor`` times as large, and the next weight's columns as much smaller;
+    before c_fc 3 other channels are shifted by ``shift``, which c_fc's bias takes back.
+    """
+    twin = copy.deepcopy(model)
+    twin.config.tie_word_embeddings = False
+    twin.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    generator = torch.Generator().manual_seed(seed)
+
+    def enlarge(norm: Any, channels: torch.Tensor, *weights: torch.Tensor) -> None:
+        norm.weight[channels] *= factor
+        norm.bias[channels] *= factor
+        for weight in weights:
+            weight[:, channels] /= factor
+
+    for block in twin.transformer.h:
+        attention, mlp = block.attn.attention, block.mlp
+        large, shifted = torch.randperm(model.config.hidden_size, generator=generator)[:6].split(3)
+        enlarge(block.ln_1, large, *(p.weight for p in (attention.q_proj, attention.k_proj, attention.v_proj)))
+        enlarge(block.ln_2, large, mlp.c_fc.weight)
+        block.ln_2.bias[shifted] += shift
+        mlp.c_fc.bias -= mlp.c_fc.weight[:, shifted].sum(1) * shift
+    enlarge(
+        twin.transformer.ln_f, torch.randperm(model.config.hidden_size, generator=generator)[:3], twin.lm_head.weight
+    )
+    return twin
+
+
+def weight(array: Floats) -> RowTensor:
+    """An array as the exporter's passes know weights."""
+    return RowTensor(lambda start, stop: array[start:stop], array.shape)
+
+
+def session_of(graph: ir.Model, bundle: Path, folder: Path) -> DecoderSession:
+    """Load a decoder graph in the place of ``bundle``'s, in a copy of it."""
+    shutil.copytree(bundle, folder)
+    write_graph(graph, folder, "decoder.onnx")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("decoder.onnx", "weights.data"):
+        file = folder / name
+        manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return DecoderSession(Bundle(folder))

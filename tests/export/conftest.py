@@ -1,0 +1,85 @@
+"""Checkpoints, traces and bundles that several modules share: tracing takes seconds, so each is made once."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the exporter's tests need the extra: pip install 'neort[export]'")
+pytest.importorskip("transformers", reason="the exporter's tests need the extra: pip install 'neort[export]'")
+
+import onnx_ir as ir
+from transformers import GPTNeoForCausalLM
+
+from export.checkpoints import random_model, save
+from neort_export import Limits, Report, export
+from neort_export.checkpoint import Checkpoint
+from neort_export.graphs import decoder_graph
+
+SHARED = Path(os.environ.get("NEORT_SHARED", Path(__file__).parents[3] / "shared"))
+NO_LIMITS = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)  # random weights are no language model
+
+
+@pytest.fixture(scope="session")
+def neo_mini() -> Path:
+    """The small trained checkpoint that every developer has beside the project."""
+    folder = SHARED / "checkpoints" / "neo-mini"
+    if not folder.is_dir():
+        pytest.skip(f"needs the trained checkpoint {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def books() -> str:
+    """Text that neither training nor calibration has seen."""
+    file = SHARED / "corpus" / "books-valid.txt"
+    if not file.is_file():
+        pytest.skip(f"needs the text {file}")
+    return file.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def model() -> GPTNeoForCausalLM:
+    """A random model of two layers, global and local."""
+    return random_model()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(model: GPTNeoForCausalLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of ``model``; do not change it."""
+    return save(model, tmp_path_factory.mktemp("checkpoint") / "random")
+
+
+@pytest.fixture(scope="session")
+def graph(checkpoint: Path) -> ir.Model:
+    """The fp32 decoder graph of ``checkpoint``; clone it before changing it."""
+    return decoder_graph(Checkpoint(checkpoint))
+
+
+@pytest.fixture(scope="session")
+def fp32_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``checkpoint`` in fp32."""
+    return export(checkpoint, tmp_path_factory.mktemp("fp32") / "bundle", quantization="fp32").path
+
+
+@pytest.fixture(scope="session")
+def int8_report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """``checkpoint`` in int8, without limits."""
+    return export(checkpoint, tmp_path_factory.mktemp("int8") / "bundle", limits=NO_LIMITS)
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch, graph: ir.Model) -> Callable[[str, object], None]:
+    """Exports of ``checkpoint`` reuse its graph; the fixture's value replaces names of the export module."""
+    module = importlib.import_module("neort_export.export")  # the package's attribute of that name is the function
+
+    def replace(name: str, value: object) -> None:
+        monkeypatch.setattr(module, name, value)
+
+    replace("decoder_graph", lambda _: graph.clone())
+    return replace
