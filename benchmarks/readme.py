@@ -23,8 +23,8 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "quantization.md")
 def quality(results: dict[str, Any]) -> list[str]:
     tokens = next(iter(results["formats"].values()))["tokens"]
     rows = [
-        f"| {name} | {row['bytes'] / 1e6:.1f} | {row['max_abs_diff']:.1e} | {row['mean_kl']:.1e} | {row['p99_kl']:.1e} | "
-        f"{row['top1_agreement']:.2%} | {row['perplexity_ratio']:.5f} |"
+        f"| {name} | {row['bytes'] / 1e6:.1f} | {row['max_abs_diff']:.1e} | {row['mean_kl']:.1e} | "
+        f"{row['p99_kl']:.1e} | {row['top1_agreement']:.2%} | {row['perplexity_ratio']:.5f} |"
         for name, row in results["formats"].items()
     ]
     return [

@@ -8,22 +8,25 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from neort.bundle import MANIFEST
+
 from .errors import ExportError
 
 __all__ = ["staged_folder"]
 
 
 @contextlib.contextmanager
-def staged_folder(target: Path, *, force: bool) -> Iterator[Path]:
+def staged_folder(target: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
     """Yield an empty folder beside ``target``; rename it to ``target`` when the block ends without an error.
 
-    An existing target is an error unless ``force`` is set, and then it must be a bundle or empty; it is replaced in
-    the last moment. What an earlier, killed run left behind is removed first.
+    An existing target is an error unless ``force`` is set, and then it must be empty or hold a file ``marker``, which
+    tells that it is of the kind that is written; it is replaced in the last moment. What an earlier, killed run left
+    behind is removed first.
 
     Raises ExportError when the target is in the way or its parent cannot be written.
     """
     target = target.expanduser().absolute()
-    _check_target(target, force)
+    _check_target(target, force, marker)
     _remove_leftovers(target)
     stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
@@ -39,14 +42,14 @@ def staged_folder(target: Path, *, force: bool) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _check_target(target: Path, force: bool) -> None:
+def _check_target(target: Path, force: bool, marker: str) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if not force:
         raise ExportError(f"{target} exists already; give another name, or --force to replace it")
-    replaceable = target.is_dir() and ((target / "manifest.json").is_file() or not any(target.iterdir()))
+    replaceable = target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))
     if not replaceable:
-        raise ExportError(f"{target} is no bundle, so --force does not replace it; give another name, or remove it")
+        raise ExportError(f"{target} has no {marker}, so --force does not replace it; give another name, or remove it")
 
 
 def _remove_leftovers(target: Path) -> None:

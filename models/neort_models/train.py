@@ -11,40 +11,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import math
 import os
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neort.errors import ConfigError, MissingExtraError, NeortError
+from neort_export.staging import staged_folder
+
+from .corpus import END_ID, END_OF_TEXT, Corpus, TokenIds, TrainingError, draw_batches, encode, train_tokenizer
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-TokenIds = NDArray[np.integer[Any]]
-END_OF_TEXT = "<|endoftext|>"
-END_ID = 0
 WARM_UP = 0.02  # share of the run in which the learning rate rises
-BLOCK = 1 << 16  # characters read, and tokenized, at a time
 BETAS, WEIGHT_DECAY, GRADIENT_NORM = (0.9, 0.95), 0.1, 1.0
-
-
-class TrainingError(NeortError, ValueError):
-    """A text that cannot be trained on, a target that is in the way, or a run that diverged."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +118,6 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Token ids of one or more texts, and the texts' length in UTF-8 bytes, separators left out."""
-
-    tokens: TokenIds  # [N], mapped from a file
-    text_bytes: int
-
-
-@dataclass(frozen=True)
 class Quality:
     """How well a model predicts a text, separators left out."""
 
@@ -156,75 +139,6 @@ class Result:
     loss: float  # mean of the last steps
     tokens_per_second: float
     valid: Quality | None
-
-
-def read_pieces(path: Path) -> Iterator[str]:
-    """Yields a UTF-8 text file (.xz: compressed) in pieces of about 64K characters that tokenize as the whole.
-
-    A cut before the last blank of a run is one that byte-level BPE makes too: that blank begins the next word.
-    Raises TrainingError if the file cannot be read.
-    """
-    rest = ""
-    try:
-        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8", newline="") as file:
-            while block := file.read(BLOCK):
-                rest += block
-                blanks = re.finditer(r"[ \n](?=[^\s<])", rest[-4096:])
-                cut = max(0, len(rest) - 4096) + max((blank.start() for blank in blanks), default=-len(rest))
-                if cut > 0:
-                    yield rest[:cut]
-                    rest = rest[cut:]
-    except (OSError, EOFError, UnicodeError, lzma.LZMAError) as error:
-        raise TrainingError(f"cannot read {path} as UTF-8 text: {error}") from error
-    if rest:
-        yield rest
-
-
-def train_tokenizer(texts: Sequence[Path], vocab_size: int) -> Tokenizer:
-    """Returns a byte-level BPE of at most `vocab_size` entries (fewer if the texts repeat too little)."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((piece for path in texts for piece in read_pieces(path)), trainer)
-    return tokenizer
-
-
-def encode(texts: Iterable[Path], tokenizer: Tokenizer, target: Path) -> Corpus:
-    """Writes the texts' token ids to the file `target`, END_ID after each text, and maps it into memory."""
-    dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
-    text_bytes = 0
-    with target.open("wb") as file:
-        for path in texts:
-            pieces = read_pieces(path)
-            while group := list(islice(pieces, 64)):
-                for encoding in tokenizer.encode_batch_fast(group, add_special_tokens=False):
-                    file.write(np.array(encoding.ids, dtype).tobytes())
-                text_bytes += sum(len(piece.replace(END_OF_TEXT, "").encode()) for piece in group)
-            file.write(np.array([END_ID], dtype).tobytes())
-    return Corpus(np.memmap(target, dtype, mode="r"), text_bytes)
-
-
-def draw_batches(tokens: TokenIds, context: int, batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yields batches without end: an epoch is all of the tokens, cut at a random offset, in random order."""
-    generator = np.random.default_rng(seed)
-
-    def starts() -> Iterator[int]:
-        while True:
-            offset = generator.integers(min(context, len(tokens) - context))
-            yield from offset + context * generator.permutation((len(tokens) - 1 - offset) // context)
-
-    source = starts()
-    while True:
-        yield np.stack([tokens[start : start + context + 1] for start in islice(source, batch_size)]).astype(np.int64)
 
 
 def build_model(options: Options, vocab_size: int) -> Any:
@@ -368,28 +282,6 @@ def save(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 @contextmanager
-def staging(target: Path, force: bool) -> Iterator[Path]:
-    """Yields a scratch folder beside `target`, whose subfolder "checkpoint" becomes `target` in the end.
-
-    If the block raises (Ctrl-C included), the scratch folder goes and `target` stays as it was. Raises
-    TrainingError if `target` exists, unless `force` is set and it is a checkpoint.
-    """
-    if target.exists() and not force:
-        raise TrainingError(f"{target} exists: name another folder, or replace it with --force")
-    if target.exists() and not (target / "config.json").is_file():
-        raise TrainingError(f"{target} is not a checkpoint (no config.json), and --force replaces nothing else")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True
-    ) as folder:
-        scratch = Path(folder)
-        yield scratch
-        if force and target.exists():
-            target.rename(scratch / "replaced")
-        (scratch / "checkpoint").rename(target)
-
-
-@contextmanager
 def reproducible(options: Options) -> Iterator[torch.device]:
     """Seeds torch, sets its threads and has it use deterministic kernels; yields the device to train on."""
     import torch
@@ -449,9 +341,13 @@ def run(options: Options) -> Result:
     Raises TrainingError (texts, target, an infinite loss), ConfigError (device) or MissingExtraError.
     """
     require_libraries()
-    with staging(options.output, options.force) as scratch, reproducible(options) as device:
+    with (
+        staged_folder(options.output, force=options.force, marker="config.json") as folder,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        reproducible(options) as device,
+    ):
         tokenizer = train_tokenizer(options.texts, options.vocab_size)
-        corpus, held_out = encode_corpora(options, tokenizer, scratch)
+        corpus, held_out = encode_corpora(options, tokenizer, Path(scratch))
         model = build_model(options, tokenizer.get_vocab_size()).to(device)
         kinds, parameters = tokenizer.get_vocab_size(), model.num_parameters()
         print(f"{len(corpus.tokens):,} tokens of {kinds:,} kinds; {parameters:,} parameters, on {device}")
@@ -466,8 +362,8 @@ def run(options: Options) -> Result:
             tokens_per_second=progress.tokens_per_second,
             valid=evaluate(model, held_out) if held_out else None,
         )
-        save(model, tokenizer, scratch / "checkpoint")
-        (scratch / "checkpoint" / "README.md").write_text(describe(options, result), encoding="utf-8")
+        save(model, tokenizer, folder)
+        (folder / "README.md").write_text(describe(options, result), encoding="utf-8")
     print(f"wrote {options.output}" + (f"; {options.valid}: {result.valid}" if result.valid else ""))
     return result
 

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     transformers = pytest.importorskip("transformers")
 
 from neort.errors import ConfigError, MissingExtraError  # noqa: E402
-from neort_models import train  # noqa: E402
+from neort_models import corpus, train  # noqa: E402
 
 VOCABULARY = "the sea was grey and a gull cried over it while Anna's boat, old but sound, went home"
 
@@ -167,7 +167,7 @@ def test_separators_and_padding_are_not_scored(model: Any) -> None:
 def test_a_text_in_pieces_tokenizes_as_the_whole(
     options: train.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "BLOCK", 16)
+    monkeypatch.setattr(corpus, "BLOCK", 16)
     tokenizer = train.train_tokenizer(options.texts, 320)
     draw = random.Random(0)
     parts = [" ", "\n", "\t", "\u00a0", "\r\n", "a", "the", "'s", "'", "12", "é", "<", train.END_OF_TEXT, "日", "."]
@@ -175,21 +175,21 @@ def test_a_text_in_pieces_tokenizes_as_the_whole(
         text = "".join(draw.choices(parts, weights=[5, 5] + [1] * 13, k=80))
         path = tmp_path / "text.txt"
         path.write_bytes(text.encode())
-        pieces = list(train.read_pieces(path))
+        pieces = list(corpus.read_pieces(path))
         assert "".join(pieces) == text
-        corpus = train.encode([path], tokenizer, tmp_path / "ids")
-        assert corpus.tokens.tolist() == [*tokenizer.encode(text, add_special_tokens=False).ids, train.END_ID]
-        assert corpus.text_bytes == len(text.replace(train.END_OF_TEXT, "").encode())
+        encoded = corpus.encode([path], tokenizer, tmp_path / "ids")
+        assert encoded.tokens.tolist() == [*tokenizer.encode(text, add_special_tokens=False).ids, train.END_ID]
+        assert encoded.text_bytes == len(text.replace(train.END_OF_TEXT, "").encode())
 
 
 def test_long_texts_are_read_in_pieces_compressed_or_not(tmp_path: Path) -> None:
     text = sentences(5000, seed=3)
     (tmp_path / "a.txt").write_bytes(text.encode())
     (tmp_path / "a.txt.xz").write_bytes(lzma.compress(text.encode()))
-    pieces = list(train.read_pieces(tmp_path / "a.txt"))
+    pieces = list(corpus.read_pieces(tmp_path / "a.txt"))
     assert len(pieces) > 1
     assert "".join(pieces) == text
-    assert list(train.read_pieces(tmp_path / "a.txt.xz")) == pieces
+    assert list(corpus.read_pieces(tmp_path / "a.txt.xz")) == pieces
 
 
 @pytest.mark.parametrize("length", [9, 16, 17, 100])
@@ -284,8 +284,9 @@ def test_an_existing_target_is_refused_and_replaced_by_force(
     target.mkdir()
     assert refuse(options.texts[0], "-o", target) == 1
     assert_one_sentence(capsys, "exists", "--force")
+    (target / "diary.txt").write_text("not a checkpoint")
     assert refuse(options.texts[0], "-o", target, "--force") == 1
-    assert_one_sentence(capsys, "not a checkpoint")
+    assert_one_sentence(capsys, "config.json", "--force does not replace it")
 
     (target / "config.json").write_text("old")
     train.run(replace(options, output=target, steps=1, force=True))
