@@ -27,6 +27,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
     )
+    parser.add_argument("--max-abs-diff", type=float, metavar="X", help="limit of fp32 logits' difference to torch")
     parser.add_argument("--max-mean-kl", type=float, metavar="NATS", help="limit of the mean KL divergence to torch")
     parser.add_argument("--max-perplexity-ratio", type=float, metavar="R", help="limit of the perplexity over torch's")
     return parser.parse_args(argv)
@@ -49,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     from . import export  # imports torch, which takes seconds: not for --help
 
-    given = {"mean_kl": args.max_mean_kl, "perplexity_ratio": args.max_perplexity_ratio}
+    given = {
+        "max_abs_diff": args.max_abs_diff,
+        "mean_kl": args.max_mean_kl,
+        "perplexity_ratio": args.max_perplexity_ratio,
+    }
     report = export(
         args.checkpoint,
         args.output,

@@ -60,12 +60,17 @@ class Agreement:
 
 
 def compare(reference: Iterable[Floats], runner: Runner, sequences: Sequence[Sequence[int]]) -> Agreement:
-    """Run ``sequences`` through a loaded graph and compare with torch's logits, one [T, V] per sequence."""
+    """Run ``sequences`` through a loaded graph and compare with torch's logits, one [T, V] per sequence.
+
+    Raises VerificationError when either yields NaN or infinite logits.
+    """
     engine = Engine(runner)
     kl, hits, losses, largest = [], [], [], 0.0
     for expected, ids in zip(reference, sequences, strict=True):
         tokens = np.asarray(ids, np.int64)
         logits = engine.logits(tokens)
+        _check_finite(expected, "torch")
+        _check_finite(logits, "the exported graph")
         largest = max(largest, float(np.abs(logits - expected).max()))
         p, q = log_softmax(expected), log_softmax(logits)
         kl.append((np.exp(p) * (p - q)).sum(axis=-1))
@@ -102,3 +107,8 @@ def check(fp32: Agreement, quantized: Agreement | None, batch_difference: float 
             + "; ".join(failed)
             + ". Try --quantization fp32, verify on text of the model's own kind (--text), or raise the limit knowingly"
         )
+
+
+def _check_finite(logits: Floats, who: str) -> None:
+    if not np.isfinite(logits).all():
+        raise VerificationError(f"{who} computes NaN or infinite logits; check the checkpoint's weights")
