@@ -258,8 +258,8 @@ class Engine:
         try:
             token_id = request.choose(logits)
         except NeortError as error:
-            request.done = True
             request.sink.fail(error)
+            request.done = True
             return
         if not request.token_ids:
             request.first_token = time.perf_counter()
@@ -272,8 +272,8 @@ class Engine:
             self._finish(request, "length")
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
-        request.done = True
         request.sink.finish(reason, request.stats())
+        request.done = True  # last: other threads look at it without the lock
 
     def _sweep(self) -> None:
         """Give the slots of finished requests to the last ones, so that running sequences stay contiguous."""
