@@ -6,6 +6,7 @@ Knows slots, logits and token ids; knows nothing about text or about onnxruntime
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -129,6 +130,7 @@ class Engine:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # the request at index i owns slot i
         self._lock = threading.RLock()
+        self._stepping = False
 
     def check(self, request: Request) -> None:
         """Raises PromptError when a prompt is empty, holds unknown ids, or does not fit and overflow is "error"."""
@@ -155,15 +157,19 @@ class Engine:
         """Drop a request that nobody waits for any more; a finished one is left alone."""
         with self._lock:
             request.done = True
-            if request in self.waiting:
-                self.waiting.remove(request)
-            self._sweep()
+            self._forget(request)
+            if not self._stepping:  # a sink may cancel in the middle of a step, which sweeps at its end
+                self._sweep()
 
     def step(self) -> None:
         """Prefill what fits, then decode one token for every running sequence."""
         with self._lock:
-            self._admit()
-            self._decode()
+            self._stepping = True
+            try:
+                self._admit()
+                self._decode()
+            finally:
+                self._stepping = False
 
     def advance(self, request: Request) -> None:
         """One step, unless another thread's steps have finished the request meanwhile."""
@@ -213,8 +219,13 @@ class Engine:
                 self._reserve(slot + 1)
                 self._prefill(request, slot)
                 self.running.append(request)
-            self.waiting.popleft()
+            self._forget(request)
             self._sweep()
+
+    def _forget(self, request: Request) -> None:
+        """The request does not wait any more."""
+        with contextlib.suppress(ValueError):
+            self.waiting.remove(request)
 
     def _prefill(self, request: Request, slot: int) -> None:
         """Run the context in chunks; only the last one computes logits, for its last position."""
@@ -242,7 +253,8 @@ class Engine:
         logits = self.runner.decode(last_ids, lengths)
         for request, row in zip(self.running, logits, strict=True):
             request.cached += 1
-            self._hand_out(request, row)
+            if not request.done:
+                self._hand_out(request, row)
         self._sweep()
 
     def _overflow(self, request: Request, slot: int) -> None:
