@@ -22,11 +22,12 @@ from .checkpoint import Checkpoint
 from .errors import ExportError
 from .graphs import decoder_graph, quantize
 from .manifest import write_json, write_manifest
+from .passes.quantize_linears import GELU_ZERO_POINT
 from .reference import Reference
 from .staging import staged_folder
 from .texts import Texts
 from .tokenization import write_tokenizer
-from .verification import Agreement, Limits, check, compare
+from .verification import Agreement, Floats, Limits, check, compare
 from .writer import external_weights, write_graph
 
 __all__ = ["Progress", "Quantization", "Report", "export"]
@@ -110,18 +111,48 @@ class _Job:
         graph = decoder_graph(self.source)
         self.progress.stage("running torch")
         expected = self.reference.logits(texts.verification)
-        fp32, differences = self._fp32(graph, expected, texts)
-        quantized = None
+        fp32 = final = self._fp32(graph, expected, texts)
         if self.quantization != "fp32":
-            quantized, differences = self._quantized(graph, expected, texts)
-        self.progress.stage("verifying")
-        check(fp32, quantized, differences["batch_max_abs_diff"] if quantized else None, limits)
-        figures = {"fp32": fp32.to_json()} | ({self.quantization: quantized.to_json()} if quantized else {})
-        self._write_verification(texts, limits, figures, differences)
-        write_manifest(self.folder, self.source, self.recipe(texts))
-        return Report(target, fp32, quantized, differences["batch_max_abs_diff"], differences["chunk_max_abs_diff"])
+            self.progress.stage("calibrating")
+            quantize(graph, calibrate(self.reference, texts.calibration))
+            final = self._measure(graph, self.folder, expected, texts)
+        quantized = None if final is fp32 else final.agreement
+        check(fp32.agreement, quantized, final.batch_difference if quantized else None, limits)
+        figures: dict[str, Any] = {"fp32": fp32.agreement.to_json(), self.quantization: final.agreement.to_json()}
+        write_json(self.folder / VERIFICATION, self._verification(texts, limits, figures, final))
+        write_manifest(self.folder, self.source, self._recipe(texts))
+        return Report(target, fp32.agreement, quantized, final.batch_difference, final.chunk_differences[0])
 
-    def recipe(self, texts: Texts) -> dict[str, Any]:
+    def _fp32(self, graph: ir.Model, expected: Sequence[Floats], texts: Texts) -> _Measurement:
+        """Compare the fp32 graph with torch; for a quantized bundle its files are only lent."""
+        if self.quantization == "fp32":
+            return self._measure(graph, self.folder, expected, texts)
+        folder = self.folder / "fp32"
+        folder.mkdir()
+        for file in self.folder.glob("*.json"):
+            shutil.copyfile(file, folder / file.name)
+        measurement = self._measure(graph, folder, expected, texts)
+        shutil.rmtree(folder)
+        return measurement
+
+    def _measure(self, graph: ir.Model, folder: Path, expected: Sequence[Floats], texts: Texts) -> _Measurement:
+        """Write a graph, then run it: against torch, and against itself in batches and chunks."""
+        self.progress.stage(f"writing {folder.name if folder != self.folder else self.quantization} weights")
+        self.progress.total(sum(tensor.nbytes for _, tensor in external_weights(graph)))
+        write_graph(graph, folder, DECODER, self.progress.advance)
+        write_manifest(folder, self.source, {"quantization": self.quantization})
+        self.progress.stage("comparing with torch")
+        session = DecoderSession(Bundle(folder))
+        ids = np.array(texts.golden, np.int64)
+        tolerance = GOLDEN_TOLERANCE[self.quantization]
+        return _Measurement(
+            agreement=compare(expected, session, texts.verification),
+            batch_difference=batch_difference(session, ids),
+            chunk_differences=chunk_differences(session, ids),
+            golden=record_golden(session, ids, texts.golden_positions(), tolerance),
+        )
+
+    def _recipe(self, texts: Texts) -> dict[str, Any]:
         """How the weights were made; the manifest's ``recipe`` section."""
         if self.quantization == "fp32":
             return {"quantization": "fp32"}
@@ -129,74 +160,36 @@ class _Job:
             "quantization": self.quantization,
             "weights": "symmetric int8, one scale per output channel",
             "activations": "uint8, one scale per token, at run time",
-            "refinements": ["outlier folding", "zero point 16 after gelu_new"],
+            "refinements": ["outlier folding", f"zero point {GELU_ZERO_POINT} after gelu_new"],
             "calibration": texts.calibration_facts(),
         }
 
-    def _fp32(
-        self, graph: ir.Model, expected: Sequence[np.ndarray[Any, Any]], texts: Texts
-    ) -> tuple[Agreement, dict[str, float]]:
-        """Compare the fp32 graph with torch; for a quantized bundle its files are only lent."""
-        folder = self.folder if self.quantization == "fp32" else self.folder / "fp32"
-        folder.mkdir(exist_ok=True)
-        self._write(graph, folder, "writing fp32 weights")
-        if folder != self.folder:
-            for file in self.folder.glob("*.json"):
-                shutil.copyfile(file, folder / file.name)
-        try:
-            return self._measure(folder, expected, texts)
-        finally:
-            if folder != self.folder:
-                shutil.rmtree(folder)
-
-    def _quantized(
-        self, graph: ir.Model, expected: Sequence[np.ndarray[Any, Any]], texts: Texts
-    ) -> tuple[Agreement, dict[str, float]]:
-        self.progress.stage("calibrating")
-        quantize(graph, calibrate(self.reference, texts.calibration))
-        self._write(graph, self.folder, f"writing {self.quantization} weights")
-        return self._measure(self.folder, expected, texts)
-
-    def _write(self, graph: ir.Model, folder: Path, stage: str) -> None:
-        self.progress.stage(stage)
-        self.progress.total(sum(tensor.nbytes for _, tensor in external_weights(graph)))
-        write_graph(graph, folder, DECODER, self.progress.advance)
-
-    def _measure(
-        self, folder: Path, expected: Sequence[np.ndarray[Any, Any]], texts: Texts
-    ) -> tuple[Agreement, dict[str, float]]:
-        """A written graph against torch, and against itself in batches and chunks."""
-        write_manifest(folder, self.source, {"quantization": self.quantization})
-        session = DecoderSession(Bundle(folder))
-        self.progress.stage("comparing with torch")
-        agreement = compare(expected, session, texts.verification)
-        ids = np.array(texts.golden, np.int64)
-        largest, mean = chunk_differences(session, ids)
-        differences = {
-            "batch_max_abs_diff": batch_difference(session, ids),
-            "chunk_max_abs_diff": largest,
-            "chunk_mean_abs_diff": mean,
-        }
-        return agreement, differences
-
-    def _write_verification(
-        self, texts: Texts, limits: Limits, figures: dict[str, Any], differences: dict[str, float]
-    ) -> None:
-        session = DecoderSession(Bundle(self.folder))
-        golden = record_golden(
-            session,
-            np.array(texts.golden, np.int64),
-            texts.golden_positions(),
-            GOLDEN_TOLERANCE[self.quantization],
-        )
-        content = {
+    def _verification(
+        self, texts: Texts, limits: Limits, figures: dict[str, Any], final: _Measurement
+    ) -> dict[str, Any]:
+        """The contents of verification.json."""
+        largest, mean = final.chunk_differences
+        return {
             "text": texts.verification_facts(),
             "against_torch": figures,
             "limits": asdict(limits),
-            "identity": differences,
-            "golden": golden,
+            "identity": {
+                "batch_max_abs_diff": final.batch_difference,
+                "chunk_max_abs_diff": largest,
+                "chunk_mean_abs_diff": mean,
+            },
+            "golden": final.golden,
         }
-        write_json(self.folder / VERIFICATION, content)
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """One written graph: against torch, in a batch, in chunks (largest and mean difference), and its golden logits."""
+
+    agreement: Agreement
+    batch_difference: float
+    chunk_differences: tuple[float, float]
+    golden: dict[str, Any]
 
 
 class _Silent:

@@ -20,9 +20,10 @@ from .graph import (
     weight_of,
 )
 
-__all__ = ["QuantizeLinears"]
+__all__ = ["GELU_ZERO_POINT", "QuantizeLinears"]
 
 TINY = np.array(1e-30, np.float32)  # keeps the scale of an all-zero row positive
+GELU_ZERO_POINT = 16
 GELU_MINIMUM = 0.17004  # |min gelu_new(x)|, at x = -0.7525
 
 
@@ -36,7 +37,7 @@ class QuantizeLinears(Rewrite):
     The bias is added apart, because a fused one would be multiplied by the row's scale.
     """
 
-    def __init__(self, gelu_zero_point: int = 16) -> None:
+    def __init__(self, gelu_zero_point: int = GELU_ZERO_POINT) -> None:
         super().__init__()
         self.gelu_zero_point = gelu_zero_point
 
