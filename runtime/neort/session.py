@@ -25,6 +25,7 @@ from .threads import available_cpus
 __all__ = ["DecoderSession"]
 
 DECODER = "decoder.onnx"
+SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -140,7 +141,7 @@ def _load(bundle: Bundle, num_threads: int) -> Any:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
     if int8_products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")  # uint8 x uint8: exact, slower
     try:
