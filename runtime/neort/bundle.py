@@ -55,9 +55,13 @@ class Bundle:
 
         Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version.
         """
-        self.path = Path(path).expanduser()
+        try:
+            self.path = Path(path).expanduser()
+        except RuntimeError as error:
+            raise BundleError(f"{os.fspath(path)!r} names the home folder of nobody ({error})") from None
         self.manifest = _read_manifest(self.path)
         self.spec = _read_spec(self.manifest)
+        self.file(WEIGHTS)
         for name in self.file_names:
             self._check_file(name, hashed=check_weights or name != WEIGHTS)
 
@@ -113,7 +117,10 @@ def bundled_path() -> Path:
     """Folder of the demonstration model that is installed with neort."""
     from neort_models import bundled
 
-    return bundled()
+    try:
+        return bundled()
+    except FileNotFoundError as error:
+        raise BundleError(str(error)) from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -132,9 +139,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     for name, facts in _section(manifest, "files").items():
         if (
             Path(name).name != name
-            or "\\" in name
+            or name in ("", "..")
+            or any(character in name for character in "\\\0")
             or not isinstance(facts, dict)
-            or not {"bytes", "sha256"} <= set(facts)
+            or not isinstance(facts.get("bytes"), int)
+            or not isinstance(facts.get("sha256"), str)
         ):
             raise BundleError(f"{path / MANIFEST} lists the file {name!r}; names must be plain, with bytes and sha256")
     _section(manifest, "recipe")
@@ -147,8 +156,20 @@ def _read_spec(manifest: Mapping[str, Any]) -> ModelSpec:
         fields = {name: model[name] for name in ModelSpec.__dataclass_fields__}
     except KeyError as missing:
         raise BundleError(f"{MANIFEST} lacks model.{missing.args[0]}; export the bundle again") from None
-    fields["attention_layers"] = tuple(fields["attention_layers"])
-    return ModelSpec(**fields)
+    layers = fields.pop("attention_layers")
+    for name, value in fields.items():
+        if type(value) is not int or value < 1:
+            raise BundleError(f"{MANIFEST} has model.{name} {value!r}, not a count; export the bundle again")
+    if (
+        not isinstance(layers, list)
+        or any(x not in ("global", "local") for x in layers)
+        or len(layers) != fields["num_layers"]
+    ):
+        raise BundleError(
+            f"{MANIFEST} has model.attention_layers {layers!r}, not one of global and local for each of "
+            f"num_layers {fields['num_layers']}; export the bundle again"
+        )
+    return ModelSpec(**fields, attention_layers=tuple(layers))
 
 
 def _section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -161,7 +182,7 @@ def _section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _parse_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{file} cannot be read as JSON ({error}); copy or export the bundle again") from None
     if not isinstance(value, dict):
         raise BundleError(f"{file} holds {type(value).__name__}, not an object; copy or export the bundle again")

@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     commands = {"generate": generate, "info": info, "verify": run_verify}
     try:
-        return commands[args.command](args)
+        status = commands[args.command](args)
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return status
     except (NeortError, ValueError, TypeError) as error:
         print(f"neort: {error}", file=sys.stderr)
         return 1

@@ -6,8 +6,6 @@ Knows slots, logits and token ids; knows nothing about text or about onnxruntime
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from .bundle import ModelSpec
 from .config import GenerationConfig
 from .errors import NeortError, PromptError
 from .sampling import LogitsProcessor, build_processors, check_finite, greedy, make_generator, sample
+from .turns import Turn
 
 __all__ = ["Engine", "FinishReason", "Request", "Runner", "Stats", "TokenSink"]
 
@@ -121,7 +120,7 @@ class Request:
 class Engine:
     """Runs any number of requests on one model, up to ``runner.max_batch_size`` at a time.
 
-    Every public method holds a lock, so several threads may share an engine; each drives it for all.
+    Several threads may share an engine: each drives it for all, one step at a time and in turns.
     """
 
     def __init__(self, runner: Runner, *, prefill_chunk: int = PREFILL_CHUNK) -> None:
@@ -129,8 +128,7 @@ class Engine:
         self.prefill_chunk = prefill_chunk
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # the request at index i owns slot i
-        self._lock = threading.RLock()
-        self._stepping = False
+        self._turn = Turn()
 
     def check(self, request: Request) -> None:
         """Raises PromptError when a prompt is empty, holds unknown ids, or does not fit and overflow is "error"."""
@@ -150,32 +148,32 @@ class Engine:
         self.check(request)
         if request.config.overflow == "truncate_left" and self._too_long(request):
             self._truncate(request)
-        with self._lock:
-            self.waiting.append(request)
+        request.submitted = request.first_token = time.perf_counter()
+        self.waiting.append(request)  # atomic: no need to wait for a turn
 
     def cancel(self, request: Request) -> None:
-        """Drop a request that nobody waits for any more; a finished one is left alone."""
-        with self._lock:
-            request.done = True
-            self._forget(request)
-            if not self._stepping:  # a sink may cancel in the middle of a step, which sweeps at its end
-                self._sweep()
+        """Drop a request that nobody waits for any more; a finished one is left alone.
+
+        Never waits: sinks and the garbage collector, which closes dropped streams, may call it in the middle of a
+        step. The slot is free at once, or when that step has ended.
+        """
+        request.done = True
+        if self._turn.take_if_free():
+            try:
+                self._drop_done()
+            finally:
+                self._turn.pass_on()
 
     def step(self) -> None:
         """Prefill what fits, then decode one token for every running sequence."""
-        with self._lock:
-            self._stepping = True
-            try:
-                self._admit()
-                self._decode()
-            finally:
-                self._stepping = False
+        with self._turn:
+            self._step()
 
     def advance(self, request: Request) -> None:
         """One step, unless another thread's steps have finished the request meanwhile."""
-        with self._lock:
+        with self._turn:
             if not request.done:
-                self.step()
+                self._step()
 
     def logits(self, token_ids: Ids) -> Logits:
         """Logits of every position, float32 [T, V]. Raises PromptError for bad ids or too many of them."""
@@ -186,7 +184,8 @@ class Engine:
                 f"{len(token_ids)} tokens are more than the model's {spec.max_position_embeddings} positions; "
                 "score the text in pieces"
             )
-        with self._lock:
+        with self._turn:
+            self._drop_done()
             slot = len(self.running)
             if slot >= self.runner.max_batch_size:
                 raise PromptError(f"all {slot} slots are generating; raise max_batch_size, or wait for a sequence")
@@ -219,13 +218,19 @@ class Engine:
                 self._reserve(slot + 1)
                 self._prefill(request, slot)
                 self.running.append(request)
-            self._forget(request)
+            self.waiting.popleft()
             self._sweep()
 
-    def _forget(self, request: Request) -> None:
-        """The request does not wait any more."""
-        with contextlib.suppress(ValueError):
+    def _step(self) -> None:
+        self._drop_done()
+        self._admit()
+        self._decode()
+
+    def _drop_done(self) -> None:
+        """Forget the requests that were cancelled since the last step."""
+        for request in [request for request in self.waiting.copy() if request.done]:
             self.waiting.remove(request)
+        self._sweep()
 
     def _prefill(self, request: Request, slot: int) -> None:
         """Run the context in chunks; only the last one computes logits, for its last position."""

@@ -160,7 +160,7 @@ class Model:
         with _Submitted(self._engine, [collector]):
             while not collector.request.done:
                 self._engine.advance(collector.request)
-                while len(collector.pieces) > 1:
+                while collector.pieces:
                     yield collector.pieces.popleft()
             yield from collector.drain()
 
@@ -204,8 +204,10 @@ class _Collector:
         self._error: NeortError | None = None
 
     def push(self, token_id: int) -> bool:
-        text = self._stream.push(self._token_bytes(token_id))
         self._pending.append(token_id)
+        if token_id in self.request.config.eos_token_ids:
+            return False  # the engine ends the sequence; the token's text is no part of it
+        text = self._stream.push(self._token_bytes(token_id))
         if text:
             self._emit(Piece(text, tuple(self._pending)))
         return self._stream.stopped
@@ -258,8 +260,10 @@ class _Submitted:
 def _is_ids(prompt: Any) -> bool:
     """Whether a prompt is one sequence of token ids rather than a list of prompts."""
     if isinstance(prompt, np.ndarray):
-        return prompt.ndim == 1
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
+        if prompt.ndim > 1 and len(prompt) == 0:
+            raise PromptError("the list of prompts is empty; give at least one prompt")
+        return prompt.ndim <= 1
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray, memoryview)):
         raise TypeError(f"a prompt is text, token ids, or a list of these, not {type(prompt).__name__}")
     if len(prompt) == 0:
         raise PromptError("the list of prompts is empty; give at least one prompt")
@@ -268,11 +272,16 @@ def _is_ids(prompt: Any) -> bool:
 
 def _as_ids(token_ids: Any) -> Ids:
     """Token ids as an int64 vector [T]. Raises TypeError for anything but integers."""
-    if isinstance(token_ids, (str, bytes)):
+    if isinstance(token_ids, (str, bytes, bytearray)) or not isinstance(token_ids, (Sequence, np.ndarray)):
         raise TypeError(f"token ids are a sequence of integers, not {type(token_ids).__name__}")
     if not isinstance(token_ids, np.ndarray) and any(isinstance(i, (bool, np.bool_)) for i in token_ids):
         raise TypeError("token ids are integers, not booleans")
-    array = np.asarray(token_ids)
+    try:
+        array = np.asarray(token_ids)
+    except ValueError:  # nested unevenly
+        raise TypeError("token ids are a flat sequence of integers, not sequences of different lengths") from None
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise TypeError(f"token ids are a flat sequence of integers, not {array.dtype} of shape {list(array.shape)}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise PromptError(f"token id {array.max()} is outside every vocabulary")
     return array.astype(np.int64)

@@ -46,6 +46,7 @@ class DecoderSession:
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()
         self._session = _load(bundle, self.num_threads)
+        _check_shapes(self._session, bundle)
         self._cache = KVCache(bundle.spec, max_batch_size)
         self._decoders: dict[int, _Decode] = {}
 
@@ -151,3 +152,17 @@ def _load(bundle: Bundle, num_threads: int) -> Any:
             f"onnxruntime {ort.__version__} cannot load {bundle.file(DECODER)}: {error}; "
             "check the bundle with `neort verify`, or update onnxruntime"
         ) from error
+
+
+def _check_shapes(session: Any, bundle: Bundle) -> None:
+    """Raises BundleError where the graph's cache or logits have other dimensions than the manifest says."""
+    spec = bundle.spec
+    names = {f"past_key_values.{i}.{kind}" for i in range(spec.num_layers) for kind in ("key", "value")}
+    caches = {value.name: value.shape for value in session.get_inputs() if value.name.startswith("past_key_values.")}
+    heads = {(shape[1], shape[3]) for shape in caches.values()}
+    vocab = {value.shape[-1] for value in session.get_outputs() if value.name == "logits"}
+    if set(caches) != names or heads != {(spec.num_heads, spec.head_dim)} or vocab != {spec.vocab_size}:
+        raise BundleError(
+            f"{bundle.file(DECODER)} is of another model than the manifest: it has {len(caches) // 2} layers, heads x "
+            f"head_dim {sorted(heads)} and vocab_size {sorted(vocab)}; export the bundle again"
+        )

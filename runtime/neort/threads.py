@@ -26,7 +26,10 @@ def cgroup_quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys
         return math.inf
     quotas = [math.inf]
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon:
+            continue
         if controllers == "":
             quotas += [_read_v2(folder) for folder in _ancestors(root, path)]
         elif "cpu" in controllers.split(","):
@@ -43,9 +46,9 @@ def _ancestors(root: Path, path: str) -> list[Path]:
 def _read_v2(folder: Path) -> float:
     try:
         quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        return math.inf if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         return math.inf
-    return math.inf if quota == "max" else int(quota) / int(period)
 
 
 def _read_v1(folder: Path) -> float:

@@ -25,6 +25,7 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 VERIFICATION = "verification.json"
+GOLDEN_KEYS = {"token_ids", "positions", "top_ids", "top_logits", "log_sum_exp", "tolerance"}
 TOP = 16  # golden logits per position
 SINGLE_STEPS = 16  # tokens run one by one when chunking is checked
 ODD_CHUNK = 37
@@ -53,7 +54,7 @@ def verify(path: str | os.PathLike[str]) -> list[Check]:
     bundle = Bundle(path, check_weights=True)
     stored = bundle.read_json(VERIFICATION)
     golden = stored.get("golden")
-    if not isinstance(golden, Mapping):
+    if not isinstance(golden, Mapping) or not GOLDEN_KEYS.issubset(golden):
         raise BundleError(f"{bundle.path / VERIFICATION} holds no golden logits; export the bundle again")
     session = DecoderSession(bundle)
     ids = np.array(golden["token_ids"], np.int64)
@@ -83,6 +84,8 @@ def golden_difference(runner: Runner, golden: Mapping[str, Any]) -> float:
     """Largest absolute difference of the stored logits and log-sum-exp to those computed now; inf for NaN."""
     logits = Engine(runner).logits(np.array(golden["token_ids"], np.int64))[golden["positions"]]
     now = np.take_along_axis(logits, np.array(golden["top_ids"], np.int64), axis=-1)
+    if not np.isfinite(logits).all():
+        return float("inf")
     differences = [now - np.array(golden["top_logits"]), _log_sum_exp(logits) - np.array(golden["log_sum_exp"])]
     return _finite(max(float(np.abs(d).max()) for d in differences))
 

@@ -1,0 +1,282 @@
+"""The command line: what it prints where, and its exit status. In this process but for signals and broken pipes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import neort
+import neort_models
+from neort import Model
+from neort.cli import main
+
+SHORT = ["--max-new-tokens", "8"]
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pipes")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command line; gives its exit status, its output and its error output."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        status = main(list(args))
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def assert_one_sentence(err: str, *parts: str) -> None:
+    assert err.startswith("neort: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in err
+
+
+# generate
+
+
+@pytest.mark.parametrize("prompt", ["Once upon a time", "Ünïcödé 日本語 👩\u200d🔬"])
+def test_generate_prints_the_prompt_and_its_continuation(run: Any, model: Model, prompt: str) -> None:
+    status, out, err = run("generate", prompt, *SHORT)
+    assert (status, err) == (0, "")
+    assert out == prompt + model.generate(prompt, max_new_tokens=8).text + "\n"
+
+
+def test_generate_writes_each_piece_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    class Flushed(io.StringIO):
+        def flush(self) -> None:
+            flushed.append(self.getvalue())
+
+    monkeypatch.setattr(sys, "stdout", Flushed())
+    assert main(["generate", "Once upon a time", *SHORT]) == 0
+    assert flushed[0] == "Once upon a time"
+    assert len(set(flushed)) >= 8
+
+
+def test_json_prints_one_object_per_result(run: Any, model: Model) -> None:
+    prompt = "Ünïcödé 日本語"
+    status, out, err = run("generate", prompt, "--json", *SHORT)
+    assert (status, err, out.count("\n")) == (0, "", 1)
+    result = json.loads(out)
+    expected = model.generate(prompt, max_new_tokens=8)
+    assert set(result) == {"prompt", "text", "token_ids", "finish_reason", "stats"}
+    assert (result["prompt"], result["text"]) == (prompt, expected.text)
+    assert (result["token_ids"], result["finish_reason"]) == (list(expected.token_ids), "length")
+    assert (result["stats"]["prompt_tokens"], result["stats"]["new_tokens"]) == (expected.stats.prompt_tokens, 8)
+    assert result["stats"]["tokens_per_second"] > 0
+    assert result["stats"]["prompt_tokens_per_second"] > 0
+
+
+def test_json_prints_every_sequence_of_every_prompt(run: Any, model: Model) -> None:
+    options = {"do_sample": True, "seed": 3, "num_return_sequences": 2, "max_new_tokens": 8}
+    status, out, _ = run(
+        "generate", "The", "Once", "--json", "--do-sample", "--seed", "3", "--num-return-sequences", "2", *SHORT
+    )
+    results = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [result["prompt"] for result in results] == ["The", "The", "Once", "Once"]
+    assert [result["text"] for result in results] == [
+        completion.text for completion in model.generate(["The", "Once"], **options)
+    ]
+
+
+def test_several_prompts_are_printed_one_after_the_other(run: Any, model: Model) -> None:
+    status, out, err = run("generate", "The", "Once", *SHORT)
+    texts = [prompt + model.generate(prompt, max_new_tokens=8).text for prompt in ("The", "Once")]
+    assert (status, out, err) == (0, "".join(f"{text}\n\n" for text in texts), "")
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(run: Any, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Once upon\na time"))
+    status, out, _ = run("generate", "-", *SHORT)
+    assert status == 0
+    assert out == "Once upon\na time" + model.generate("Once upon\na time", max_new_tokens=8).text + "\n"
+
+
+def test_generate_takes_every_option(run: Any, model: Model) -> None:
+    flags = ["--do-sample", "--temperature", "0.9", "--top-k", "40", "--top-p", "0.95", "--seed", "5"]
+    flags += ["--repetition-penalty", "1.2", "--min-new-tokens", "2", "--min-length", "3", "--overflow", "stop"]
+    flags += ["--stop", "never\0", "--stop", "ever\0", "--num-threads", "1"]
+    status, out, _ = run("generate", "The", *flags, *SHORT)
+    expected = model.generate(
+        "The",
+        do_sample=True,
+        temperature=0.9,
+        top_k=40,
+        top_p=0.95,
+        seed=5,
+        repetition_penalty=1.2,
+        max_new_tokens=8,
+    )
+    assert (status, out) == (0, f"The{expected.text}\n")
+
+
+def test_stop_strings_end_the_text(run: Any, model: Model) -> None:
+    text = model.generate("The", max_new_tokens=8).text
+    stop = text[3:6]
+    assert run("generate", "The", "--stop", stop, *SHORT)[:2] == (0, f"The{text[: text.index(stop)]}\n")
+
+
+def test_generate_takes_a_bundle_folder(run: Any, bundle_copy: Path, model: Model) -> None:
+    status, out, _ = run("generate", "The", "--model", str(bundle_copy), *SHORT)
+    assert (status, out) == (0, "The" + model.generate("The", max_new_tokens=8).text + "\n")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["generate", "The", "--model", "/no/such/bundle"], ["/no/such/bundle", "not a folder", "neort-export"]),
+        (["info", "/no/such/bundle"], ["/no/such/bundle", "not a folder"]),
+        (["verify", "/no/such/bundle"], ["/no/such/bundle", "not a folder"]),
+        (["generate", "The", "--temperature", "0.7"], ["temperature=0.7", "do_sample=False", "set do_sample=True"]),
+        (["generate", "The", "--num-return-sequences", "2"], ["num_return_sequences=2 needs do_sample=True"]),
+        (["generate", "The", "--max-new-tokens", "0"], ["max_new_tokens=0 must be at least 1"]),
+        (["generate", "The", "--max-new-tokens", "513"], ["513 positions", "the model has 512", "truncate_left"]),
+        (["generate", "The", "--num-threads", "0"], ["num_threads is 0; it must be at least 1"]),
+        (["generate", ""], ["the prompt is empty"]),
+        (["generate", "The", "--stop", ""], ["stop_strings", "empty"]),
+    ],
+)
+def test_errors_are_one_sentence_and_status_1(run: Any, args: list[str], parts: list[str]) -> None:
+    status, out, err = run(*args)
+    assert (status, out) == (1, "")
+    assert_one_sentence(err, *parts)
+
+
+def test_a_missing_bundled_model_is_one_sentence(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neort_models, "_BUNDLED", tmp_path)
+    status, out, err = run("info")
+    assert (status, out) == (1, "")
+    assert_one_sentence(err, "no bundled model")
+
+
+@pytest.mark.parametrize("args", [[], ["translate"], ["generate"], ["generate", "The", "--top-k", "many"]])
+def test_wrong_usage_exits_with_status_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    assert caught.value.code == 2
+    assert "usage: neort" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args", [["--help"], ["generate", "--help"], ["info", "--help"], ["verify", "--help"]])
+def test_help_exits_with_status_0(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    assert caught.value.code == 0
+    assert "usage: neort" in capsys.readouterr().out
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"neort {neort.__version__}\n"
+
+
+# info and verify
+
+
+def test_info_prints_manifest_and_figures_without_golden_logits(run: Any, model: Model) -> None:
+    status, out, err = run("info")
+    shown = json.loads(out)
+    figures = shown.pop("verification")
+    assert (status, err) == (0, "")
+    assert shown == model.bundle.manifest
+    assert "against_torch" in figures
+    assert "golden" not in figures
+
+
+def test_verify_prints_a_line_per_check(run: Any, bundle_copy: Path) -> None:
+    status, out, err = run("verify", str(bundle_copy))
+    first, *lines = out.splitlines()
+    assert (status, err) == (0, "")
+    assert first == f"{bundle_copy}: all files match the manifest"
+    assert len(lines) == 3
+    assert all(line.startswith("ok ") and "limit" in line for line in lines)
+
+
+def test_verify_of_a_damaged_bundle_exits_with_status_1(run: Any, bundle_copy: Path) -> None:
+    weights = bytearray((bundle_copy / "weights.data").read_bytes())
+    weights[1000] ^= 1
+    (bundle_copy / "weights.data").write_bytes(weights)
+    status, out, err = run("verify", str(bundle_copy))
+    assert (status, out) == (1, "")
+    assert_one_sentence(err, "weights.data", "sha256", "copy or export the bundle again")
+
+
+@pytest.mark.parametrize("damage", ["zeros", "nan"])
+def test_verify_of_a_bundle_that_computes_something_else_exits_with_status_1(
+    run: Any, bundle_copy: Path, replace_file: Any, damage: str
+) -> None:
+    weights = (bundle_copy / "weights.data").read_bytes()
+    half = len(weights) // 2
+    changed = weights[:half] + bytes(20_000) + weights[half + 20_000 :] if damage == "zeros" else b"\xff" * len(weights)
+    replace_file("weights.data", changed)
+    status, out, err = run("verify", str(bundle_copy))
+    assert (status, err) == (1, "")
+    assert "FAILED golden logits" in out
+
+
+# Signals and pipes
+
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored where the tests run in the background
+from neort.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(*args: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *args], stdout=stdout, stderr=subprocess.PIPE, env=environment
+    )
+
+
+@posix_only
+def test_ctrl_c_exits_with_status_130_and_no_traceback() -> None:
+    process = start("generate", "Once upon a time", "--max-new-tokens", "1000000", "--overflow", "truncate_left")
+    assert process.stdout is not None
+    assert process.stdout.read(20)  # it is generating
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, b"\n")
+
+
+@posix_only
+def test_a_reader_that_has_seen_enough_ends_generation_without_a_traceback() -> None:
+    process = start("generate", "Once upon a time", "--max-new-tokens", "1000000", "--overflow", "truncate_left")
+    assert process.stdout is not None
+    assert process.stdout.read(5) == b"Once "
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(timeout=20) == 1
+
+
+@posix_only
+@pytest.mark.parametrize("command", [["info"], ["verify"], ["generate", "The", "--json", *SHORT]], ids=lambda c: c[0])
+def test_a_reader_that_is_gone_gives_no_traceback(command: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = start(*command, stdout=write_end)
+    os.close(write_end)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (1, b"")

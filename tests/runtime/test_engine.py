@@ -1,0 +1,688 @@
+"""The engine on a runner whose logits are a function of the tokens: every property in milliseconds.
+
+`FakeRunner` checks what a session cannot: that a slot is reserved before it is used, that positions follow each
+other, and that none lies beyond the context.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from neort.bundle import ModelSpec
+from neort.config import GenerationConfig
+from neort.engine import Engine, FinishReason, Request, Stats
+from neort.errors import ConfigError, LogitsError, NeortError, PromptError
+
+VOCAB = 19
+LIMIT = 32
+CHUNK = 4
+POISON = VOCAB - 1  # a context that starts with it gives NaN
+
+Ids = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+
+def logits_of(context: Sequence[int]) -> Logits:
+    """Logits [V] after a context; every token and its place count."""
+    if context[0] == POISON:
+        return np.full(VOCAB, np.nan, np.float32)
+    key = functools.reduce(lambda key, token: (key * 31 + token + 1) % 10_007, context, 7)
+    logits = 3 * np.cos((np.arange(VOCAB) + 1) * (0.37 + key))
+    logits[POISON] = -50
+    return logits.astype(np.float32)
+
+
+class FakeRunner:
+    """A runner that keeps each slot's tokens in a list and writes down every call."""
+
+    def __init__(self, max_batch_size: int = 4, limit: int = LIMIT) -> None:
+        self.spec = ModelSpec(
+            vocab_size=VOCAB,
+            hidden_size=8,
+            num_layers=2,
+            num_heads=2,
+            head_dim=4,
+            max_position_embeddings=limit,
+            window_size=8,
+            attention_layers=("global", "local"),
+        )
+        self.max_batch_size = max_batch_size
+        self.slots: list[list[int]] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self.before_decode: Callable[[], None] = lambda: None
+
+    def reserve(self, slots: int, lengths: list[int]) -> None:
+        assert slots <= self.max_batch_size
+        if slots > len(self.slots):  # new memory, into which only the named lengths are copied
+            kept = [slot[:length] for slot, length in zip(self.slots, lengths, strict=False)]
+            self.slots = kept + [[] for _ in range(slots - len(kept))]
+
+    def move(self, source: int, target: int, length: int) -> None:
+        self.calls.append(("move", source, target, length))
+        assert len(self.slots[source]) >= length
+        self.slots[target] = self.slots[source][:length]
+
+    def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits:
+        self.calls.append(("prefill", slot, start, len(token_ids), keep))
+        self._append(slot, token_ids.tolist(), start)
+        end = start + len(token_ids)
+        rows = [logits_of(self.slots[slot][:stop]) for stop in range(end - keep + 1, end + 1)]
+        return np.array(rows, np.float32).reshape(keep, VOCAB)
+
+    def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits:
+        self.calls.append(("decode", len(token_ids)))
+        self.before_decode()
+        for slot, (token_id, length) in enumerate(zip(token_ids.tolist(), lengths.tolist(), strict=True)):
+            self._append(slot, [token_id], length)
+        return np.stack([logits_of(self.slots[slot]) for slot in range(len(token_ids))])
+
+    def runs(self, kind: str) -> list[tuple[Any, ...]]:
+        """The calls of one kind, without their names."""
+        return [call[1:] for call in self.calls if call[0] == kind]
+
+    def _append(self, slot: int, token_ids: list[int], start: int) -> None:
+        assert len(self.slots[slot]) >= start
+        assert start + len(token_ids) <= self.spec.max_position_embeddings
+        self.slots[slot] = self.slots[slot][:start] + token_ids
+
+
+class Sink:
+    """Keeps what a request hands out."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.token_ids: list[int] = []
+        self.results: list[tuple[FinishReason, Stats]] = []
+        self.errors: list[NeortError] = []
+        self.request: Request | None = None
+        self.done_when_told: list[bool] = []
+
+    @property
+    def reason(self) -> FinishReason:
+        """How the request finished; it must have done so exactly once."""
+        ((reason, _),) = self.results
+        return reason
+
+    def push(self, token_id: int) -> bool:
+        self.token_ids.append(token_id)
+        return len(self.token_ids) == self.stop_at
+
+    def finish(self, reason: FinishReason, stats: Stats) -> None:
+        self.results.append((reason, stats))
+        self._note_done()
+
+    def fail(self, error: NeortError) -> None:
+        self.errors.append(error)
+        self._note_done()
+
+    def _note_done(self) -> None:
+        assert self.request is not None
+        self.done_when_told.append(self.request.done)
+
+
+def make(prompt: Sequence[int], *, stop_at: int | None = None, **options: Any) -> tuple[Request, Sink]:
+    sink = Sink(stop_at)
+    request = sink.request = Request(np.array(prompt, np.int64), GenerationConfig(**options), sink)
+    return request, sink
+
+
+def submit(engine: Engine, prompt: Sequence[int], **options: Any) -> tuple[Request, Sink]:
+    request, sink = make(prompt, **options)
+    engine.submit(request)
+    return request, sink
+
+
+def drive(engine: Engine, *requests: Request) -> None:
+    for request in requests:
+        while not request.done:
+            engine.step()
+
+
+def alone(prompt: Sequence[int], **options: Any) -> Sink:
+    """The result of a request that has an engine to itself."""
+    engine = Engine(FakeRunner(max_batch_size=1), prefill_chunk=CHUNK)
+    request, sink = submit(engine, prompt, **options)
+    drive(engine, request)
+    return sink
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    return FakeRunner()
+
+
+@pytest.fixture
+def engine(runner: FakeRunner) -> Engine:
+    return Engine(runner, prefill_chunk=CHUNK)
+
+
+# One step
+
+
+def test_greedy_tokens_are_the_argmax_of_all_tokens_before(engine: Engine) -> None:
+    context = [1, 2, 3]
+    for _ in range(8):
+        context.append(int(np.argmax(logits_of(context))))
+    request, sink = submit(engine, [1, 2, 3], max_new_tokens=8)
+    drive(engine, request)
+    assert sink.token_ids == request.token_ids == context[3:]
+    assert len(set(context[3:])) > 4
+
+
+def test_prompts_are_prefilled_in_chunks_of_which_only_the_last_computes_logits(
+    engine: Engine, runner: FakeRunner
+) -> None:
+    submit(engine, range(10), max_new_tokens=1)
+    engine.step()
+    assert runner.calls == [("prefill", 0, 0, 4, 0), ("prefill", 0, 4, 4, 0), ("prefill", 0, 8, 2, 1)]
+
+
+@pytest.mark.parametrize(("length", "chunks"), [(1, [(0, 1, 1)]), (4, [(0, 4, 1)]), (5, [(0, 4, 0), (4, 1, 1)])])
+def test_a_prompt_that_ends_with_a_chunk_needs_no_further_one(
+    engine: Engine, runner: FakeRunner, length: int, chunks: list[tuple[int, int, int]]
+) -> None:
+    submit(engine, range(length), max_new_tokens=1)
+    engine.step()
+    assert runner.runs("prefill") == [(0, *chunk) for chunk in chunks]
+
+
+def test_one_step_admits_every_request_and_decodes_all_of_them_in_one_run(engine: Engine, runner: FakeRunner) -> None:
+    sinks = [submit(engine, [1, 2, 3][:length], max_new_tokens=9)[1] for length in (1, 2, 3)]
+    engine.step()
+    assert [call[0] for call in runner.calls] == ["prefill", "prefill", "prefill", "decode"]
+    assert runner.runs("decode") == [(3,)]
+    assert [len(sink.token_ids) for sink in sinks] == [2, 2, 2]  # one of the prefill, one of the decode step
+
+
+def test_a_step_without_requests_runs_nothing(engine: Engine, runner: FakeRunner) -> None:
+    engine.step()
+    assert runner.calls == []
+
+
+# Ends
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_the_last_token_costs_no_forward_pass(engine: Engine, runner: FakeRunner, count: int) -> None:
+    request, sink = submit(engine, [1, 2, 3], max_new_tokens=count)
+    drive(engine, request)
+    assert (len(sink.token_ids), sink.reason) == (count, "length")
+    assert (len(runner.runs("prefill")), len(runner.runs("decode"))) == (1, count - 1)
+
+
+@pytest.mark.parametrize("position", [0, 3])
+def test_an_end_of_text_token_ends_the_sequence_and_is_handed_out(
+    engine: Engine, runner: FakeRunner, position: int
+) -> None:
+    expected = alone([1, 2, 3], max_new_tokens=9).token_ids
+    position = expected.index(expected[position])
+    request, sink = submit(engine, [1, 2, 3], max_new_tokens=9, eos_token_id=(expected[position], VOCAB + 5))
+    drive(engine, request)
+    assert (sink.token_ids, sink.reason) == (expected[: position + 1], "stop")
+    assert len(runner.runs("decode")) == position
+
+
+def test_a_sink_ends_its_sequence_by_returning_true(engine: Engine) -> None:
+    request, sink = submit(engine, [1, 2, 3], max_new_tokens=9, stop_at=4)
+    drive(engine, request)
+    assert (len(sink.token_ids), sink.reason) == (4, "stop")
+
+
+def test_stopping_at_the_token_limit_counts_as_stop(engine: Engine) -> None:
+    request, sink = submit(engine, [1, 2, 3], max_new_tokens=4, stop_at=4)
+    drive(engine, request)
+    assert (len(sink.token_ids), sink.reason) == (4, "stop")
+
+
+def test_finished_requests_hold_no_slot(engine: Engine) -> None:
+    request, _ = submit(engine, [1, 2, 3], max_new_tokens=4)
+    drive(engine, request)
+    assert (engine.running, list(engine.waiting)) == ([], [])
+
+
+@pytest.mark.parametrize("first", [1, POISON])
+def test_a_request_is_done_only_after_its_sink_was_told(engine: Engine, first: int) -> None:
+    """Other threads look at `done` without the lock, and take what the sink has got by then for everything."""
+    request, sink = submit(engine, [first, 2, 3], max_new_tokens=4)
+    drive(engine, request)
+    assert sink.done_when_told == [False]
+
+
+def test_stats_count_tokens_and_order_times(engine: Engine) -> None:
+    request, sink = submit(engine, [1, 2, 3], max_new_tokens=4)
+    drive(engine, request)
+    ((_, stats),) = sink.results
+    assert (stats.prompt_tokens, stats.new_tokens) == (3, 4)
+    assert 0 < stats.prefill_seconds <= stats.time_to_first_token
+    assert stats.decode_seconds > 0
+    assert stats.tokens_per_second == 3 / stats.decode_seconds
+    assert stats.prompt_tokens_per_second == 3 / stats.prefill_seconds
+
+
+def test_rates_of_nothing_are_zero() -> None:
+    stats = Stats(prompt_tokens=3, new_tokens=0, time_to_first_token=0.0, prefill_seconds=0.0, decode_seconds=0.0)
+    assert (stats.prompt_tokens_per_second, stats.tokens_per_second) == (0.0, 0.0)
+
+
+# Slots
+
+
+def test_the_last_sequence_takes_the_slot_of_a_finished_one(engine: Engine, runner: FakeRunner) -> None:
+    lengths = {1: 9, 2: 3, 3: 9, 4: 9}  # prompt length: new tokens; the second of four finishes first
+    requests = [submit(engine, range(1, n + 1), max_new_tokens=new)[0] for n, new in lengths.items()]
+    drive(engine, requests[1])
+    assert engine.running == [requests[0], requests[3], requests[2]]
+    assert runner.runs("move") == [(3, 1, 4 + 2)]  # its 4 prompt tokens, and 2 that were fed since
+    drive(engine, *requests)
+    for request, (length, new) in zip(requests, lengths.items(), strict=True):
+        assert request.token_ids == alone(range(1, length + 1), max_new_tokens=new).token_ids
+
+
+def test_no_cache_moves_when_the_last_sequence_finishes(engine: Engine, runner: FakeRunner) -> None:
+    requests = [submit(engine, [1, 2], max_new_tokens=new)[0] for new in (9, 3)]
+    drive(engine, *requests)
+    assert runner.runs("move") == []
+
+
+def test_all_slots_finishing_at_once_leaves_none_running(engine: Engine) -> None:
+    requests = [submit(engine, [token], max_new_tokens=3)[0] for token in (1, 2, 3)]
+    drive(engine, requests[0])
+    assert all(request.done for request in requests)
+    assert engine.running == []
+
+
+def test_more_requests_than_slots_wait_and_get_the_tokens_they_get_alone() -> None:
+    runner = FakeRunner(max_batch_size=2)
+    engine = Engine(runner, prefill_chunk=CHUNK)
+    specs = [([token] * (1 + token), 3 + token % 4) for token in range(7)]
+    requests = [submit(engine, prompt, max_new_tokens=new)[0] for prompt, new in specs]
+    engine.step()
+    assert len(engine.running) == 2
+    drive(engine, *requests)
+    assert max(count for (count,) in runner.runs("decode")) == 2
+    for request, (prompt, new) in zip(requests, specs, strict=True):
+        assert request.token_ids == alone(prompt, max_new_tokens=new).token_ids
+
+
+def test_a_request_that_ends_with_its_prefill_frees_its_slot_in_the_same_step() -> None:
+    engine = Engine(FakeRunner(max_batch_size=1), prefill_chunk=CHUNK)
+    requests = [submit(engine, [token], max_new_tokens=1)[0] for token in (1, 2, 3)]
+    engine.step()
+    assert all(request.done for request in requests)
+
+
+# Cancelling
+
+
+def test_cancelling_a_running_request_frees_its_slot(engine: Engine) -> None:
+    cancelled, sink = submit(engine, [1], max_new_tokens=9)
+    other, _ = submit(engine, [2, 3], max_new_tokens=9)
+    engine.step()
+    engine.cancel(cancelled)
+    assert engine.running == [other]
+    handed_out = list(sink.token_ids)
+    drive(engine, other)
+    assert other.token_ids == alone([2, 3], max_new_tokens=9).token_ids
+    assert (sink.token_ids, sink.results) == (handed_out, [])
+
+
+def test_cancelling_a_waiting_request_takes_it_out_of_the_queue() -> None:
+    runner = FakeRunner(max_batch_size=1)
+    engine = Engine(runner, prefill_chunk=CHUNK)
+    first, second, third = (submit(engine, [token], max_new_tokens=3)[0] for token in (1, 2, 3))
+    engine.step()
+    engine.cancel(second)
+    drive(engine, first, third)
+    assert len(runner.runs("prefill")) == 2
+    assert second.token_ids == []
+
+
+def test_cancelling_a_finished_request_changes_nothing(engine: Engine) -> None:
+    finished, sink = submit(engine, [1], max_new_tokens=2)
+    other, _ = submit(engine, [2, 3], max_new_tokens=9)
+    drive(engine, finished)
+    engine.cancel(finished)
+    assert engine.running == [other]
+    assert sink.reason == "length"
+    drive(engine, other)
+    assert other.token_ids == alone([2, 3], max_new_tokens=9).token_ids
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_cancelling_inside_a_step_leaves_the_others_unaffected(engine: Engine, runner: FakeRunner, place: int) -> None:
+    """The garbage collector may close a dropped stream at any point, also in the middle of the engine's own step."""
+    prompts = [[1], [2, 3], [4, 5, 6]]
+    requests = [submit(engine, prompt, max_new_tokens=9)[0] for prompt in prompts]
+    engine.step()
+    runner.before_decode = lambda: engine.cancel(requests[place])
+    engine.step()
+    runner.before_decode = lambda: None
+    drive(engine, *requests)
+    for i in {0, 1, 2} - {place}:
+        assert requests[i].token_ids == alone(prompts[i], max_new_tokens=9).token_ids
+    assert engine.running == []
+
+
+# Errors
+
+
+def test_a_poisoned_context_fails_its_own_request_only(engine: Engine) -> None:
+    requests = [submit(engine, prompt, max_new_tokens=6) for prompt in ([1, 2], [POISON, 2], [3])]
+    drive(engine, *(request for request, _ in requests))
+    (first, _), (_, failed), (third, _) = requests
+    assert [type(error) for error in failed.errors] == [LogitsError]
+    assert (failed.token_ids, failed.results) == ([], [])
+    assert first.token_ids == alone([1, 2], max_new_tokens=6).token_ids
+    assert third.token_ids == alone([3], max_new_tokens=6).token_ids
+
+
+def test_logits_that_turn_nan_while_decoding_fail_their_own_request_only(engine: Engine, runner: FakeRunner) -> None:
+    failing, failed = submit(engine, [1, 2], max_new_tokens=9)
+    other, _ = submit(engine, [3], max_new_tokens=9)
+    engine.step()
+
+    def poison() -> None:
+        runner.slots[0][0] = POISON
+
+    runner.before_decode = poison
+    engine.step()
+    runner.before_decode = lambda: None
+    drive(engine, failing, other)
+    assert [type(error) for error in failed.errors] == [LogitsError]
+    assert "position 4" in str(failed.errors[0])  # two prompt tokens and the two before
+    assert len(failed.token_ids) == 2
+    assert other.token_ids == alone([3], max_new_tokens=9).token_ids
+
+
+@pytest.mark.parametrize("method", ["decode", "prefill", "reserve"])
+def test_an_interrupted_run_leaves_the_engine_usable(
+    engine: Engine, runner: FakeRunner, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    request, _ = submit(engine, range(6), max_new_tokens=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, method, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+    engine.cancel(request)
+    assert (engine.running, list(engine.waiting)) == ([], [])
+    other, _ = submit(engine, [2, 3], max_new_tokens=9)
+    drive(engine, other)
+    assert other.token_ids == alone([2, 3], max_new_tokens=9).token_ids
+
+
+def test_a_request_beside_an_interrupted_run_goes_on_with_the_same_tokens(engine: Engine, runner: FakeRunner) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    dropped, _ = submit(engine, [1], max_new_tokens=9)
+    other, _ = submit(engine, [2, 3], max_new_tokens=9)
+    engine.step()
+    runner.before_decode = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    runner.before_decode = lambda: None
+    engine.cancel(dropped)
+    drive(engine, other)
+    assert other.token_ids == alone([2, 3], max_new_tokens=9).token_ids
+
+
+# Overflow
+
+
+def test_overflow_error_names_the_figures_and_the_remedies(engine: Engine) -> None:
+    with pytest.raises(PromptError) as caught:
+        submit(engine, range(10), max_new_tokens=24)
+    message = str(caught.value)
+    for part in ("10 tokens", "max_new_tokens is 24", "33 positions", "the model has 32", "Shorten the prompt"):
+        assert part in message
+    for remedy in ("lower max_new_tokens", '"stop"', '"truncate_left"'):
+        assert remedy in message
+    assert list(engine.waiting) == []
+
+
+def test_overflow_error_lets_a_request_use_every_position(engine: Engine) -> None:
+    request, sink = submit(engine, range(10), max_new_tokens=23)  # the last new token is never fed
+    drive(engine, request)
+    assert (len(sink.token_ids), sink.reason) == (23, "length")
+
+
+@pytest.mark.parametrize("length", [1, 10, LIMIT - 1, LIMIT])
+def test_overflow_stop_ends_where_the_context_is_full(engine: Engine, length: int) -> None:
+    prompt = [token % 7 for token in range(length)]
+    request, sink = submit(engine, prompt, max_new_tokens=99, overflow="stop")
+    drive(engine, request)
+    assert (len(sink.token_ids), sink.reason) == (LIMIT - length + 1, "length")
+
+
+def test_overflow_stop_gives_a_prompt_longer_than_the_context_no_tokens(engine: Engine, runner: FakeRunner) -> None:
+    request, sink = submit(engine, [1] * (LIMIT + 1), max_new_tokens=5, overflow="stop")
+    drive(engine, request)
+    assert (sink.token_ids, sink.reason) == ([], "length")
+    assert runner.calls == []
+
+
+def test_overflow_truncate_left_goes_on_past_the_limit_with_the_newest_tokens(engine: Engine) -> None:
+    request, sink = submit(engine, [1, 2, 3], max_new_tokens=3 * LIMIT, overflow="truncate_left")
+    drive(engine, request)  # the runner refuses positions beyond the limit
+    assert (len(sink.token_ids), sink.reason) == (3 * LIMIT, "length")
+    context, expected = [1, 2, 3], []
+    for _ in range(3 * LIMIT):
+        if len(context) == LIMIT + 1:  # the newest token has no position left
+            missing = 3 * LIMIT - len(expected)
+            context = context[-(LIMIT - min(missing - 1, LIMIT // 2)) :]
+        expected.append(int(np.argmax(logits_of(context))))
+        context.append(expected[-1])
+    assert sink.token_ids == expected
+
+
+@pytest.mark.parametrize(("new", "kept"), [(1, LIMIT), (5, LIMIT - 4), (99, LIMIT // 2)])
+def test_overflow_truncate_left_keeps_the_newest_tokens_of_a_long_prompt(
+    engine: Engine, runner: FakeRunner, new: int, kept: int
+) -> None:
+    prompt = [token % 7 for token in range(2 * LIMIT)]
+    request, sink = submit(engine, prompt, max_new_tokens=new, overflow="truncate_left", stop_at=1)
+    drive(engine, request)
+    assert sum(length for _, _, length, _ in runner.runs("prefill")) == kept
+    assert sink.token_ids == [int(np.argmax(logits_of(prompt[-kept:])))]
+
+
+def test_overflow_truncate_left_restarts_no_prompt_that_fits(engine: Engine, runner: FakeRunner) -> None:
+    request, _ = submit(engine, range(10), max_new_tokens=23, overflow="truncate_left")
+    drive(engine, request)
+    assert len(runner.runs("prefill")) == 3
+    assert request.token_ids == alone(range(10), max_new_tokens=23).token_ids
+
+
+def test_a_sequence_that_restarts_leaves_its_neighbours_unaffected(engine: Engine) -> None:
+    long, _ = submit(engine, [1, 2], max_new_tokens=2 * LIMIT, overflow="truncate_left")
+    full, stopped = submit(engine, [3], max_new_tokens=99, overflow="stop")
+    short, _ = submit(engine, [4], max_new_tokens=LIMIT)
+    drive(engine, long, full, short)
+    assert long.token_ids == alone([1, 2], max_new_tokens=2 * LIMIT, overflow="truncate_left").token_ids
+    assert stopped.token_ids == alone([3], max_new_tokens=99, overflow="stop").token_ids
+    assert short.token_ids == alone([4], max_new_tokens=LIMIT).token_ids
+
+
+@pytest.mark.parametrize("overflow", ["error", "stop", "truncate_left"])
+@pytest.mark.parametrize("bad", [-1, VOCAB])
+def test_unknown_token_ids_are_refused(engine: Engine, overflow: str, bad: int) -> None:
+    with pytest.raises(PromptError, match=rf"token id {bad} is outside .* 19 tokens"):
+        submit(engine, [1, bad, 2], max_new_tokens=1, overflow=overflow)
+
+
+def test_an_empty_prompt_is_refused(engine: Engine) -> None:
+    with pytest.raises(PromptError, match="empty"):
+        submit(engine, [], max_new_tokens=1)
+
+
+# Scoring
+
+
+@pytest.mark.parametrize("length", [1, 4, 9, LIMIT])
+def test_logits_scores_every_position(engine: Engine, length: int) -> None:
+    ids = np.arange(length) % 7
+    expected = np.stack([logits_of(ids[: end + 1].tolist()) for end in range(length)])
+    np.testing.assert_array_equal(engine.logits(ids), expected)
+
+
+def test_scoring_leaves_running_sequences_unaffected(engine: Engine) -> None:
+    request, _ = submit(engine, [1, 2], max_new_tokens=9)
+    engine.step()
+    engine.logits(np.arange(9))
+    drive(engine, request)
+    assert request.token_ids == alone([1, 2], max_new_tokens=9).token_ids
+
+
+def test_scoring_more_tokens_than_positions_is_refused(engine: Engine) -> None:
+    with pytest.raises(PromptError, match=r"33 tokens .* 32 positions; score the text in pieces"):
+        engine.logits(np.zeros(LIMIT + 1, np.int64))
+
+
+def test_scoring_needs_a_free_slot() -> None:
+    engine = Engine(FakeRunner(max_batch_size=1))
+    submit(engine, [1, 2], max_new_tokens=9)
+    engine.step()
+    with pytest.raises(NeortError, match="max_batch_size"):
+        engine.logits(np.arange(3))
+
+
+# Sampling
+
+
+def test_sampled_tokens_depend_neither_on_neighbours_nor_on_their_order(engine: Engine) -> None:
+    prompts = {seed: [seed + 1] * (seed + 1) for seed in range(4)}
+    expected = {seed: alone(p, max_new_tokens=12, do_sample=True, seed=seed).token_ids for seed, p in prompts.items()}
+    assert len({tuple(tokens) for tokens in expected.values()}) == 4
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        requests = {s: submit(engine, prompts[s], max_new_tokens=12, do_sample=True, seed=s)[0] for s in order}
+        drive(engine, *requests.values())
+        assert {seed: request.token_ids for seed, request in requests.items()} == expected
+
+
+def test_sequences_of_one_request_draw_from_different_streams() -> None:
+    config = GenerationConfig(do_sample=True, seed=1, num_return_sequences=2)
+    first, second = (Request(np.arange(3), config, Sink(), index) for index in (0, 1))
+    assert first.rng.random() != second.rng.random()
+
+
+# Threads
+
+
+def run_threads(*targets: Callable[[], object]) -> None:
+    """Run all at once; the first exception that one of them raised is raised here."""
+    errors: list[BaseException] = []
+
+    def guarded(target: Callable[[], object]) -> None:
+        try:
+            target()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(target,), daemon=True) for target in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert not any(thread.is_alive() for thread in threads)
+    if errors:
+        raise errors[0]
+
+
+def advance_to_the_end(engine: Engine, request: Request) -> None:
+    engine.submit(request)
+    while not request.done:
+        engine.advance(request)
+
+
+def test_requests_driven_from_two_threads_get_the_tokens_they_get_alone(engine: Engine, runner: FakeRunner) -> None:
+    runner.before_decode = lambda: time.sleep(0.0005)
+    requests = [make([token], max_new_tokens=25, seed=token, do_sample=True)[0] for token in (1, 2, 3)]
+    run_threads(*(functools.partial(advance_to_the_end, engine, request) for request in requests))
+    for token, request in zip((1, 2, 3), requests, strict=True):
+        assert request.token_ids == alone([token], max_new_tokens=25, seed=token, do_sample=True).token_ids
+
+
+def test_a_thread_is_not_kept_waiting_until_another_one_has_finished(engine: Engine, runner: FakeRunner) -> None:
+    """A short request that starts beside a long one shares its steps, and is done long before it."""
+    runner.before_decode = lambda: time.sleep(0.002)
+    long, _ = make([1], max_new_tokens=400, overflow="truncate_left")
+    short, _ = make([2], max_new_tokens=4)
+    progress = []
+
+    def start_beside() -> None:
+        while len(long.token_ids) < 5:
+            time.sleep(0.001)
+        advance_to_the_end(engine, short)
+        progress.append(len(long.token_ids))
+
+    run_threads(functools.partial(advance_to_the_end, engine, long), start_beside)
+    assert len(long.token_ids) == 400
+    assert progress[0] < 100
+
+
+# Any mixture
+
+requests = st.fixed_dictionaries(
+    {
+        "prompt": st.lists(st.integers(0, POISON - 1), min_size=1, max_size=LIMIT + 8),
+        "arrival": st.integers(0, 12),
+        "cancel": st.none() | st.integers(0, 20),
+        "options": st.fixed_dictionaries(
+            {
+                "max_new_tokens": st.integers(1, 40),
+                "do_sample": st.booleans(),
+                "seed": st.integers(0, 3),
+                "eos_token_id": st.none() | st.integers(0, POISON - 1),
+                "min_new_tokens": st.none() | st.just(1),
+                "repetition_penalty": st.sampled_from([None, 1.3]),
+                "overflow": st.sampled_from(["stop", "truncate_left"]),
+            }
+        ),
+    }
+)
+
+
+@given(st.lists(requests, min_size=1, max_size=7), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_arrivals_and_cancellations_do_not_change_what_a_finished_request_gets(
+    specs: list[dict[str, Any]], slots: int
+) -> None:
+    engine = Engine(FakeRunner(max_batch_size=slots), prefill_chunk=CHUNK)
+    made = [make(spec["prompt"], **spec["options"]) for spec in specs]
+    last_event = max(max(spec["arrival"], spec["cancel"] or 0) for spec in specs)
+    step = 0
+    while step <= last_event or engine.waiting or engine.running:
+        for spec, (request, _) in zip(specs, made, strict=True):
+            if spec["arrival"] == step:
+                engine.submit(request)
+            if spec["cancel"] == step and spec["cancel"] >= spec["arrival"]:
+                engine.cancel(request)
+        engine.step()
+        assert len(engine.running) <= slots
+        step += 1
+    for spec, (request, sink) in zip(specs, made, strict=True):
+        expected = alone(spec["prompt"], **spec["options"])
+        assert request.done
+        if sink.results:
+            assert (sink.token_ids, sink.reason) == (expected.token_ids, expected.reason)
+        else:  # cancelled on the way
+            assert spec["cancel"] is not None
+            assert sink.token_ids == expected.token_ids[: len(sink.token_ids)]
+
+
+def test_contradicting_options_are_refused_before_a_request_exists() -> None:
+    with pytest.raises(ConfigError, match="min_new_tokens=3 exceeds max_new_tokens=2"):
+        make([1], max_new_tokens=2, min_new_tokens=3)

@@ -1,0 +1,142 @@
+"""What `import neort` loads, starts and leaves alone; each in a fresh interpreter."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import neort
+
+HEAVY = ["torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "tokenizers", "safetensors"]
+
+BLOCK = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY!r}:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Block())
+"""
+
+
+def python(program: str, **environment: str | None) -> Any:
+    """Run a program that prints one JSON value, in an interpreter of its own; None removes a variable."""
+    merged = {**os.environ, **environment}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={key: value for key, value in merged.items() if value is not None},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_neort_generates_where_no_heavy_library_can_be_imported() -> None:
+    program = """
+import json, neort
+out = neort.load(num_threads=1).generate("Once upon a time", max_new_tokens=4)
+print(json.dumps(out.token_ids))
+"""
+    expected = neort.load(num_threads=1).generate("Once upon a time", max_new_tokens=4)
+    assert python(BLOCK + program) == list(expected.token_ids)
+
+
+def test_the_command_line_runs_where_no_heavy_library_can_be_imported() -> None:
+    program = """
+import contextlib, io, json
+from neort.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    status = [main(["info"]), main(["verify"]), main(["generate", "The", "--max-new-tokens", "2"])]
+print(json.dumps(status))
+"""
+    assert python(BLOCK + program) == [0, 0, 0]
+
+
+def test_generating_loads_no_heavy_library_and_no_exporter() -> None:
+    program = """
+import json, sys, neort
+neort.load(num_threads=1).generate("The", max_new_tokens=2)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+    loaded = set(python(program))
+    assert {"neort", "numpy", "onnxruntime", "tiktoken"} <= loaded
+    assert not loaded & {*HEAVY, "neort_export"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_importing_neort_starts_no_thread_beside_those_of_numpy() -> None:
+    program = """
+import json, os, numpy
+before = len(os.listdir("/proc/self/task"))
+import neort, neort.cli
+print(json.dumps([before, len(os.listdir("/proc/self/task"))]))
+"""
+    before, after = python(program, ORT_DISABLE_TELEMETRY=None)
+    assert after == before
+
+
+def test_importing_and_generating_opens_no_socket() -> None:
+    program = """
+import json, socket, sys
+opened = []
+def audit(event, arguments):
+    if event.startswith("socket.") and event != "socket.gethostname":
+        opened.append(event)
+sys.addaudithook(audit)
+import neort
+neort.load(num_threads=1).generate("The", max_new_tokens=2)
+quiet = list(opened)
+socket.socket().close()  # so that an empty list means something
+print(json.dumps([quiet, opened]))
+"""
+    quiet, opened = python(program)
+    assert quiet == []
+    assert opened != []
+
+
+def test_importing_neort_reads_no_model() -> None:
+    program = """
+import json, sys
+read = []
+sys.addaudithook(lambda event, arguments: event == "open" and read.append(str(arguments[0])))
+import neort, neort.cli
+during_import = [path for path in read if "neo-mini" in path]
+neort.load(num_threads=1)
+print(json.dumps([during_import, any("neo-mini" in path for path in read)]))
+"""
+    assert python(program) == [[], True]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0"), ("1", "1")])
+def test_telemetry_is_off_unless_the_user_decided(before: str | None, after: str) -> None:
+    program = "import json, os, neort; print(json.dumps(os.environ['ORT_DISABLE_TELEMETRY']))"
+    assert python(program, ORT_DISABLE_TELEMETRY=before) == after
+
+
+def test_every_public_name_exists() -> None:
+    assert len(set(neort.__all__)) == len(neort.__all__)
+    assert all(getattr(neort, name, None) is not None for name in neort.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(module.name for module in pkgutil.iter_modules(neort.__path__)))
+def test_every_module_declares_its_public_names(name: str) -> None:
+    module = importlib.import_module(f"neort.{name}")
+    assert module.__all__
+    assert all(hasattr(module, public) for public in module.__all__)
+
+
+def test_every_deliberate_error_is_public_and_a_neort_error() -> None:
+    errors = importlib.import_module("neort.errors")
+    for name in errors.__all__:
+        assert getattr(neort, name) is getattr(errors, name)
+        assert issubclass(getattr(errors, name), neort.NeortError)

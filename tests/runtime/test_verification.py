@@ -1,0 +1,155 @@
+"""`neort verify`: sound bundles pass, bundles that compute something else fail."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import neort
+from neort.bundle import Bundle
+from neort.session import DecoderSession
+from neort.verification import (
+    Check,
+    batch_difference,
+    chunk_differences,
+    golden_difference,
+    record_golden,
+    verify,
+)
+
+ReplaceFile = Callable[[str, bytes], None]
+
+
+@pytest.fixture(scope="module")
+def session(bundle_path: Path) -> DecoderSession:
+    return DecoderSession(Bundle(bundle_path), num_threads=1)
+
+
+@pytest.fixture(scope="module")
+def stored(bundle_path: Path) -> dict[str, Any]:
+    return Bundle(bundle_path).read_json("verification.json")
+
+
+@pytest.fixture(scope="module")
+def text(stored: dict[str, Any]) -> NDArray[np.int64]:
+    """Ids of a text that is longer than twice the local window."""
+    return np.array(stored["golden"]["token_ids"], np.int64)
+
+
+class Noisy:
+    """A session whose logits depend on how many sequences are decoded together."""
+
+    def __init__(self, session: DecoderSession, prefill: float = 0.0, decode: float = 0.0) -> None:
+        self._session, self._prefill, self._decode = session, prefill, decode
+        self.spec, self.max_batch_size = session.spec, session.max_batch_size
+        self.reserve, self.move = session.reserve, session.move
+
+    def prefill(self, slot: int, token_ids: Any, start: int, keep: int) -> Any:
+        return self._session.prefill(slot, token_ids, start, keep) + np.float32(self._prefill * len(token_ids))
+
+    def decode(self, token_ids: Any, lengths: Any) -> Any:
+        return self._session.decode(token_ids, lengths) + np.float32(self._decode * len(token_ids))
+
+
+def test_the_bundled_model_passes_every_check(bundle_path: Path) -> None:
+    checks = verify(bundle_path)
+    assert [check.name.split(",")[0] for check in checks] == [
+        "golden logits",
+        "alone against in a batch",
+        "prompt in chunks against at once",
+    ]
+    assert all(check.passed for check in checks)
+
+
+def test_the_stored_figures_are_within_their_own_limits(stored: dict[str, Any]) -> None:
+    against_torch, limits = stored["against_torch"], stored["limits"]
+    assert against_torch["fp32"]["max_abs_diff"] <= limits["max_abs_diff"]
+    assert against_torch["int8"]["mean_kl"] <= limits["mean_kl"]
+    assert against_torch["int8"]["perplexity_ratio"] <= limits["perplexity_ratio"]
+
+
+def test_decoded_logits_in_a_batch_are_those_alone_bit_for_bit(
+    session: DecoderSession, text: NDArray[np.int64]
+) -> None:
+    assert batch_difference(session, text) == 0
+
+
+@pytest.mark.parametrize("count", [4, 5, 40])
+def test_batches_of_short_texts_are_identical_too(session: DecoderSession, text: NDArray[np.int64], count: int) -> None:
+    assert batch_difference(session, text[:count]) == 0
+
+
+def test_a_batch_that_changes_the_logits_is_noticed(session: DecoderSession, text: NDArray[np.int64]) -> None:
+    assert batch_difference(Noisy(session, decode=0.5), text) == pytest.approx(1.0, abs=1e-3)  # 3 rows against 1
+
+
+def test_chunks_change_no_logit_by_more_than_the_tolerance(
+    session: DecoderSession, text: NDArray[np.int64], stored: dict[str, Any]
+) -> None:
+    largest, mean = chunk_differences(session, text)
+    assert mean <= largest <= stored["golden"]["tolerance"]
+
+
+def test_chunks_that_change_the_logits_are_noticed(session: DecoderSession, text: NDArray[np.int64]) -> None:
+    largest, _ = chunk_differences(Noisy(session, prefill=0.01), text)
+    assert largest == pytest.approx(0.01 * (len(text) - 1), abs=1e-2)  # a chunk of one against all at once
+
+
+def test_golden_logits_of_the_same_session_differ_by_nothing(session: DecoderSession, text: NDArray[np.int64]) -> None:
+    golden = record_golden(session, text, [0, 130, len(text) - 1], tolerance=0.1)
+    assert golden_difference(session, json.loads(json.dumps(golden))) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("key", ["top_logits", "log_sum_exp"])
+def test_golden_logits_that_differ_are_noticed(session: DecoderSession, stored: dict[str, Any], key: str) -> None:
+    before = golden_difference(session, stored["golden"])
+    shifted = stored["golden"] | {key: (np.array(stored["golden"][key]) + 3).tolist()}
+    assert golden_difference(session, shifted) == pytest.approx(3, abs=before + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "passed"),
+    [(1.0, 1.0, True), (1.1, 1.0, False), (9.0, None, True), (math.nan, 1.0, False), (math.inf, 1.0, False)],
+)
+def test_a_check_passes_up_to_its_limit(value: float, limit: float | None, passed: bool) -> None:
+    assert Check("name", value, limit).passed is passed
+
+
+def test_a_bundle_with_other_weights_fails_though_its_hashes_match(
+    bundle_copy: Path, replace_file: ReplaceFile
+) -> None:
+    weights = bytearray((bundle_copy / "weights.data").read_bytes())
+    middle = len(weights) // 2
+    weights[middle : middle + 20_000] = bytes(20_000)
+    replace_file("weights.data", bytes(weights))
+    golden, batch, _ = verify(bundle_copy)
+    assert not golden.passed
+    assert batch.passed
+
+
+def test_a_bundle_whose_weights_are_nan_fails_its_golden_logits(bundle_copy: Path, replace_file: ReplaceFile) -> None:
+    replace_file("weights.data", b"\xff" * (bundle_copy / "weights.data").stat().st_size)
+    golden = verify(bundle_copy)[0]
+    assert (golden.value, golden.passed) == (math.inf, False)
+
+
+def test_a_bundle_without_golden_logits_is_refused(bundle_copy: Path, replace_file: ReplaceFile) -> None:
+    replace_file("verification.json", b"{}")
+    with pytest.raises(neort.BundleError, match="holds no golden logits; export the bundle again"):
+        verify(bundle_copy)
+
+
+@pytest.mark.parametrize("key", ["token_ids", "tolerance"])
+def test_golden_logits_that_lack_a_part_are_refused(bundle_copy: Path, replace_file: ReplaceFile, key: str) -> None:
+    stored = json.loads((bundle_copy / "verification.json").read_text(encoding="utf-8"))
+    del stored["golden"][key]
+    replace_file("verification.json", json.dumps(stored).encode())
+    with pytest.raises(neort.BundleError, match="golden"):
+        verify(bundle_copy)
