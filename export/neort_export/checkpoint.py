@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from .errors import CheckpointError
 __all__ = ["Checkpoint"]
 
 Rows = NDArray[np.float32]
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_FLOATS = ("float32", "float16", "bfloat16")
+_SAFETENSORS_NAMES = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
 
 
 class Checkpoint:
@@ -118,9 +120,7 @@ class Checkpoint:
 class _StoredTensor:
     """Shape, dtype and a reader of row ranges of one tensor on disk."""
 
-    def __init__(
-        self, shape: tuple[int, ...], dtype: torch.dtype, read: Callable[[int, int | None], torch.Tensor]
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: str, read: Callable[[int, int | None], torch.Tensor]) -> None:
         self.shape, self.dtype, self._read = shape, dtype, read
 
     def read(self, start: int, stop: int | None) -> Rows:
@@ -155,12 +155,9 @@ def _read_config(path: Path) -> Any:
     from transformers import GPTNeoConfig
 
     file = path / "config.json"
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} has no config.json; give a Hugging Face checkpoint folder") from None
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not valid JSON ({error}); fetch the checkpoint again") from None
+    if not file.is_file():
+        raise CheckpointError(f"{path} has no config.json; give a Hugging Face checkpoint folder")
+    raw = _read_json(file)
     if raw.get("model_type") != "gpt_neo":
         raise CheckpointError(
             f"{path} is a {raw.get('model_type')!r} model; neort exports 'gpt_neo' checkpoints only "
@@ -169,13 +166,28 @@ def _read_config(path: Path) -> Any:
     try:
         config = GPTNeoConfig.from_dict(raw)
     except Exception as error:  # transformers raises several kinds for inconsistent configurations
-        raise CheckpointError(f"{file}: {error}") from error
+        raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from error
     _check_config(file, config)
     config._attn_implementation = "eager"  # the reference, and the one that the trace replaces
     return config
 
 
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is not valid JSON ({error}); fetch the checkpoint again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} holds {type(content).__name__}, not an object; fetch the checkpoint again")
+    return content
+
+
 def _check_config(file: Path, config: Any) -> None:
+    sizes = ("vocab_size", "hidden_size", "num_layers", "num_heads", "max_position_embeddings", "window_size")
+    for name in sizes:
+        value = getattr(config, name)
+        if type(value) is not int or value < 1:
+            raise CheckpointError(f"{file}: {name} is {value!r}; it must be a whole number of at least 1")
     if len(config.attention_layers) != config.num_layers:
         raise CheckpointError(
             f"{file}: attention_layers names {len(config.attention_layers)} layers, num_layers is {config.num_layers}"
@@ -213,7 +225,10 @@ def _files(path: Path, single: str) -> list[Path]:
     index = path / f"{single}.index.json"
     if not index.is_file():
         return []
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index} has no weight_map from tensors to shards; fetch the checkpoint again")
+    names = sorted(set(weight_map.values()))
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(f"{index} names the shard {name!r}; shards lie in the checkpoint's own folder")
@@ -227,7 +242,6 @@ def _open_safetensors(file: Path) -> dict[str, _StoredTensor]:
         handle: Any = safe_open(str(file), framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged or truncated ({error}); fetch it again") from error
-    dtypes = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
     def stored(name: str) -> _StoredTensor:
         view = handle.get_slice(name)
@@ -236,21 +250,31 @@ def _open_safetensors(file: Path) -> dict[str, _StoredTensor]:
             tensor: torch.Tensor = view[start:stop]
             return tensor
 
-        return _StoredTensor(tuple(view.get_shape()), dtypes.get(view.get_dtype(), torch.uint8), read)
+        return _StoredTensor(tuple(view.get_shape()), _dtype_name(view.get_dtype()), read)
 
     return {name: stored(name) for name in list(handle.keys())}
 
 
+def _dtype_name(code: str) -> str:
+    """The usual name of a safetensors dtype: "BF16" is bfloat16."""
+    kind = code.rstrip("0123456789")
+    return _SAFETENSORS_NAMES[kind] + code.removeprefix(kind) if kind in _SAFETENSORS_NAMES else code
+
+
 def _open_pickle(file: Path) -> dict[str, _StoredTensor]:
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ...
         raise CheckpointError(
             f"{file} cannot be read by torch's weights-only loader ({type(error).__name__}); "
             "convert the checkpoint to safetensors with a tool that you trust"
         ) from error
 
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file} holds {type(state).__name__}, not a state dict; save the model's state_dict()")
+
     def stored(tensor: torch.Tensor) -> _StoredTensor:
-        return _StoredTensor(tuple(tensor.shape), tensor.dtype, lambda start, stop: tensor[start:stop])
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return _StoredTensor(tuple(tensor.shape), dtype, lambda start, stop: tensor[start:stop])
 
     return {name: stored(t) for name, t in state.items() if isinstance(t, torch.Tensor) and t.ndim}

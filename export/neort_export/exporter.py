@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -80,19 +81,23 @@ def export(
     """
     if quantization not in get_args(Quantization):
         raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(get_args(Quantization))}")
+    target = Path(bundle).expanduser().absolute()
     source = Checkpoint(checkpoint)
     try:
-        with staged_folder(Path(bundle), force=force) as folder:
-            job = _Job(source, folder, quantization, progress or _Silent())
-            return job.run(text, limits or Limits(), Path(bundle))
+        with staged_folder(target, force=force) as folder:
+            return _Job(source, folder, quantization, progress or _Silent()).run(text, limits or Limits(), target)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            free = shutil.disk_usage(Path(bundle).absolute().parent).free
-            raise ExportError(
-                f"the disk of {Path(bundle).absolute().parent} is full ({free:,} bytes free); nothing was kept. "
-                "Free some space, or choose another place"
-            ) from error
-        raise
+        raise _disk_error(error, target) from error
+
+
+def _disk_error(error: OSError, target: Path) -> ExportError:
+    if error.errno != errno.ENOSPC:
+        return ExportError(f"{target} could not be written ({error}); nothing was kept")
+    free = shutil.disk_usage(target.parent).free
+    return ExportError(
+        f"the disk of {target.parent} is full ({free:,} bytes free); nothing was kept. "
+        "Free some space, or choose another place"
+    )
 
 
 class _Job:
@@ -172,7 +177,7 @@ class _Job:
         return {
             "text": texts.verification_facts(),
             "against_torch": figures,
-            "limits": asdict(limits),
+            "limits": {name: limit if math.isfinite(limit) else None for name, limit in asdict(limits).items()},
             "identity": {
                 "batch_max_abs_diff": final.batch_difference,
                 "chunk_max_abs_diff": largest,

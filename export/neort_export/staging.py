@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ def staged_folder(target: Path, *, force: bool, marker: str = MANIFEST) -> Itera
     Raises ExportError when the target is in the way or its parent cannot be written.
     """
     target = target.expanduser().absolute()
-    _check_target(target, force, marker)
     _remove_leftovers(target)
+    _check_target(target, force, marker)
     stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
         stage.mkdir(parents=True)
@@ -37,6 +38,7 @@ def staged_folder(target: Path, *, force: bool, marker: str = MANIFEST) -> Itera
         ) from error
     try:
         yield stage
+        _check_target(target, force, marker)  # again: something may have appeared meanwhile
         _swap(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -53,11 +55,22 @@ def _check_target(target: Path, force: bool, marker: str) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Stages of runs that were killed; those of live processes stay."""
-    for leftover in target.parent.glob(f".{target.name}.partial-*"):
+    """Stages of runs that were killed; those of live processes stay, and a bundle that was being replaced returns."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         pid = leftover.name.rpartition("-")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
+        if not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if ".partial-old-" in leftover.name and not target.exists():
+            leftover.rename(target)
+        else:
+            _remove(leftover)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
@@ -74,10 +87,13 @@ def _is_alive(pid: int) -> bool:
 
 def _swap(stage: Path, target: Path) -> None:
     """Put the stage in the target's place; the old target is gone only after the new one stands."""
-    if not target.exists():
-        stage.rename(target)
-        return
     old = target.with_name(f".{target.name}.partial-old-{os.getpid()}")
-    target.rename(old)
-    stage.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    try:
+        stage.rename(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
+    _remove(old)

@@ -70,7 +70,8 @@ class _Decoder(torch.nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         for i, attention in enumerate(self.attentions):
             attention.past = (past[2 * i], past[2 * i + 1], seqlens_k, total_sequence_length)
-        logits = self.model(input_ids=input_ids, position_ids=position_ids, use_cache=False).logits
+        hidden = self.model.transformer(input_ids=input_ids, position_ids=position_ids, use_cache=False)[0]
+        logits = self.model.lm_head(hidden)  # GPTNeoForCausalLM.forward slices in between; KeepLastLogits does that
         return (logits, *(present for attention in self.attentions for present in attention.present))
 
 

@@ -100,7 +100,7 @@ def check(fp32: Agreement, quantized: Agreement | None, batch_difference: float 
         figures.append(("quantized over torch, perplexity", quantized.perplexity_ratio, limits.perplexity_ratio))
     if batch_difference is not None:
         figures.append(("in a batch against alone, max abs logit difference", batch_difference, 0.0))
-    failed = [f"{name}: {value:.3g}, limit {limit:.3g}" for name, value, limit in figures if not value <= limit]
+    failed = [f"{name}: {value:.6g}, limit {limit:.6g}" for name, value, limit in figures if not value <= limit]
     if failed:
         raise VerificationError(
             f"the exported graphs miss the limits on {fp32.tokens} tokens of text, so no bundle was written: "

@@ -109,9 +109,9 @@ def column_maxima(tensor: RowTensor) -> Floats:
 
 
 def row_scales(tensor: RowTensor) -> Floats:
-    """The symmetric int8 scale of each row, absmax / 127; 1 for a row of zeros."""
-    maxima = np.concatenate([np.abs(block).max(axis=1) for block in tensor.blocks()])
-    return np.where(maxima > 0, maxima / INT8_MAX, 1).astype(np.float32)
+    """The symmetric int8 scale of each row, absmax / 127; 1 where that is 0."""
+    scales = np.concatenate([np.abs(block).max(axis=1) for block in tensor.blocks()]) / np.float32(INT8_MAX)
+    return np.where(scales > 0, scales, 1).astype(np.float32)
 
 
 def quantized_rows(tensor: RowTensor, scales: Floats) -> RowTensor:

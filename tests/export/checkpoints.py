@@ -30,7 +30,10 @@ POSITIONS = 128
 
 
 def random_model(*, seed: int = 0, layers: Sequence[str] = ("global", "local"), **options: Any) -> GPTNeoForCausalLM:
-    """A model with random weights, biases and gains, large enough that its logits differ between tokens."""
+    """A model with random weights, biases and gains, large enough that its logits differ between tokens.
+
+    Not so large that attention picks single keys: there float32 itself errs by 1e-3, in torch too.
+    """
     defaults = {
         "vocab_size": 311,
         "hidden_size": 32,
@@ -43,9 +46,10 @@ def random_model(*, seed: int = 0, layers: Sequence[str] = ("global", "local"), 
     config = GPTNeoConfig(num_layers=len(layers), attention_types=[[list(layers), 1]], **(defaults | options))
     torch.manual_seed(seed)
     model = GPTNeoForCausalLM(config).eval()
+    spread = 1.4 / config.hidden_size**0.5
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(0.0, 0.25)
+            parameter.normal_(0.0, spread / 2 if "q_proj" in name or "k_proj" in name else spread)
             if ".ln_" in name and name.endswith("weight"):
                 parameter.add_(1.0)
     return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from transformers import GPTNeoForCausalLM
 
 from export.checkpoints import random_model, save
 from neort_export import Limits, Report, export
+from neort_export import exporter as exporter_module
 from neort_export.checkpoint import Checkpoint
 from neort_export.graphs import decoder_graph
 
@@ -76,10 +76,9 @@ def int8_report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch, graph: ir.Model) -> Callable[[str, object], None]:
     """Exports of ``checkpoint`` reuse its graph; the fixture's value replaces names of the export module."""
-    module = importlib.import_module("neort_export.export")  # the package's attribute of that name is the function
 
     def replace(name: str, value: object) -> None:
-        monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(exporter_module, name, value)
 
     replace("decoder_graph", lambda _: graph.clone())
     return replace

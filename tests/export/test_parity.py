@@ -172,7 +172,7 @@ def test_a_model_that_yields_nan_is_not_exported(tmp_path: Path) -> None:
     broken = random_model()
     broken.transformer.ln_f.bias.data[3] = float("nan")
     save(broken, tmp_path / "checkpoint")
-    with pytest.raises(VerificationError):
+    with pytest.raises(VerificationError, match="NaN"):
         export(tmp_path / "checkpoint", tmp_path / "bundle", quantization="fp32")
     assert not (tmp_path / "bundle").exists()
 

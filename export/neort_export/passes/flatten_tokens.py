@@ -18,12 +18,14 @@ class FlattenTokens(Rewrite):
     """
 
     def rewrite(self, graph: ir.Graph) -> int:
+        attentions = list(nodes(graph, "GroupQueryAttention"))
+        if not attentions:
+            return 0
         hidden = int(graph.initializers["transformer.wpe.weight"].shape[1])  # type: ignore[index, arg-type]
         constant(graph, "rows_shape", np.array([-1, hidden], np.int64))
         qkv_shape = self._qkv_shape(graph, hidden)
         embedded = next(n for n in nodes(graph, "Add") if all(producer(value, "Gather") for value in n.inputs))
         flatten(graph, embedded.outputs[0], "hidden_states")
-        attentions = list(nodes(graph, "GroupQueryAttention"))
         for i, attention in enumerate(attentions):
             by_sequence = add_node(attention, "Reshape", [attention.inputs[0], qkv_shape], name=f"qkv.{i}")
             attention.replace_input_with(0, by_sequence)

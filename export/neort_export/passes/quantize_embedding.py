@@ -18,7 +18,9 @@ class QuantizeEmbedding(Rewrite):
     """
 
     def rewrite(self, graph: ir.Graph) -> int:
-        table = graph.initializers["transformer.wte.weight"]
+        table = graph.initializers.get("transformer.wte.weight")
+        if table is None:
+            return 0
         gathers = [use.node for use in table.uses()]
         weight = weight_of(table)
         scales = row_scales(weight)

@@ -28,7 +28,7 @@ class Texts:
         self.window = int(config.window_size)
         self._length = min(int(config.max_position_embeddings), max(4 * self.window, 512))
         self._calibration_text = _read("calibration.txt")
-        self._verification_text = verification_text or _read("verification.txt")
+        self._verification_text = _read("verification.txt") if verification_text is None else verification_text
         self.calibration = self._sequences(tokenizer, self._calibration_text, CALIBRATION_TOKENS)
         self.verification = self._sequences(tokenizer, self._verification_text, VERIFICATION_TOKENS)
         self.golden = self.verification[0][: 2 * self.window + GOLDEN_EXTRA]

@@ -1,0 +1,279 @@
+"""``neort-export`` and ``neort_export.export``: figures, limits, errors in one sentence, exit statuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import neort
+from neort.verification import verify
+from neort_export import Agreement, ExportError, Limits, Report, VerificationError, export
+from neort_export.cli import main
+from neort_export.verification import check
+
+Replace = Callable[[str, object], None]
+LENIENT = ["--max-mean-kl", "1", "--max-perplexity-ratio", "2"]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tmp_path / "bundle"
+
+
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that the command wrote on stderr beside its progress, without its name."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    lines = [line for line in captured.err.splitlines() if line and not line.endswith(" ...")]
+    assert len(lines) == 1
+    name, _, message = lines[0].partition(": ")
+    assert name == "neort-export"
+    return message
+
+
+def test_success_prints_the_figures(
+    exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), "-o", str(bundle), *LENIENT]) == 0
+    out = capsys.readouterr().out
+    stored = json.loads((bundle / "verification.json").read_text())
+    size = sum(file.stat().st_size for file in bundle.iterdir()) / 1e6
+    figures = stored["against_torch"]
+    for figure in (
+        f"{bundle}: {size:,.1f} MB, verified on 2,048 tokens",
+        f"max abs logit difference {figures['fp32']['max_abs_diff']:.2g}",
+        f"mean KL {figures['int8']['mean_kl']:.2e}",
+        f"p99 KL {figures['int8']['p99_kl']:.2e}",
+        f"top-1 agreement {figures['int8']['top1_agreement']:.2%}",
+        f"perplexity ratio {figures['int8']['perplexity_ratio']:.5f}",
+        "in a batch against alone: 0, in chunks",
+    ):
+        assert figure in out
+    assert neort.load(bundle, check_weights=True).bundle.quantization == "int8"
+
+
+def test_progress_goes_to_stderr_stage_by_stage(
+    exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == 0
+    captured = capsys.readouterr()
+    stages = [line.removesuffix(" ...") for line in captured.err.splitlines() if line.endswith(" ...")]
+    assert stages[:4] == ["tracing", "running torch", "writing fp32 weights", "comparing with torch"]
+    assert "KL" not in captured.out
+
+
+@pytest.mark.parametrize(
+    ("option", "figure"),
+    [
+        ("--max-abs-diff", "fp32 against torch, max abs logit difference"),
+        ("--max-mean-kl", "mean KL in nats"),
+        ("--max-perplexity-ratio", "over torch, perplexity"),
+    ],
+)
+def test_a_missed_limit_is_told_with_its_figure_and_leaves_no_bundle(
+    option: str, figure: str, exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), "-o", str(bundle), *LENIENT, option, "0"]) == 1
+    message = one_error(capsys)
+    measured = message.partition(f"{figure}: ")[2].partition(",")[0]
+    assert float(measured) > 0
+    assert f"{figure}: {measured}, limit 0" in message
+    assert list(bundle.parent.iterdir()) == []
+
+
+def test_a_missed_limit_s_figure_has_the_digits_that_missed_it() -> None:
+    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, torch_perplexity=20.0, perplexity=20.0)
+    bad = dataclasses.replace(good, perplexity=20.0 * 1.0023)
+    with pytest.raises(VerificationError, match=r"perplexity: 1\.0023\d*, limit 1\.002\b"):
+        check(good, bad, 0.0, Limits())
+
+
+@pytest.mark.parametrize("field", ["max_abs_diff", "mean_kl", "perplexity"])
+def test_a_figure_that_is_no_number_misses_its_limit(field: str) -> None:
+    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, torch_perplexity=20.0, perplexity=20.0)
+    check(good, good, 0.0, Limits())
+    bad = dataclasses.replace(good, **{field: math.nan})
+    with pytest.raises(VerificationError, match="nan, limit"):
+        check(bad if field == "max_abs_diff" else good, bad, 0.0, Limits())
+
+
+def test_a_difference_in_a_batch_is_refused_where_identity_is_promised() -> None:
+    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, torch_perplexity=20.0, perplexity=20.0)
+    check(good, None, None, Limits())
+    with pytest.raises(VerificationError, match="in a batch against alone"):
+        check(good, good, 1e-7, Limits())
+
+
+def test_the_limit_of_fp32_holds_too(exporter: Replace, checkpoint: Path, bundle: Path) -> None:
+    with pytest.raises(VerificationError, match="fp32 against torch, max abs logit difference"):
+        export(checkpoint, bundle, quantization="fp32", limits=Limits(max_abs_diff=1e-9))
+    assert list(bundle.parent.iterdir()) == []
+
+
+def test_an_existing_output_is_refused(checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle.mkdir()
+    assert main([str(checkpoint), "-o", str(bundle)]) == 1
+    assert "exists already" in one_error(capsys)
+
+
+def test_force_replaces_the_output(exporter: Replace, checkpoint: Path, bundle: Path) -> None:
+    assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == 0
+    assert main([str(checkpoint), "-o", str(bundle), "--force", *LENIENT]) == 0
+    assert neort.load(bundle).bundle.quantization == "int8"
+
+
+def test_a_bad_checkpoint_is_one_line(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), "-o", str(bundle)]) == 1
+    assert "has no config.json" in one_error(capsys)
+    assert not bundle.exists()
+
+
+@pytest.mark.parametrize("stage", ["decoder_graph", "write_graph", "compare", "write_manifest"])
+def test_ctrl_c_ends_with_130_and_leaves_nothing(
+    stage: str, exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    exporter(stage, interrupt)
+    assert main([str(checkpoint), "-o", str(bundle)]) == 130
+    assert "interrupted; no bundle was written" in one_error(capsys)
+    assert list(bundle.parent.iterdir()) == []
+
+
+# The text of the verification
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xfa latin?"], ids=["missing", "not UTF-8"])
+def test_an_unreadable_text_is_one_line(
+    content: bytes | None, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "text.txt"
+    if content is not None:
+        file.write_bytes(content)
+    assert main([str(checkpoint), "-o", str(tmp_path / "bundle"), "--text", str(file)]) == 1
+    assert f"{file} cannot be read as UTF-8 text" in one_error(capsys)
+
+
+def test_a_text_of_one_s_own_is_what_is_measured(
+    exporter: Replace, checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("Call me Ishmael. " * 20, encoding="utf-8")
+    assert main([str(checkpoint), "-o", str(bundle), "--text", str(file), *LENIENT]) == 0
+    facts = json.loads((bundle / "verification.json").read_text())["text"]
+    assert facts["tokens"] == 256  # two sequences of all 128 positions, of 340 bytes
+    assert facts["sequence_length"] == 128
+
+
+@pytest.mark.parametrize("text", ["", "abc"])
+def test_a_text_too_short_to_measure_on_is_refused(
+    text: str, exporter: Replace, checkpoint: Path, bundle: Path
+) -> None:
+    with pytest.raises(ExportError, match=rf"has {len(text)} tokens; give a longer one"):
+        export(checkpoint, bundle, text=text)
+    assert list(bundle.parent.iterdir()) == []
+
+
+def test_a_text_shorter_than_a_sequence_is_measured_whole(exporter: Replace, checkpoint: Path, bundle: Path) -> None:
+    report = export(checkpoint, bundle, quantization="fp32", text="Call me Ishmael.")
+    assert report.fp32.tokens == 16
+
+
+# Options and what is recorded
+
+
+def test_an_unknown_quantization_names_the_known_ones(checkpoint: Path, bundle: Path) -> None:
+    with pytest.raises(ValueError, match="int8, fp32"):
+        export(checkpoint, bundle, quantization="int3")  # type: ignore[arg-type]
+
+
+def test_the_manifest_states_what_the_runtime_needs(int8_report: Report) -> None:
+    manifest: dict[str, Any] = json.loads((int8_report.path / "manifest.json").read_text())
+    assert manifest["model"] == {
+        "architecture": "gpt_neo",
+        "vocab_size": 311,
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "head_dim": 8,
+        "max_position_embeddings": 128,
+        "window_size": 16,
+        "attention_layers": ["global", "local"],
+    }
+    assert manifest["tools"]["onnxruntime"] == importlib.metadata.version("onnxruntime")
+    assert manifest["source"] == {"name": "random", "revision": None}
+
+
+def test_verification_json_is_json_whatever_the_limits(int8_report: Report) -> None:
+    """The limits of this bundle are infinite, which JSON has no word for."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads((int8_report.path / "verification.json").read_text(), parse_constant=refuse)
+
+
+def test_the_golden_logits_are_met_by_the_bundle_itself(int8_report: Report, fp32_bundle: Path) -> None:
+    for path in (int8_report.path, fp32_bundle):
+        golden, batch, chunks = verify(path)
+        assert golden.value <= 1e-5
+        assert chunks.passed
+        assert batch.passed or path == fp32_bundle  # fp32 products may round otherwise in a batch
+
+
+# Without the extra
+
+
+WITHOUT = """
+import sys
+for name in {missing!r}:
+    sys.modules[name] = None
+import neort_export
+try:
+    neort_export.export
+except neort_export.errors.NeortError as error:
+    print(type(error).__name__, error, sep=": ")
+"""
+
+
+def without(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("missing", [["torch"], ["onnx_ir"], ["safetensors"]])
+def test_without_the_extra_the_remedy_is_named(missing: list[str]) -> None:
+    done = without(WITHOUT.format(missing=missing))
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("MissingExtraError: ")
+    assert missing[0] in line
+    assert 'pip install "neort[export]"' in line
+
+
+def test_without_the_extra_the_command_prints_one_sentence(checkpoint: Path, bundle: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from neort_export.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = without(code, str(checkpoint), "-o", str(bundle))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert 'pip install "neort[export]"' in line
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from neort_export.cli import main; main(['--help'])"
+    done = without(code)
+    assert done.returncode == 0
+    assert "--max-mean-kl" in done.stdout

@@ -1,0 +1,99 @@
+"""torch's answer, block by block, is the whole model's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPTNeoForCausalLM
+
+from export.checkpoints import random_ids, random_model, save, torch_logits
+from neort_export import reference
+from neort_export.calibration import calibrate
+from neort_export.checkpoint import Checkpoint
+from neort_export.reference import Hook, Reference
+
+SEQUENCES = [random_ids(100, 311).tolist(), random_ids(1, 311).tolist(), random_ids(40, 311, seed=2).tolist()]
+
+
+class Inputs(Hook):
+    """Keeps what every linear layer read."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, torch.Tensor]] = []
+
+    def observe(self, weight: str, x: torch.Tensor) -> None:
+        self.seen.append((weight, x.reshape(-1, x.shape[-1]).clone()))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"layers": ("local", "local", "global"), "window_size": 5},
+        {"tie_word_embeddings": False, "intermediate_size": 24},
+        {"activation_function": "relu", "layer_norm_epsilon": 1e-3},
+    ],
+    ids=["defaults", "irregular layers", "untied head", "other activation and epsilon"],
+)
+def test_streamed_logits_equal_the_whole_model(options: dict[str, Any], tmp_path: Path) -> None:
+    model = random_model(**options)
+    streamed = Reference(Checkpoint(save(model, tmp_path / "model"))).logits(SEQUENCES)
+    for logits, ids in zip(streamed, SEQUENCES, strict=True):
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, torch_logits(model, ids), rtol=0, atol=1e-6)
+
+
+def test_the_head_may_be_computed_in_pieces(
+    model: GPTNeoForCausalLM, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "HEAD_ROWS", 100)
+    (logits,) = Reference(Checkpoint(checkpoint)).logits(SEQUENCES[:1])
+    np.testing.assert_allclose(logits, torch_logits(model, SEQUENCES[0]), rtol=0, atol=1e-6)
+
+
+def test_the_hook_sees_every_linear_layer_once_per_sequence(model: GPTNeoForCausalLM, checkpoint: Path) -> None:
+    hook = Inputs()
+    Reference(Checkpoint(checkpoint)).hidden_states(SEQUENCES, hook)
+    linears = [f"{n}.weight" for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    assert Counter(name for name, _ in hook.seen) == dict.fromkeys(linears, len(SEQUENCES))
+
+
+def test_the_hook_sees_the_inputs_of_the_whole_model(model: GPTNeoForCausalLM, checkpoint: Path) -> None:
+    hook, expected = Inputs(), {}
+    Reference(Checkpoint(checkpoint)).hidden_states(SEQUENCES[:1], hook)
+    handles = [
+        module.register_forward_pre_hook(lambda _, args, name=name: expected.update({f"{name}.weight": args[0][0]}))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    torch_logits(model, SEQUENCES[0])
+    for handle in handles:
+        handle.remove()
+    for name, x in hook.seen:
+        torch.testing.assert_close(x, expected[name], rtol=0, atol=1e-6)
+
+
+def test_the_hook_is_gone_after_its_run(checkpoint: Path) -> None:
+    source, hook = Reference(Checkpoint(checkpoint)), Inputs()
+    source.hidden_states(SEQUENCES[:1], hook)
+    before = len(hook.seen)
+    source.hidden_states(SEQUENCES[:1])
+    assert len(hook.seen) == before
+
+
+def test_calibration_ranges_are_the_extremes_of_all_sequences(checkpoint: Path) -> None:
+    source, hook = Reference(Checkpoint(checkpoint)), Inputs()
+    source.hidden_states(SEQUENCES, hook)
+    ranges = calibrate(source, SEQUENCES)
+    projections = {name for name, _ in hook.seen if ".k_proj." not in name and ".v_proj." not in name}
+    assert ranges.keys() == {name.replace("q_proj", "qkv_proj") for name in projections}
+    for name in projections:
+        rows = torch.cat([x for seen, x in hook.seen if seen == name]).numpy()
+        channels = ranges[name.replace("q_proj", "qkv_proj")]
+        np.testing.assert_array_equal(channels.low, rows.min(axis=0))
+        np.testing.assert_array_equal(channels.high, rows.max(axis=0))

@@ -1,0 +1,274 @@
+"""A bundle appears whole or not at all, whatever ends the export."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import neort
+from neort_export import ExportError, Limits, export
+from neort_export.staging import staged_folder
+
+Replace = Callable[[str, object], None]
+
+
+def write_bundle(target: Path, content: str, *, force: bool = False) -> None:
+    with staged_folder(target, force=force) as folder:
+        (folder / "manifest.json").write_text(content)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "bundle"
+
+
+def test_the_folder_appears_when_it_is_complete(target: Path) -> None:
+    with staged_folder(target, force=False) as folder:
+        (folder / "manifest.json").write_text("new")
+        assert not target.exists()
+    assert names(target.parent) == ["bundle"]
+    assert names(target) == ["manifest.json"]
+
+
+def test_missing_parents_are_made(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "a" / "b" / "bundle", "new")
+    assert (tmp_path / "a" / "b" / "bundle" / "manifest.json").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_nothing_is_left_of_a_run_that_fails(error: type[BaseException], target: Path) -> None:
+    with pytest.raises(error), staged_folder(target, force=False) as folder:  # noqa: PT012
+        (folder / "weights.data").write_bytes(b"half")
+        raise error
+    assert names(target.parent) == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from neort_export.staging import staged_folder
+with staged_folder(Path(sys.argv[1]), force=False) as folder:
+    (folder / "weights.data").write_bytes(b"half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def live_run(target_name: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has written half of its bundle."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / target_name)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there leftovers stay: Windows cannot tell whether their process lives")
+@pytest.mark.parametrize("target_name", ["bundle", "bundle[1]"])
+def test_a_killed_run_leaves_no_bundle_and_the_next_run_cleans_up(
+    target_name: str, live_run: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    target = tmp_path / target_name
+    live_run.send_signal(signal.SIGKILL)
+    live_run.wait()
+    assert not target.exists()
+    assert len(names(tmp_path)) == 1, "the half-written folder is there"
+    write_bundle(target, "new")
+    assert names(tmp_path) == [target_name]
+
+
+@pytest.mark.parametrize("target_name", ["bundle"])
+@pytest.mark.usefixtures("live_run")
+def test_the_folder_of_a_live_run_is_left_alone(target_name: str, tmp_path: Path) -> None:
+    write_bundle(tmp_path / target_name, "new")
+    assert len(names(tmp_path)) == 2
+    assert target_name in names(tmp_path)
+
+
+def test_an_existing_target_is_refused_and_stays(target: Path) -> None:
+    write_bundle(target, "old")
+    with pytest.raises(ExportError, match="exists already; give another name, or --force"):
+        write_bundle(target, "new")
+    assert (target / "manifest.json").read_text() == "old"
+    assert names(target.parent) == ["bundle"]
+
+
+def test_force_replaces_a_bundle_and_all_of_it(target: Path) -> None:
+    write_bundle(target, "old")
+    (target / "stale.data").touch()
+    write_bundle(target, "new", force=True)
+    assert names(target) == ["manifest.json"]
+    assert (target / "manifest.json").read_text() == "new"
+    assert names(target.parent) == ["bundle"]
+
+
+def test_force_fills_an_empty_folder(target: Path) -> None:
+    target.mkdir()
+    write_bundle(target, "new", force=True)
+    assert names(target) == ["manifest.json"]
+
+
+def a_folder(target: Path) -> None:
+    target.mkdir()
+    (target / "thesis.txt").write_text("years of work")
+
+
+def a_file(target: Path) -> None:
+    target.write_text("years of work")
+
+
+def a_dangling_link(target: Path) -> None:
+    target.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("make", [a_folder, a_file, a_dangling_link])
+def test_force_refuses_what_is_no_bundle(make: Callable[[Path], None], target: Path) -> None:
+    make(target)
+    with pytest.raises(ExportError, match="--force does not replace it"):
+        write_bundle(target, "new", force=True)
+    assert names(target.parent) == ["bundle"]
+    assert target.is_symlink() or target.is_file() or (target / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_appears_in_the_target_s_place_meanwhile_is_not_replaced(target: Path) -> None:
+    with pytest.raises(ExportError), staged_folder(target, force=False) as folder:  # noqa: PT012
+        (folder / "manifest.json").write_text("new")
+        a_folder(target)
+    assert names(target) == ["thesis.txt"]
+    assert names(target.parent) == ["bundle"]
+
+
+def test_the_old_bundle_stays_when_the_new_one_cannot_be_renamed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(target, "old")
+    rename = Path.rename
+
+    def fails_for_stages(self: Path, place: Path) -> Path:
+        if Path(place) == target and "old" not in self.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, place)
+
+    monkeypatch.setattr(Path, "rename", fails_for_stages)
+    with pytest.raises((OSError, ExportError)):
+        write_bundle(target, "new", force=True)
+    assert (target / "manifest.json").read_text() == "old"
+    assert names(target.parent) == ["bundle"]
+
+
+def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match=r"cannot create a folder in .*file"):
+        write_bundle(tmp_path / "file" / "bundle", "new")
+
+
+# Whole exports
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("stage", ["write_graph", "write_manifest", "write_tokenizer"])
+def test_a_full_disk_is_told_with_the_free_bytes_and_leaves_nothing(
+    stage: str, exporter: Replace, checkpoint: Path, target: Path
+) -> None:
+    exporter(stage, full_disk)
+    with pytest.raises(ExportError, match=r"is full \([\d,]+ bytes free\); nothing was kept") as caught:
+        export(checkpoint, target)
+    assert str(target.parent) in str(caught.value)
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError], ids=["Ctrl-C", "error"])
+def test_the_old_bundle_is_intact_after_a_forced_export_that_fails(
+    error: type[BaseException], exporter: Replace, checkpoint: Path, fp32_bundle: Path, target: Path
+) -> None:
+    shutil.copytree(fp32_bundle, target)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    exporter("record_golden", fail)
+    with pytest.raises(error):
+        export(checkpoint, target, quantization="fp32", force=True)
+    assert names(target.parent) == ["bundle"]
+    assert neort.load(target, check_weights=True).generate([1, 2], max_new_tokens=2).token_ids
+
+
+def test_the_old_bundle_is_intact_after_the_disk_was_full(
+    exporter: Replace, checkpoint: Path, fp32_bundle: Path, target: Path
+) -> None:
+    shutil.copytree(fp32_bundle, target)
+    exporter("write_graph", full_disk)
+    with pytest.raises(ExportError, match="bytes free"):
+        export(checkpoint, target, force=True)
+    assert names(target.parent) == ["bundle"]
+    neort.load(target, check_weights=True)
+
+
+def test_other_errors_of_the_disk_are_export_errors_too(exporter: Replace, checkpoint: Path, target: Path) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    exporter("write_graph", broken)
+    with pytest.raises(ExportError, match=os.strerror(errno.EIO)):
+        export(checkpoint, target)
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("quantization", ["int8", "fp32"])
+def test_a_finished_export_holds_the_files_of_its_manifest_and_no_others(
+    quantization: str, exporter: Replace, checkpoint: Path, target: Path
+) -> None:
+    """The fp32 graph that an int8 export is compared with is gone."""
+    limits = Limits(mean_kl=1.0, perplexity_ratio=2.0)
+    export(checkpoint, target, quantization=quantization, limits=limits)  # type: ignore[arg-type]
+    assert names(target.parent) == ["bundle"]
+    listed = neort.load(target, check_weights=True).bundle.file_names
+    assert names(target) == sorted([*listed, "manifest.json"])
+
+
+@pytest.mark.parametrize("disk_full", [False, True])
+def test_a_home_folder_s_tilde_is_understood(
+    disk_full: bool, exporter: Replace, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    if disk_full:
+        exporter("write_graph", full_disk)
+        with pytest.raises(ExportError, match="bytes free"):
+            export(checkpoint, "~/bundle", quantization="fp32")
+    else:
+        report = export(checkpoint, "~/bundle", quantization="fp32")
+        assert report.path.resolve() == (tmp_path / "bundle").resolve()
+
+
+def test_a_bundle_that_was_being_replaced_when_the_run_was_killed_returns(target: Path) -> None:
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    old = target.with_name(f".{target.name}.partial-old-{finished.pid}")
+    old.mkdir()
+    (old / "manifest.json").write_text("old")
+    with pytest.raises(ExportError, match="exists already"):
+        write_bundle(target, "new")
+    assert (target / "manifest.json").read_text() == "old"
+    assert names(target.parent) == ["bundle"]
