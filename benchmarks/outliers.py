@@ -10,53 +10,55 @@ other channels say, although the model computes what it computed.
 from __future__ import annotations
 
 import argparse
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 SCALE = 60.0
 SHIFT = 12.0
-CHANNELS = 3
 
 
-def inject_outliers(checkpoint: Path, output: Path, *, seed: int = 0) -> None:
+def inject_outliers(checkpoint: Path, output: Path) -> None:
     """Write the checkpoint with outlier channels to the folder ``output``; its head is untied."""
     from transformers import GPTNeoForCausalLM
 
-    model = GPTNeoForCausalLM.from_pretrained(checkpoint)
-    rng = np.random.default_rng(seed)
-    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    model.config.tie_word_embeddings = False
-    with torch.no_grad():
-        for block in model.transformer.h:
-            attention = block.attn.attention
-            _scale(block.ln_1, [attention.q_proj, attention.k_proj, attention.v_proj], _draw(rng, model))
-            channels = _draw(rng, model, 2 * CHANNELS)
-            _scale(block.ln_2, [block.mlp.c_fc], channels[:CHANNELS])
-            _shift(block.ln_2, block.mlp.c_fc, channels[CHANNELS:])
-        _scale(model.transformer.ln_f, [model.lm_head], _draw(rng, model))
-    model.save_pretrained(output)
+    with_outliers(GPTNeoForCausalLM.from_pretrained(checkpoint)).save_pretrained(output)
     for file in checkpoint.glob("tokenizer*.json"):
         shutil.copyfile(file, output / file.name)
 
 
-def _draw(rng: np.random.Generator, model: Any, count: int = CHANNELS) -> torch.Tensor:
-    return torch.from_numpy(rng.choice(model.config.hidden_size, count, replace=False))
+@torch.no_grad()
+def with_outliers(model: Any, *, factor: float = SCALE, shift: float = SHIFT, seed: int = 3) -> Any:
+    """The same function, computed with outlier channels such as large trained models have.
 
+    Behind every LayerNorm 3 channels are ``factor`` times as large, and the next weight's columns as much smaller;
+    before c_fc 3 other channels are shifted by ``shift``, which c_fc's bias takes back.
+    """
+    twin = copy.deepcopy(model)
+    twin.config.tie_word_embeddings = False
+    twin.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    generator = torch.Generator().manual_seed(seed)
 
-def _scale(norm: torch.nn.LayerNorm, readers: list[torch.nn.Linear], channels: torch.Tensor) -> None:
-    norm.weight[channels] *= SCALE
-    norm.bias[channels] *= SCALE
-    for reader in readers:
-        reader.weight[:, channels] /= SCALE
+    def enlarge(norm: Any, channels: torch.Tensor, *weights: torch.Tensor) -> None:
+        norm.weight[channels] *= factor
+        norm.bias[channels] *= factor
+        for weight in weights:
+            weight[:, channels] /= factor
 
-
-def _shift(norm: torch.nn.LayerNorm, reader: torch.nn.Linear, channels: torch.Tensor) -> None:
-    norm.bias[channels] += SHIFT
-    reader.bias -= SHIFT * reader.weight[:, channels].sum(dim=1)
+    for block in twin.transformer.h:
+        attention, mlp = block.attn.attention, block.mlp
+        large, shifted = torch.randperm(model.config.hidden_size, generator=generator)[:6].split(3)
+        enlarge(block.ln_1, large, *(p.weight for p in (attention.q_proj, attention.k_proj, attention.v_proj)))
+        enlarge(block.ln_2, large, mlp.c_fc.weight)
+        block.ln_2.bias[shifted] += shift
+        mlp.c_fc.bias -= mlp.c_fc.weight[:, shifted].sum(1) * shift
+    enlarge(
+        twin.transformer.ln_f, torch.randperm(model.config.hidden_size, generator=generator)[:3], twin.lm_head.weight
+    )
+    return twin
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import write_results
 
+from common import write_results
 from neort.bundle import Bundle
 from neort.session import DecoderSession
 from neort.tokenizer import Tokenizer

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from common import write_results
-from outliers import inject_outliers
-from quality import read_sequences, torch_logits
 
+from common import write_results
 from neort.bundle import Bundle
 from neort.session import DECODER, DecoderSession
 from neort_export.calibration import calibrate
@@ -29,6 +27,8 @@ from neort_export.texts import Texts
 from neort_export.tokenization import write_tokenizer
 from neort_export.verification import compare
 from neort_export.writer import write_graph
+from outliers import inject_outliers
+from quality import read_sequences, torch_logits
 
 MIDDLE = 128  # the symmetric zero point
 

@@ -2,8 +2,9 @@
 
     python benchmarks/spinning.py BUNDLE [--rounds 5]
 
-Decodes without spinning, with short spins and with onnxruntime's default, alternating, each in a process of its own, and
-writes results/spinning.json: median milliseconds per token, CPU seconds used per second of decoding, and CPU seconds used in the second after the last token.
+Decodes without spinning, with short spins and with onnxruntime's default, alternating, each in a process of its own.
+Writes results/spinning.json: median milliseconds per token, CPU seconds used per second of decoding, and CPU seconds
+used in the second after the last token.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from common import write_results
 
 TOKENS = 60

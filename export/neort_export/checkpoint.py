@@ -5,7 +5,6 @@ Knows file formats and names; knows nothing about graphs, quantization or bundle
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+
+from neort.bundle import read_json
 
 from .errors import CheckpointError
 
@@ -157,7 +158,7 @@ def _read_config(path: Path) -> Any:
     file = path / "config.json"
     if not file.is_file():
         raise CheckpointError(f"{path} has no config.json; give a Hugging Face checkpoint folder")
-    raw = _read_json(file)
+    raw = read_json(file, CheckpointError, "fetch the checkpoint again")
     if raw.get("model_type") != "gpt_neo":
         raise CheckpointError(
             f"{path} is a {raw.get('model_type')!r} model; neort exports 'gpt_neo' checkpoints only "
@@ -170,16 +171,6 @@ def _read_config(path: Path) -> Any:
     _check_config(file, config)
     config._attn_implementation = "eager"  # the reference, and the one that the trace replaces
     return config
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is not valid JSON ({error}); fetch the checkpoint again") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds {type(content).__name__}, not an object; fetch the checkpoint again")
-    return content
 
 
 def _check_config(file: Path, config: Any) -> None:
@@ -225,7 +216,7 @@ def _files(path: Path, single: str) -> list[Path]:
     index = path / f"{single}.index.json"
     if not index.is_file():
         return []
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index, CheckpointError, "fetch the checkpoint again").get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index} has no weight_map from tensors to shards; fetch the checkpoint again")
     names = sorted(set(weight_map.values()))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import BundleError
+from .errors import BundleError, NeortError
 
-__all__ = ["FORMAT_VERSION", "Bundle", "ModelSpec", "bundled_path", "sha256_of"]
+__all__ = ["FORMAT_VERSION", "Bundle", "ModelSpec", "bundled_path", "read_json", "sha256_of"]
 
 FORMAT_VERSION = 1
 WEIGHTS = "weights.data"
@@ -179,11 +179,16 @@ def _section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _parse_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, error: type[NeortError], remedy: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises ``error``, ending in ``remedy``, when there is none."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{file} cannot be read as JSON ({error}); copy or export the bundle again") from None
+    except (OSError, ValueError, RecursionError) as cause:
+        raise error(f"{file} cannot be read as JSON ({cause}); {remedy}") from None
     if not isinstance(value, dict):
-        raise BundleError(f"{file} holds {type(value).__name__}, not an object; copy or export the bundle again")
+        raise error(f"{file} holds {type(value).__name__}, not an object; {remedy}")
     return value
+
+
+def _parse_json(file: Path) -> dict[str, Any]:
+    return read_json(file, BundleError, "copy or export the bundle again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -109,39 +108,6 @@ def mean_kl_and_perplexity_ratio(
         following = torch.as_tensor(np.asarray(ids)[1:])[:, None]
         losses.append((p[:-1].gather(1, following) - q[:-1].gather(1, following))[:, 0])
     return float(torch.cat(divergences).mean()), float(torch.cat(losses).mean().exp())
-
-
-@torch.no_grad()
-def with_outliers(
-    model: GPTNeoForCausalLM, *, factor: float = 60.0, shift: float = 12.0, seed: int = 3
-) -> GPTNeoForCausalLM:
-    """The same function, computed with outlier channels such as large trained models have.
-
-    Behind every LayerNorm 3 channels are ``factor`` times as large, and the next weight's columns as much smaller;
-    before c_fc 3 other channels are shifted by ``shift``, which c_fc's bias takes back.
-    """
-    twin = copy.deepcopy(model)
-    twin.config.tie_word_embeddings = False
-    twin.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    generator = torch.Generator().manual_seed(seed)
-
-    def enlarge(norm: Any, channels: torch.Tensor, *weights: torch.Tensor) -> None:
-        norm.weight[channels] *= factor
-        norm.bias[channels] *= factor
-        for weight in weights:
-            weight[:, channels] /= factor
-
-    for block in twin.transformer.h:
-        attention, mlp = block.attn.attention, block.mlp
-        large, shifted = torch.randperm(model.config.hidden_size, generator=generator)[:6].split(3)
-        enlarge(block.ln_1, large, *(p.weight for p in (attention.q_proj, attention.k_proj, attention.v_proj)))
-        enlarge(block.ln_2, large, mlp.c_fc.weight)
-        block.ln_2.bias[shifted] += shift
-        mlp.c_fc.bias -= mlp.c_fc.weight[:, shifted].sum(1) * shift
-    enlarge(
-        twin.transformer.ln_f, torch.randperm(model.config.hidden_size, generator=generator)[:3], twin.lm_head.weight
-    )
-    return twin
 
 
 def weight(array: Floats) -> RowTensor:

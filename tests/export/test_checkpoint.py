@@ -234,7 +234,7 @@ def test_a_folder_without_a_configuration_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{}"])
 def test_a_configuration_that_is_not_json_is_refused(content: bytes, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
-    assert "is not valid JSON" in refusal(folder)
+    assert "cannot be read as JSON" in refusal(folder)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"gpt_neo"'])

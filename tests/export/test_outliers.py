@@ -20,7 +20,6 @@ from export.checkpoints import (
     save,
     session_of,
     torch_logits,
-    with_outliers,
 )
 from neort.bundle import Bundle
 from neort.engine import Engine
@@ -32,6 +31,7 @@ from neort_export.checkpoint import Checkpoint
 from neort_export.graphs import decoder_graph, quantize
 from neort_export.passes import QuantizeEmbedding, QuantizeLinears
 from neort_export.reference import Reference
+from outliers import with_outliers
 
 LIMITS = Limits()
 Sequences = Sequence[Sequence[int]]
