@@ -20,6 +20,7 @@ from .bundle import Bundle
 from .cache import KVCache
 from .cpu import int8_products_saturate
 from .errors import BundleError
+from .graph_file import external_locations
 from .threads import available_cpus
 
 __all__ = ["DecoderSession"]
@@ -45,6 +46,7 @@ class DecoderSession:
         """
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()
+        _check_locations(bundle)
         self._session = _load(bundle, self.num_threads)
         _check_shapes(self._session, bundle)
         self._cache = KVCache(bundle.spec, max_batch_size)
@@ -133,6 +135,20 @@ class _Decode:
 
 def _bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
     bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _check_locations(bundle: Bundle) -> None:
+    """Raises BundleError where the graph's weights lie in a file that the manifest does not vouch for."""
+    file = bundle.file(DECODER)
+    try:
+        foreign = external_locations(file.read_bytes()) - set(bundle.file_names)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file} is no ONNX model ({error}); copy or export the bundle again") from None
+    if foreign:
+        raise BundleError(
+            f"{file} reads its weights from {min(foreign)!r}, which the manifest does not list; the bundle was "
+            "tampered with: copy or export it again"
+        )
 
 
 def _load(bundle: Bundle, num_threads: int) -> Any:

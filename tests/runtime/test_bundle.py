@@ -238,7 +238,12 @@ def test_check_weights_accepts_a_sound_bundle(bundle_path: Path) -> None:
 # Graphs
 
 
-@pytest.mark.parametrize("contents", [b"", b"no protobuf", bytes(1000)], ids=["empty", "text", "zeros"])
+def test_a_graph_that_is_no_protobuf_message_is_refused(bundle_copy: Path, replace_file: ReplaceFile) -> None:
+    replace_file("decoder.onnx", b"no protobuf")
+    assert_names(refusal(bundle_copy), bundle_copy / "decoder.onnx", "is no ONNX model", "export the bundle again")
+
+
+@pytest.mark.parametrize("contents", [b"", bytes(1000)], ids=["empty", "zeros"])
 def test_a_graph_that_onnxruntime_cannot_load_is_refused(
     bundle_copy: Path, replace_file: ReplaceFile, contents: bytes
 ) -> None:
@@ -262,9 +267,18 @@ def test_the_same_weights_under_another_name_inside_the_bundle_would_load(
 ) -> None:
     """That the refusal above is due to the place, not to the way in which the graph was changed."""
     graph = (bundle_copy / "decoder.onnx").read_bytes()
-    shutil.copy(bundle_copy / "weights.data", bundle_copy / "renamed.data")
+    replace_file("renamed.data", (bundle_copy / "weights.data").read_bytes())
     replace_file("decoder.onnx", graph.replace(b"weights.data", b"renamed.data"))
     assert neort.load(bundle_copy, num_threads=1).generate("The", max_new_tokens=2).stats.new_tokens == 2
+
+
+def test_weights_in_a_file_that_the_manifest_does_not_list_are_refused(
+    bundle_copy: Path, replace_file: ReplaceFile
+) -> None:
+    graph = (bundle_copy / "decoder.onnx").read_bytes()
+    shutil.copy(bundle_copy / "weights.data", bundle_copy / "renamed.data")
+    replace_file("decoder.onnx", graph.replace(b"weights.data", b"renamed.data"))
+    assert_names(refusal(bundle_copy), "'renamed.data'", "the manifest does not list")
 
 
 def test_weights_at_an_absolute_path_are_refused(bundle_copy: Path, replace_file: ReplaceFile) -> None:

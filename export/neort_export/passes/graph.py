@@ -45,7 +45,7 @@ class Rewrite(ir.passes.InPlacePass, abc.ABC):
         if count < self.at_least:
             raise ExportError(
                 f"{type(self).__name__} found {count} places to rewrite, at least {self.at_least} expected: this "
-                "release of torch or transformers traces GPT-Neo differently; use the versions of neort's lock file"
+                "release of torch or transformers traces GPT-Neo differently; use one that the extra `export` names"
             )
         return ir.passes.PassResult(model, modified=count > 0)
 
@@ -102,7 +102,7 @@ def name_of(value: ir.Value | None) -> str:
     """The name of a value that a node needs; every value of a traced graph has one."""
     if value is None or value.name is None:
         raise ExportError(
-            "the traced graph has a node without one of its inputs; use the versions of neort's lock file"
+            "the traced graph has a node without one of its inputs; use a torch that the extra `export` names"
         )
     return value.name
 
