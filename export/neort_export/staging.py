@@ -41,7 +41,11 @@ def staged_folder(target: Path, *, force: bool, marker: str = MANIFEST) -> Itera
         _check_target(target, force, marker)  # again: something may have appeared meanwhile
         _swap(stage, target)
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        try:
+            _remove(stage)
+        except KeyboardInterrupt:  # a second Ctrl-C does not leave half of it
+            _remove(stage)
+            raise
 
 
 def _check_target(target: Path, force: bool, marker: str) -> None:

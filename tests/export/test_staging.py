@@ -272,3 +272,18 @@ def test_a_bundle_that_was_being_replaced_when_the_run_was_killed_returns(target
         write_bundle(target, "new")
     assert (target / "manifest.json").read_text() == "old"
     assert names(target.parent) == ["bundle"]
+
+
+def test_a_second_interruption_during_the_removal_leaves_nothing(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, calls = shutil.rmtree, []
+
+    def interrupted_once(path: Path, **options: bool) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted_once)
+    with pytest.raises(KeyboardInterrupt), staged_folder(target, force=False):
+        raise KeyboardInterrupt
+    assert names(target.parent) == []
