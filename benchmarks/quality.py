@@ -29,11 +29,12 @@ from neort_export.verification import compare
 FORMATS = ("fp32", "int8")
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(description: str | None, tokens: int) -> argparse.Namespace:
+    """CHECKPOINT, TEXT and --tokens, the arguments of all scripts that measure quality."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("text", type=Path, help="UTF-8 text that the model was not trained on")
-    parser.add_argument("--tokens", type=int, default=51_200)
+    parser.add_argument("--tokens", type=int, default=tokens)
     return parser.parse_args()
 
 
@@ -71,4 +72,4 @@ def torch_logits(reference: Reference, sequences: list[list[int]]) -> Iterator[n
 
 
 if __name__ == "__main__":
-    write_results("quality", run(parse_args()))
+    write_results("quality", run(parse_args(__doc__, 51_200)))

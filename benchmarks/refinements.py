@@ -22,23 +22,14 @@ from neort_export.checkpoint import Checkpoint
 from neort_export.graphs import decoder_graph
 from neort_export.manifest import write_manifest
 from neort_export.passes import FoldOutliers, QuantizeEmbedding, QuantizeLinears
+from neort_export.passes.quantize_linears import MIDDLE
 from neort_export.reference import Reference
 from neort_export.texts import Texts
 from neort_export.tokenization import write_tokenizer
 from neort_export.verification import compare
 from neort_export.writer import write_graph
 from outliers import inject_outliers
-from quality import read_sequences, torch_logits
-
-MIDDLE = 128  # the symmetric zero point
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("text", type=Path, help="UTF-8 text that the model was not trained on")
-    parser.add_argument("--tokens", type=int, default=10_240)
-    return parser.parse_args()
+from quality import parse_args, read_sequences, torch_logits
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -88,4 +79,4 @@ def build(checkpoint: Checkpoint, bundle: Path, passes: list[ir.passes.InPlacePa
 
 
 if __name__ == "__main__":
-    write_results("refinements", run(parse_args()))
+    write_results("refinements", run(parse_args(__doc__, 10_240)))

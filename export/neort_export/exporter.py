@@ -34,7 +34,7 @@ from .writer import external_weights, write_graph
 __all__ = ["Progress", "Quantization", "Report", "export"]
 
 Quantization = Literal["int8", "fp32"]
-GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.25}  # other CPUs round exp and GELU differently; see docs/verification.md
+GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.25}  # other CPUs round exp and GELU differently; see docs/quantization.md
 
 
 class Progress(Protocol):

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from neort.bundle import WEIGHTS
+
 from .passes.graph import name_of
 from .weights import RowTensor
 
-__all__ = ["WEIGHTS_FILE", "write_graph"]
+__all__ = ["external_weights", "write_graph"]
 
-WEIGHTS_FILE = "weights.data"
 INLINE_BYTES = 256  # smaller tensors (shapes, scalars) stay in the graph
 PAGE = 4096  # tensors start on pages, so that they can be memory-mapped
 
@@ -29,14 +30,14 @@ def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progre
     """
     weights = external_weights(model)
     external: dict[str, ir.ExternalTensor] = {}
-    with (folder / WEIGHTS_FILE).open("wb") as stream:
+    with (folder / WEIGHTS).open("wb") as stream:
         for value, tensor in weights:
             offset = stream.seek(-stream.tell() % PAGE, 1)
             for block in _blocks(tensor):
                 stream.write(block)
                 progress(block.nbytes)
             external[name_of(value)] = ir.ExternalTensor(
-                WEIGHTS_FILE,
+                WEIGHTS,
                 offset,
                 tensor.nbytes,
                 tensor.dtype,

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import BundleError, NeortError
 
-__all__ = ["FORMAT_VERSION", "Bundle", "ModelSpec", "bundled_path", "read_json", "sha256_of"]
+__all__ = ["FORMAT_VERSION", "MANIFEST", "WEIGHTS", "Bundle", "ModelSpec", "bundled_path", "read_json", "sha256_of"]
 
 FORMAT_VERSION = 1
 WEIGHTS = "weights.data"

@@ -23,6 +23,7 @@ from .graph import (
 __all__ = ["GELU_ZERO_POINT", "QuantizeLinears"]
 
 TINY = np.array(1e-30, np.float32)  # keeps the scale of an all-zero row positive
+MIDDLE = 128  # the zero point of values of both signs
 GELU_ZERO_POINT = 16
 GELU_MINIMUM = 0.17004  # |min gelu_new(x)|, at x = -0.7525
 
@@ -55,9 +56,8 @@ class QuantizeLinears(Rewrite):
         self, graph: ir.Graph, before: ir.Node, x: ir.Value | None
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
         """``x`` [M, K] as uint8 [M, K], its scales [M, 1] and its zero point []."""
-        behind_gelu = producer(x, "FastGelu") is not None and self.gelu_zero_point != 128
-        zero = self.gelu_zero_point if behind_gelu else 128
-        scale = self._gelu_scale(graph, before, x) if behind_gelu else self._symmetric_scale(graph, before, x)
+        zero = self.gelu_zero_point if producer(x, "FastGelu") else MIDDLE
+        scale = _row_scales(graph, before, x, zero)
         columns = constant(graph, "axis_1", np.array([1], np.int64))
         flat_scale = add_node(before, "Squeeze", [scale, columns], name=f"{name_of(x)}/row_scale")
         zero_points = _zero_points(graph, before, flat_scale, zero)
@@ -65,26 +65,6 @@ class QuantizeLinears(Rewrite):
             before, "QuantizeLinear", [x, flat_scale, zero_points], {"axis": 0}, name=f"{name_of(x)}/quantized"
         )
         return rows, scale, constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
-
-    def _symmetric_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value | None) -> ir.Value:
-        """max |x| / 127 of each row."""
-        columns = constant(graph, "axis_1", np.array([1], np.int64))
-        step = constant(graph, "1/127", np.array(1 / INT8_MAX, np.float32))
-        tiny = constant(graph, "tiny", TINY)
-        magnitude = add_node(before, "Abs", [x], name=f"{name_of(x)}/magnitude")
-        largest = add_node(before, "ReduceMax", [magnitude, columns], {"keepdims": 1}, name=f"{name_of(x)}/largest")
-        ratio = add_node(before, "Mul", [largest, step], name=f"{name_of(x)}/ratio")
-        return add_node(before, "Max", [ratio, tiny], name=f"{name_of(x)}/scale")
-
-    def _gelu_scale(self, graph: ir.Graph, before: ir.Node, x: ir.Value | None) -> ir.Value:
-        """max x / (255 - zero point) of each row, but enough that -0.17004 does not fall below 0."""
-        zero = self.gelu_zero_point
-        columns = constant(graph, "axis_1", np.array([1], np.int64))
-        step = constant(graph, f"1/{255 - zero}", np.array(1 / (255 - zero), np.float32))
-        least = constant(graph, "least_gelu_scale", np.array(GELU_MINIMUM / zero, np.float32))
-        largest = add_node(before, "ReduceMax", [x, columns], {"keepdims": 1}, name=f"{name_of(x)}/largest")
-        ratio = add_node(before, "Mul", [largest, step], name=f"{name_of(x)}/ratio")
-        return add_node(before, "Max", [ratio, least], name=f"{name_of(x)}/scale")
 
     def _replace(self, graph: ir.Graph, linear: ir.Node, x: tuple[ir.Value, ir.Value, ir.Value]) -> None:
         value = linear.inputs[1]
@@ -106,6 +86,24 @@ class QuantizeLinears(Rewrite):
         replace_uses(linear.outputs[0], product)
         graph.remove(linear, safe=True)
         del graph.initializers[name]
+
+
+def _row_scales(graph: ir.Graph, before: ir.Node, x: ir.Value | None, zero: int) -> ir.Value:
+    """The scale of each row, [M, 1]: max |x| / 127 around the middle, else max x / (255 - zero), at least such that
+    gelu_new's minimum is not clipped.
+    """
+    name, both_signs = name_of(x), zero == MIDDLE
+    steps = INT8_MAX if both_signs else 255 - zero
+    columns = constant(graph, "axis_1", np.array([1], np.int64))
+    step = constant(graph, f"1/{steps}", np.array(1 / steps, np.float32))
+    if both_signs:
+        least = constant(graph, "tiny", TINY)
+        x = add_node(before, "Abs", [x], name=f"{name}/magnitude")
+    else:
+        least = constant(graph, "least_gelu_scale", np.array(GELU_MINIMUM / zero, np.float32))
+    largest = add_node(before, "ReduceMax", [x, columns], {"keepdims": 1}, name=f"{name}/largest")
+    ratio = add_node(before, "Mul", [largest, step], name=f"{name}/ratio")
+    return add_node(before, "Max", [ratio, least], name=f"{name}/scale")
 
 
 def _zero_points(graph: ir.Graph, linear: ir.Node, scales: ir.Value, zero: int) -> ir.Value:
