@@ -14,7 +14,9 @@ from .errors import CheckpointError, ExportError, VerificationError
 from .verification import Agreement, Limits
 
 if TYPE_CHECKING:
-    from .exporter import Progress, Report, export
+    from .exporter import Report, export
+    from .progress import Progress
+    from .verifier import Verification, verify
 
 __all__ = [
     "Agreement",
@@ -23,22 +25,25 @@ __all__ = [
     "Limits",
     "Progress",
     "Report",
+    "Verification",
     "VerificationError",
     "export",
+    "verify",
 ]
 
 _EXTRA = {"torch", "transformers", "huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm"}
 
 
 def __getattr__(name: str) -> Any:
-    """``export`` and its companions. Raises MissingExtraError when the extra is not installed."""
+    """``export``, ``verify`` and their companions. Raises MissingExtraError when the extra is not installed."""
     if name not in __all__:
         raise AttributeError(f"module 'neort_export' has no attribute {name!r}")
     try:
-        from . import exporter
+        from . import exporter, progress, verifier
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
         raise MissingExtraError(f'exporting needs {missing}, which is missing: pip install "neort[export]"') from None
-    return getattr(exporter, name)
+    module = next(m for m in (exporter, progress, verifier) if name in m.__all__)
+    return getattr(module, name)

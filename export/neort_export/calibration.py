@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +22,17 @@ class ChannelRange:
     high: NDArray[np.float64]
 
 
-def calibrate(reference: Reference, sequences: Sequence[Sequence[int]]) -> dict[str, ChannelRange]:
-    """Ranges by the weight name of the layer that reads them; q, k and v count as one, ``qkv_proj``."""
+def calibrate(
+    reference: Reference,
+    sequences: Sequence[Sequence[int]],
+    progress: Callable[[int], object] = lambda _: None,
+) -> dict[str, ChannelRange]:
+    """Ranges by the weight name of the layer that reads them; q, k and v count as one, ``qkv_proj``.
+
+    ``progress`` gets the bytes of each block that was run.
+    """
     ranges = _Ranges()
-    reference.hidden_states(sequences, ranges)
+    reference.hidden_states(sequences, ranges, progress)
     return ranges.by_weight
 
 

@@ -5,6 +5,9 @@ Knows file formats and names; knows nothing about graphs, quantization or bundle
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -229,21 +232,48 @@ def _files(path: Path, single: str) -> list[Path]:
 
 
 def _open_safetensors(file: Path) -> dict[str, _StoredTensor]:
+    """The tensors of a file, read at their offsets: memory-mapped pages would count as this process's memory.
+
+    Format: https://huggingface.co/docs/safetensors (eight bytes of header length, a JSON header, the data). The
+    library checks that header and data fit together.
+    """
     try:
-        handle: Any = safe_open(str(file), framework="pt")
+        with safe_open(str(file), framework="pt"):
+            pass
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged or truncated ({error}); fetch it again") from error
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return {name: _stored_slice(file, 8 + length, facts) for name, facts in header.items()}
 
-    def stored(name: str) -> _StoredTensor:
-        view = handle.get_slice(name)
 
-        def read(start: int, stop: int | None) -> torch.Tensor:
-            tensor: torch.Tensor = view[start:stop]
-            return tensor
+def _stored_slice(file: Path, data: int, facts: dict[str, Any]) -> _StoredTensor:
+    """One entry of a safetensors header; ``data`` is where the file's data begin."""
+    shape, dtype = tuple(facts["shape"]), _dtype_name(facts["dtype"])
+    offset = data + facts["data_offsets"][0]
 
-        return _StoredTensor(tuple(view.get_shape()), _dtype_name(view.get_dtype()), read)
+    def read(start: int, stop: int | None) -> torch.Tensor:
+        torch_dtype: torch.dtype = getattr(torch, dtype)
+        start, stop, _ = slice(start, stop).indices(shape[0])
+        width = math.prod(shape[1:])
+        rows = torch.empty((stop - start, *shape[1:]), dtype=torch_dtype)
+        with file.open("rb", buffering=0) as stream:
+            stream.seek(offset + start * width * torch_dtype.itemsize)
+            _fill(stream, memoryview(rows.view(torch.uint8).numpy().reshape(-1)))
+        return rows
 
-    return {name: stored(name) for name in list(handle.keys())}
+    return _StoredTensor(shape, dtype, read)
+
+
+def _fill(stream: io.RawIOBase, buffer: memoryview) -> None:
+    """Read until the buffer is full; one read returns 2 GB at most."""
+    while buffer:
+        count = stream.readinto(buffer)
+        if not count:
+            raise CheckpointError("a safetensors file became shorter while it was read; fetch it again")
+        buffer = buffer[count:]
 
 
 def _dtype_name(code: str) -> str:

@@ -1,43 +1,74 @@
-"""``neort-export CHECKPOINT -o BUNDLE``: the exporter on the command line."""
+"""``neort-export CHECKPOINT -o BUNDLE`` and ``neort-export verify BUNDLE --against CHECKPOINT``."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from neort.bundle import Bundle
 from neort.errors import NeortError
 
 from .errors import ExportError
+from .formats import FORMATS, Quantization
 from .verification import Limits
+
+if TYPE_CHECKING:
+    from .verifier import Verification
 
 __all__ = ["main"]
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments of an export; or, when the first one is ``verify``, of a verification."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["verify"]:
+        return _parse_verify(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="neort-export",
         description="Export a GPT-Neo checkpoint to a bundle that neort runs without torch.",
+        epilog="`neort-export verify BUNDLE --against CHECKPOINT` measures an existing bundle.",
     )
     parser.add_argument("checkpoint", help="folder with config.json and weights, or a Hugging Face hub name")
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=Path, help="folder to create")
-    parser.add_argument("--quantization", choices=["int8", "fp32"], default="int8", help="default: int8")
+    parser.add_argument("--quantization", choices=list(FORMATS), default="int8", help="default: int8")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare with torch; the manifest says so")
+    _add_measures(parser)
+    parser.set_defaults(run=run_export)
+    return parser.parse_args(arguments)
+
+
+def _parse_verify(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="neort-export verify",
+        description="Measure a bundle against torch and write its verification.json anew.",
+        epilog="Without torch, `neort verify BUNDLE` checks hashes, golden logits and identity in batches and chunks.",
+    )
+    parser.add_argument("bundle", type=Path, help="folder that neort-export wrote")
+    parser.add_argument("--against", required=True, metavar="CHECKPOINT", help="what the bundle was made of")
+    _add_measures(parser)
+    parser.set_defaults(run=run_verify)
+    return parser.parse_args(arguments)
+
+
+def _add_measures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
     )
     parser.add_argument("--max-abs-diff", type=float, metavar="X", help="limit of fp32 logits' difference to torch")
     parser.add_argument("--max-mean-kl", type=float, metavar="NATS", help="limit of the mean KL divergence to torch")
     parser.add_argument("--max-perplexity-ratio", type=float, metavar="R", help="limit of the perplexity over torch's")
-    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 for an error (one sentence on stderr), 130 for Ctrl-C."""
     args = parse_args(argv)
     try:
-        run(args)
+        args.run(args)
     except NeortError as error:
         print(f"neort-export: {error}", file=sys.stderr)
         return 1
@@ -47,32 +78,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(args: argparse.Namespace) -> None:
+def run_export(args: argparse.Namespace) -> None:
     from . import export  # imports torch, which takes seconds: not for --help
 
-    given = {
-        "max_abs_diff": args.max_abs_diff,
-        "mean_kl": args.max_mean_kl,
-        "perplexity_ratio": args.max_perplexity_ratio,
-    }
     report = export(
         args.checkpoint,
         args.output,
         quantization=args.quantization,
         force=args.force,
+        verify=not args.no_verify,
         text=_read_text(args.text) if args.text else None,
-        limits=Limits(**{name: value for name, value in given.items() if value is not None}),
+        limits=_limits(args, args.quantization),
         progress=_Terminal(),
     )
-    print(f"{report.path}: {_megabytes(report.path)} MB, verified on {report.fp32.tokens:,} tokens")
-    print(f"  fp32 against torch: max abs logit difference {report.fp32.max_abs_diff:.2g}")
-    if report.quantized:
-        q = report.quantized
+    if report.verification:
+        _print_figures(report.path, report.verification)
+    else:
+        print(f"{report.path}: {_megabytes(report.path)} MB, not verified")
+
+
+def run_verify(args: argparse.Namespace) -> None:
+    from . import verify
+
+    measured = verify(
+        args.bundle,
+        args.against,
+        text=_read_text(args.text) if args.text else None,
+        limits=_limits(args, Bundle(args.bundle).quantization),
+        progress=_Terminal(),
+    )
+    _print_figures(args.bundle, measured)
+
+
+def _limits(args: argparse.Namespace, quantization: str) -> Limits:
+    """The format's own limits, where no other was given."""
+    given = {
+        "max_abs_diff": args.max_abs_diff,
+        "mean_kl": args.max_mean_kl,
+        "perplexity_ratio": args.max_perplexity_ratio,
+    }
+    limits = FORMATS[cast(Quantization, quantization)].limits
+    return dataclasses.replace(limits, **{name: value for name, value in given.items() if value is not None})
+
+
+def _print_figures(path: Path, measured: Verification) -> None:
+    print(f"{path}: {_megabytes(path)} MB, verified on {measured.fp32.tokens:,} tokens")
+    print(f"  fp32 against torch: max abs logit difference {measured.fp32.max_abs_diff:.2g}")
+    if measured.quantized:
+        q = measured.quantized
         print(
-            f"  {args.quantization} against torch: mean KL {q.mean_kl:.2e}, p99 KL {q.p99_kl:.2e}, "
+            f"  {measured.quantization} against torch: mean KL {q.mean_kl:.2e}, p99 KL {q.p99_kl:.2e}, "
             f"top-1 agreement {q.top1_agreement:.2%}, perplexity ratio {q.perplexity_ratio:.5f}"
         )
-    print(f"  in a batch against alone: {report.batch_difference:g}, in chunks: {report.chunk_difference:.2g}")
+    print(f"  in a batch against alone: {measured.batch_difference:g}, in chunks: {measured.chunk_difference:.2g}")
 
 
 def _read_text(file: Path) -> str:
@@ -87,7 +145,7 @@ def _megabytes(folder: Path) -> str:
 
 
 class _Terminal:
-    """Progress on stderr: a line per stage, a bar with bytes and rate while weights are written."""
+    """Progress on stderr: a line per stage, a bar with bytes and rate where weights are read or written."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
@@ -95,12 +153,10 @@ class _Terminal:
         self._tqdm = tqdm
         self._bar = tqdm(disable=True)
 
-    def stage(self, name: str) -> None:
+    def stage(self, name: str, nbytes: int = 0) -> None:
         self._bar.close()
         print(f"{name} ...", file=sys.stderr)
-
-    def total(self, nbytes: int) -> None:
-        self._bar = self._tqdm(total=nbytes, unit="B", unit_scale=True, leave=False, disable=None)
+        self._bar = self._tqdm(total=nbytes, unit="B", unit_scale=True, leave=False, disable=None if nbytes else True)
 
     def advance(self, nbytes: int) -> None:
         self._bar.update(nbytes)

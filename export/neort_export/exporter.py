@@ -3,62 +3,45 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from neort.bundle import Bundle
-from neort.session import DECODER, DecoderSession
-from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
+from neort.bundle import WEIGHTS
+from neort.session import DECODER
+from neort.verification import VERIFICATION
 
 from .calibration import calibrate
 from .checkpoint import Checkpoint
 from .errors import ExportError
+from .formats import FORMATS, Quantization
 from .graphs import decoder_graph, quantize
 from .manifest import write_json, write_manifest
-from .passes.quantize_linears import GELU_ZERO_POINT
+from .portable import write_portable
+from .progress import Progress, Silent
 from .reference import Reference
 from .staging import staged_folder
 from .texts import Texts
 from .tokenization import write_tokenizer
-from .verification import Agreement, Floats, Limits, check, compare
+from .verification import Limits
+from .verifier import Verification, measure
 from .writer import external_weights, write_graph
 
-__all__ = ["Progress", "Quantization", "Report", "export"]
+__all__ = ["Report", "export"]
 
-Quantization = Literal["int8", "fp32"]
-GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.25}  # other CPUs round exp and GELU differently; see docs/quantization.md
-
-
-class Progress(Protocol):
-    """What an export tells while it works."""
-
-    def stage(self, name: str) -> None:
-        """A new stage begins."""
-
-    def total(self, nbytes: int) -> None:
-        """The stage will write this many bytes."""
-
-    def advance(self, nbytes: int) -> None:
-        """So many bytes more were written."""
+SPARE_BYTES = 32 << 20  # graphs and small files, beside the weights
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an export measured; the figures of verification.json."""
+    """A bundle that was written, and what its verification measured; None where it was not verified."""
 
     path: Path
-    fp32: Agreement
-    quantized: Agreement | None
-    batch_difference: float
-    chunk_difference: float
+    verification: Verification | None
 
 
 def export(
@@ -67,25 +50,31 @@ def export(
     *,
     quantization: Quantization = "int8",
     force: bool = False,
+    verify: bool = True,
     text: str | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Export a ``gpt_neo`` checkpoint (a folder or a hub name) to the folder ``bundle`` and verify it against torch.
 
-    ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold; ``force``
-    replaces an existing bundle.
+    ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold, the format's
+    own without it; ``force`` replaces an existing bundle. Without ``verify`` nothing is compared with torch, and the
+    manifest says so.
+
+    Memory: besides torch and the traced graph, one block of the model in float32, whatever the model's size.
 
     Raises CheckpointError for a checkpoint that cannot be exported, ExportError when the bundle cannot be written,
     VerificationError when the figures miss the limits. No bundle, or the old one, is left then.
     """
-    if quantization not in get_args(Quantization):
-        raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(get_args(Quantization))}")
+    if quantization not in FORMATS:
+        raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
     target = Path(bundle).expanduser().absolute()
     source = Checkpoint(checkpoint)
     try:
         with staged_folder(target, force=force) as folder:
-            return _Job(source, folder, quantization, progress or _Silent()).run(text, limits or Limits(), target)
+            job = _Job(source, folder, quantization, progress or Silent())
+            measured = job.run(text, limits or FORMATS[quantization].limits, verify=verify)
+            return Report(target, measured)
     except OSError as error:
         raise _disk_error(error, target) from error
 
@@ -110,52 +99,38 @@ class _Job:
         self.progress = progress
         self.reference = Reference(source)
 
-    def run(self, text: str | None, limits: Limits, target: Path) -> Report:
+    def run(self, text: str | None, limits: Limits, *, verify: bool) -> Verification | None:
         texts = Texts(write_tokenizer(self.source, self.folder), self.source.config, text)
         self.progress.stage("tracing")
         graph = decoder_graph(self.source)
-        self.progress.stage("running torch")
-        expected = self.reference.logits(texts.verification)
-        fp32 = final = self._fp32(graph, expected, texts)
+        fp32 = graph.clone()
         if self.quantization != "fp32":
-            self.progress.stage("calibrating")
-            quantize(graph, calibrate(self.reference, texts.calibration))
-            final = self._measure(graph, self.folder, expected, texts)
-        quantized = None if final is fp32 else final.agreement
-        check(fp32.agreement, quantized, final.batch_difference if quantized else None, limits)
-        figures: dict[str, Any] = {"fp32": fp32.agreement.to_json(), self.quantization: final.agreement.to_json()}
-        write_json(self.folder / VERIFICATION, self._verification(texts, limits, figures, final))
-        write_manifest(self.folder, self.source, self._recipe(texts))
-        return Report(target, fp32.agreement, quantized, final.batch_difference, final.chunk_differences[0])
+            self._quantize(graph, texts)
+        weights_hash = self._write(graph)
+        measured = None
+        if verify:
+            written = ir.load(self.folder / DECODER)
+            measured = measure(self.reference, fp32, written, self.quantization, texts, self.progress)
+            measured.check(limits)
+            write_json(self.folder / VERIFICATION, measured.to_json(texts, limits))
+        hashes = {WEIGHTS: weights_hash}
+        write_manifest(self.folder, self.source, self._recipe(texts), verified=verify, hashes=hashes)
+        return measured
 
-    def _fp32(self, graph: ir.Model, expected: Sequence[Floats], texts: Texts) -> _Measurement:
-        """Compare the fp32 graph with torch; for a quantized bundle its files are only lent."""
-        if self.quantization == "fp32":
-            return self._measure(graph, self.folder, expected, texts)
-        folder = self.folder / "fp32"
-        folder.mkdir()
-        for file in self.folder.glob("*.json"):
-            shutil.copyfile(file, folder / file.name)
-        measurement = self._measure(graph, folder, expected, texts)
-        shutil.rmtree(folder)
-        return measurement
+    def _quantize(self, graph: ir.Model, texts: Texts) -> None:
+        self.progress.stage("calibrating", self.reference.nbytes)
+        ranges = calibrate(self.reference, texts.calibration, self.progress.advance)
+        self.progress.stage("scaling weights")
+        quantize(graph, ranges, self.quantization)
 
-    def _measure(self, graph: ir.Model, folder: Path, expected: Sequence[Floats], texts: Texts) -> _Measurement:
-        """Write a graph, then run it: against torch, and against itself in batches and chunks."""
-        self.progress.stage(f"writing {folder.name if folder != self.folder else self.quantization} weights")
-        self.progress.total(sum(tensor.nbytes for _, tensor in external_weights(graph)))
-        write_graph(graph, folder, DECODER, self.progress.advance)
-        write_manifest(folder, self.source, {"quantization": self.quantization})
-        self.progress.stage("comparing with torch")
-        session = DecoderSession(Bundle(folder))
-        ids = np.array(texts.golden, np.int64)
-        tolerance = GOLDEN_TOLERANCE[self.quantization]
-        return _Measurement(
-            agreement=compare(expected, session, texts.verification),
-            batch_difference=batch_difference(session, ids),
-            chunk_differences=chunk_differences(session, ids),
-            golden=record_golden(session, ids, texts.golden_positions(), tolerance),
-        )
+    def _write(self, graph: ir.Model) -> str:
+        """Write the graphs and their weights; returns the weights' sha256."""
+        nbytes = sum(tensor.nbytes for _, tensor in external_weights(graph))
+        _check_space(self.folder, nbytes + SPARE_BYTES)
+        self.progress.stage(f"writing {self.quantization} weights", nbytes)
+        weights_hash = write_graph(graph, self.folder, DECODER, self.progress.advance)
+        write_portable(self.source, self.folder)
+        return weights_hash
 
     def _recipe(self, texts: Texts) -> dict[str, Any]:
         """How the weights were made; the manifest's ``recipe`` section."""
@@ -163,43 +138,16 @@ class _Job:
             return {"quantization": "fp32"}
         return {
             "quantization": self.quantization,
-            "weights": "symmetric int8, one scale per output channel",
-            "activations": "uint8, one scale per token, at run time",
-            "refinements": ["outlier folding", f"zero point {GELU_ZERO_POINT} after gelu_new"],
+            **FORMATS[self.quantization].recipe,
             "calibration": texts.calibration_facts(),
         }
 
-    def _verification(
-        self, texts: Texts, limits: Limits, figures: dict[str, Any], final: _Measurement
-    ) -> dict[str, Any]:
-        """The contents of verification.json."""
-        largest, mean = final.chunk_differences
-        return {
-            "text": texts.verification_facts(),
-            "against_torch": figures,
-            "limits": {name: limit if math.isfinite(limit) else None for name, limit in asdict(limits).items()},
-            "identity": {
-                "batch_max_abs_diff": final.batch_difference,
-                "chunk_max_abs_diff": largest,
-                "chunk_mean_abs_diff": mean,
-            },
-            "golden": final.golden,
-        }
 
-
-@dataclass(frozen=True)
-class _Measurement:
-    """One written graph: against torch, in a batch, in chunks (largest and mean difference), and its golden logits."""
-
-    agreement: Agreement
-    batch_difference: float
-    chunk_differences: tuple[float, float]
-    golden: dict[str, Any]
-
-
-class _Silent:
-    """No progress."""
-
-    def stage(self, name: str) -> None: ...
-    def total(self, nbytes: int) -> None: ...
-    def advance(self, nbytes: int) -> None: ...
+def _check_space(folder: Path, needed: int) -> None:
+    """Raises ExportError before anything large is written to a disk that cannot hold it."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ExportError(
+            f"the bundle takes {needed:,} bytes and the disk of {folder.parent} has {free:,} bytes free; nothing was "
+            "written. Free some space, or choose another place"
+        )

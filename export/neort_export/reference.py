@@ -6,7 +6,8 @@ carry the activations of the whole text through block after block, each loaded, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from .checkpoint import Checkpoint
 
 __all__ = ["Hook", "Reference"]
 
+Floats = NDArray[np.float32]
+
 HEAD_ROWS = 8192  # vocabulary rows of lm_head in memory at a time
+HEAD_TOKENS = 512  # rows of logits in memory at a time
 
 
 class Hook:
@@ -34,20 +38,40 @@ class Reference:
         self.checkpoint = checkpoint
         self._blocks: dict[str, Any] = {}
 
-    def logits(self, sequences: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of float32 weights that ``hidden_states`` loads, block by block."""
+        shapes = self.checkpoint.expected_shapes().items()
+        return sum(4 * math.prod(shape) for name, shape in shapes if name.startswith("transformer.h."))
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[Floats]:
         """Logits float32 [T, V] of every position of each sequence."""
-        hidden = self.hidden_states(sequences)
-        return [self._head(h) for h in hidden]
+        return [self._head(h) for h in self.hidden_states(sequences)]
+
+    def logit_blocks(self, hidden: Sequence[torch.Tensor]) -> Iterator[Floats]:
+        """The logits of one sequence's positions after the other's, float32 [n, V] with n up to HEAD_TOKENS."""
+        for states in hidden:
+            for start in range(0, len(states), HEAD_TOKENS):
+                yield self._head(states[start : start + HEAD_TOKENS])
 
     @torch.inference_mode()
-    def hidden_states(self, sequences: Sequence[Sequence[int]], hook: Hook | None = None) -> list[torch.Tensor]:
-        """What lm_head sees: float32 [T, K] for each sequence. ``hook`` watches the inputs of linear layers."""
+    def hidden_states(
+        self,
+        sequences: Sequence[Sequence[int]],
+        hook: Hook | None = None,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> list[torch.Tensor]:
+        """What lm_head sees: float32 [T, K] for each sequence.
+
+        ``hook`` watches the inputs of linear layers; ``progress`` gets the bytes of each block that was run.
+        """
         states = [self._embed(ids) for ids in sequences]
         for i, block in enumerate(self._loaded_blocks()):
             handles = _watch(block, f"transformer.h.{i}.", hook) if hook else []
             states = [block(x)[0] for x in states]
             for handle in handles:
                 handle.remove()
+            progress(sum(4 * p.numel() for p in block.parameters()))
         final = [self._final_norm(x)[0] for x in states]
         if hook:
             for x in final:
@@ -84,7 +108,7 @@ class Reference:
         return torch.nn.functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
 
     @torch.inference_mode()
-    def _head(self, hidden: torch.Tensor) -> NDArray[np.float32]:
+    def _head(self, hidden: torch.Tensor) -> Floats:
         vocabulary = self.checkpoint.shape("lm_head.weight")[0]
         logits = np.empty((len(hidden), vocabulary), np.float32)
         for start in range(0, vocabulary, HEAD_ROWS):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neort.engine import Engine, Runner
+from neort.engine import PREFILL_CHUNK, Runner
 from neort.sampling import log_softmax
 
 from .errors import VerificationError
 
-__all__ = ["Agreement", "Limits", "check", "compare"]
+__all__ = ["Agreement", "Limits", "check", "chunk_logits", "compare"]
 
 Floats = NDArray[np.float32]
+
+NO_TARGET = -1  # behind a sequence's last position
+COMPARED_ROWS = 32  # compared at a time, in float64
 
 
 @dataclass(frozen=True)
@@ -59,27 +62,29 @@ class Agreement:
         return {**asdict(self), "perplexity_ratio": self.perplexity_ratio}
 
 
-def compare(reference: Iterable[Floats], runner: Runner, sequences: Sequence[Sequence[int]]) -> Agreement:
-    """Run ``sequences`` through a loaded graph and compare with torch's logits, one [T, V] per sequence.
+def compare(expected: Iterable[Floats], actual: Iterable[Floats], sequences: Sequence[Sequence[int]]) -> Agreement:
+    """Compare torch's logits with a graph's: both as blocks of rows [n, V], one for each position of ``sequences``.
 
-    Raises VerificationError when either yields NaN or infinite logits.
+    Blocks may be cut anywhere. Raises VerificationError when either are NaN or infinite.
     """
-    engine = Engine(runner)
-    kl, hits, losses, largest = [], [], [], 0.0
-    for expected, ids in zip(reference, sequences, strict=True):
-        tokens = np.asarray(ids, np.int64)
-        logits = engine.logits(tokens)
-        _check_finite(expected, "torch")
+    targets = np.concatenate([[*ids[1:], NO_TARGET] for ids in sequences]).astype(np.int64)
+    kl, hits, losses, largest, start = [], [], [], 0.0, 0
+    for reference, logits in _aligned(expected, actual):
+        _check_finite(reference, "torch")
         _check_finite(logits, "the exported graph")
-        largest = max(largest, float(np.abs(logits - expected).max()))
-        p, q = log_softmax(expected), log_softmax(logits)
+        largest = max(largest, float(np.abs(logits - reference).max()))
+        p, q = log_softmax(reference), log_softmax(logits)
         kl.append((np.exp(p) * (p - q)).sum(axis=-1))
-        hits.append(expected.argmax(axis=-1) == logits.argmax(axis=-1))
-        following = (np.arange(len(ids) - 1), tokens[1:])
+        hits.append(reference.argmax(axis=-1) == logits.argmax(axis=-1))
+        target = targets[start : start + len(p)]
+        following = (np.flatnonzero(target != NO_TARGET), target[target != NO_TARGET])
         losses.append(np.stack([-p[following], -q[following]]))
+        start += len(p)
+    if start != len(targets):
+        raise ValueError(f"{start} rows of logits for {len(targets)} tokens")
     torch_loss, loss = np.concatenate(losses, axis=1).mean(axis=1)
     return Agreement(
-        tokens=sum(map(len, sequences)),
+        tokens=start,
         max_abs_diff=largest,
         mean_kl=float(np.concatenate(kl).mean()),
         p99_kl=float(np.quantile(np.concatenate(kl), 0.99)),
@@ -87,6 +92,30 @@ def compare(reference: Iterable[Floats], runner: Runner, sequences: Sequence[Seq
         torch_perplexity=math.exp(torch_loss),
         perplexity=math.exp(loss),
     )
+
+
+def chunk_logits(runner: Runner, sequences: Sequence[Sequence[int]]) -> Iterator[Floats]:
+    """Logits [n, V] of each sequence from its start, in the chunks in which the engine prefills."""
+    runner.reserve(1, [])
+    for ids in sequences:
+        tokens = np.asarray(ids, np.int64)
+        for start in range(0, len(tokens), PREFILL_CHUNK):
+            chunk = tokens[start : start + PREFILL_CHUNK]
+            yield runner.prefill(0, chunk, start, len(chunk))
+
+
+def _aligned(first: Iterable[Floats], second: Iterable[Floats]) -> Iterator[tuple[Floats, Floats]]:
+    """Two lists of blocks of rows, cut at the same places, at most COMPARED_ROWS at a time."""
+    left, right = iter(first), iter(second)
+    a = b = np.empty((0, 0), np.float32)
+    while True:
+        a = a if len(a) else next(left, a)
+        b = b if len(b) else next(right, b)
+        rows = min(len(a), len(b), COMPARED_ROWS)
+        if not rows:
+            return
+        yield a[:rows], b[:rows]
+        a, b = a[rows:], b[rows:]
 
 
 def check(fp32: Agreement, quantized: Agreement | None, batch_difference: float | None, limits: Limits) -> None:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
+from .parallel import ordered_map
 
 __all__ = [
     "RowTensor",
@@ -30,7 +31,7 @@ __all__ = [
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
 
-BLOCK_ELEMENTS = 1 << 22  # 16 MB of float32
+BLOCK_ELEMENTS = 1 << 20  # 4 MB of float32: a core's cache holds most of it
 INT8_MAX = 127
 
 
@@ -58,8 +59,12 @@ class RowTensor(ir.LazyTensor):
         return ((start, min(start + step, self.row_count)) for start in range(0, self.row_count, step))
 
     def blocks(self) -> Iterator[Array]:
-        """The tensor's rows in order, one block in memory at a time."""
-        return (self.rows(start, stop) for start, stop in self.ranges())
+        """The tensor's rows in order, a few blocks in memory at a time, computed by all cores."""
+        return ordered_map(lambda limits: self.rows(*limits), self.ranges())
+
+    def map_blocks(self, function: Callable[[Array], Array]) -> list[Array]:
+        """``function`` of each block of rows, in order, computed by all cores."""
+        return list(ordered_map(lambda limits: function(self.rows(*limits)), self.ranges()))
 
 
 def stored(checkpoint: Checkpoint, name: str) -> RowTensor:
@@ -97,20 +102,18 @@ def scaled(tensor: RowTensor, *, rows: Floats | None = None, columns: Floats | N
 def row_products(tensor: RowTensor, vector: Floats) -> Floats:
     """The matrix [N, K] times ``vector`` [K], summed in float64."""
     wide = vector.astype(np.float64)
-    return np.concatenate([block.astype(np.float64) @ wide for block in tensor.blocks()]).astype(np.float32)
+    return np.concatenate(tensor.map_blocks(lambda block: block.astype(np.float64) @ wide)).astype(np.float32)
 
 
 def column_maxima(tensor: RowTensor) -> Floats:
     """The largest absolute value of each column of a matrix [N, K]."""
-    maxima = np.zeros(tensor.dims[1], np.float32)
-    for block in tensor.blocks():
-        np.maximum(maxima, np.abs(block).max(axis=0), out=maxima)
+    maxima: Floats = np.max(tensor.map_blocks(lambda block: np.abs(block).max(axis=0)), axis=0)
     return maxima
 
 
 def row_scales(tensor: RowTensor) -> Floats:
     """The symmetric int8 scale of each row, absmax / 127; 1 where that is 0."""
-    scales = np.concatenate([np.abs(block).max(axis=1) for block in tensor.blocks()]) / np.float32(INT8_MAX)
+    scales = np.concatenate(tensor.map_blocks(lambda block: np.abs(block).max(axis=1))) / np.float32(INT8_MAX)
     return np.where(scales > 0, scales, 1).astype(np.float32)
 
 
@@ -118,8 +121,9 @@ def quantized_rows(tensor: RowTensor, scales: Floats) -> RowTensor:
     """A matrix [N, K] as int8, row n divided by ``scales[n]`` and rounded to nearest even."""
 
     def rows(start: int, stop: int) -> Array:
-        quotients = np.rint(tensor.rows(start, stop) / scales[start:stop, None])
-        quantized: Array = np.clip(quotients, -INT8_MAX, INT8_MAX).astype(np.int8)
+        quotients = tensor.rows(start, stop) / scales[start:stop, None]
+        np.rint(quotients, out=quotients)
+        quantized: Array = np.clip(quotients, -INT8_MAX, INT8_MAX, out=quotients).astype(np.int8)
         return quantized
 
     return RowTensor(rows, tensor.dims, ir.DataType.INT8)
@@ -132,8 +136,12 @@ def quantized_columns(tensor: RowTensor, scales: Floats) -> ir.LazyTensor:
 
     def compute() -> ir.TensorProtocol:
         out = np.empty((columns, rows), np.int8)
-        for start, stop in quantized.ranges():
-            out[:, start:stop] = quantized.rows(start, stop).T
+
+        def transpose(limits: tuple[int, int]) -> None:
+            out[:, slice(*limits)] = quantized.rows(*limits).T
+
+        for _ in ordered_map(transpose, quantized.ranges()):
+            pass
         return ir.tensor(out)
 
     return ir.LazyTensor(compute, dtype=ir.DataType.INT8, shape=ir.Shape((columns, rows)))

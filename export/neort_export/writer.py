@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,19 +23,25 @@ PAGE = 4096  # tensors start on pages, so that they can be memory-mapped
 Progress = Callable[[int], object]
 
 
-def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progress = lambda _: None) -> None:
+def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progress = lambda _: None) -> str:
     """Write ``folder/graph_file`` and, beside it, weights.data with the initializers of 256 bytes and more.
 
     ``progress`` is called with the number of bytes after each write. The model is left as it was.
-    Raises OSError when the disk is full.
+    Returns the sha256 of weights.data. Raises OSError when the disk is full.
     """
-    weights = external_weights(model)
+    digest = hashlib.sha256()
     external: dict[str, ir.ExternalTensor] = {}
     with (folder / WEIGHTS).open("wb") as stream:
-        for value, tensor in weights:
-            offset = stream.seek(-stream.tell() % PAGE, 1)
+
+        def write(data: memoryview) -> None:
+            stream.write(data)
+            digest.update(data)
+
+        for value, tensor in external_weights(model):
+            write(memoryview(bytes(-stream.tell() % PAGE)))
+            offset = stream.tell()
             for block in _blocks(tensor):
-                stream.write(block)
+                write(block)
                 progress(block.nbytes)
             external[name_of(value)] = ir.ExternalTensor(
                 WEIGHTS,
@@ -47,6 +54,7 @@ def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progre
             )
     with _replaced(model, external):
         ir.save(model, folder / graph_file)
+    return digest.hexdigest()
 
 
 def external_weights(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import BundleError, NeortError
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "WEIGHTS", "Bundle", "ModelSpec", "bundled_path", "read_json", "sha256_of"]
+__all__ = ["FORMAT_VERSION", "MANIFEST", "WEIGHTS", "Bundle", "ModelSpec", "bundled_path", "read_json", "read_spec", "sha256_of"]
 
 FORMAT_VERSION = 1
 WEIGHTS = "weights.data"
@@ -60,7 +60,7 @@ class Bundle:
         except RuntimeError as error:
             raise BundleError(f"{os.fspath(path)!r} names the home folder of nobody ({error})") from None
         self.manifest = _read_manifest(self.path)
-        self.spec = _read_spec(self.manifest)
+        self.spec = read_spec(self.manifest)
         self.file(WEIGHTS)
         for name in self.file_names:
             self._check_file(name, hashed=check_weights or name != WEIGHTS)
@@ -150,7 +150,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_spec(manifest: Mapping[str, Any]) -> ModelSpec:
+def read_spec(manifest: Mapping[str, Any]) -> ModelSpec:
+    """The model's facts from a manifest. Raises BundleError where they are missing or no such facts."""
     model = _section(manifest, "model")
     try:
         fields = {name: model[name] for name in ModelSpec.__dataclass_fields__}

@@ -23,7 +23,7 @@ from .errors import BundleError
 from .graph_file import external_locations
 from .threads import available_cpus
 
-__all__ = ["DecoderSession"]
+__all__ = ["DecoderSession", "bind_buffer", "run_inputs", "session_options"]
 
 DECODER = "decoder.onnx"
 SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
@@ -71,14 +71,7 @@ class DecoderSession:
 
         Returns the logits of the last ``keep`` positions, float32 [keep, V], 0 <= keep <= S.
         """
-        count = len(token_ids)
-        feeds: dict[str, NDArray[Any]] = {
-            "input_ids": np.ascontiguousarray(token_ids, np.int64)[None],
-            "position_ids": np.arange(start, start + count, dtype=np.int64)[None],
-            "seqlens_k": np.array([start + count - 1], np.int32),
-            "total_sequence_length": np.array(start + count, np.int32),
-            "logits_to_keep": np.array(keep, np.int64),
-        }
+        feeds = run_inputs(np.ascontiguousarray(token_ids, np.int64)[None], np.array([start], np.int32), keep)
         binding = self._bind(feeds, slice(slot, slot + 1))
         binding.bind_output("logits", "cpu")
         self._session.run_with_iobinding(binding)
@@ -95,7 +88,7 @@ class DecoderSession:
         if decoder is None:
             decoder = self._decoders[count] = _Decode(count, self.spec.vocab_size)
             decoder.binding = self._bind(decoder.feeds, slice(0, count))
-            _bind_buffer(decoder.binding.bind_output, "logits", decoder.logits)
+            bind_buffer(decoder.binding.bind_output, "logits", decoder.logits)
         decoder.set(token_ids, lengths)
         self._session.run_with_iobinding(decoder.binding)
         return decoder.logits[:, 0]
@@ -104,11 +97,11 @@ class DecoderSession:
         """A binding of ``feeds`` and of the slots' cache, whose memory is past and present at once."""
         binding = self._session.io_binding()
         for name, array in feeds.items():
-            _bind_buffer(binding.bind_input, name, array)
+            bind_buffer(binding.bind_input, name, array)
         for name, buffer in self._cache.buffers.items():
             view = buffer[slots]
-            _bind_buffer(binding.bind_input, f"past_key_values.{name}", view)
-            _bind_buffer(binding.bind_output, f"present.{name}", view)
+            bind_buffer(binding.bind_input, f"past_key_values.{name}", view)
+            bind_buffer(binding.bind_output, f"present.{name}", view)
         return binding
 
 
@@ -133,7 +126,20 @@ class _Decode:
         self.feeds["total_sequence_length"][...] = lengths.max() + 1
 
 
-def _bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
+def run_inputs(token_ids: Ids, lengths: NDArray[np.int32], keep: int) -> dict[str, NDArray[Any]]:
+    """The graph's inputs, the cache apart: ``token_ids`` [B, S] follow ``lengths`` [B] cached positions."""
+    count = token_ids.shape[1]
+    return {
+        "input_ids": token_ids,
+        "position_ids": lengths[:, None].astype(np.int64) + np.arange(count),
+        "seqlens_k": (lengths + (count - 1)).astype(np.int32),
+        "total_sequence_length": np.array(lengths.max() + count, np.int32),
+        "logits_to_keep": np.array(keep, np.int64),
+    }
+
+
+def bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
+    """Bind an array's own memory as an input or output; the array must outlive the binding."""
     bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
@@ -151,7 +157,8 @@ def _check_locations(bundle: Bundle) -> None:
         )
 
 
-def _load(bundle: Bundle, num_threads: int) -> Any:
+def session_options(num_threads: int) -> Any:
+    """How a graph of a bundle is run."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -161,6 +168,11 @@ def _load(bundle: Bundle, num_threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
     if int8_products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")  # uint8 x uint8: exact, slower
+    return options
+
+
+def _load(bundle: Bundle, num_threads: int) -> Any:
+    options = session_options(num_threads)
     try:
         return ort.InferenceSession(os.fspath(bundle.file(DECODER)), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base class

@@ -99,8 +99,15 @@ def batch_difference(runner: Runner, token_ids: Ids) -> float:
     steps = min(BATCH_STEPS, count // 4)
     lengths = [max(1, count // 4), max(1, count // 2), count - steps]
     lengths = lengths[: runner.max_batch_size]
+    runner.reserve(len(lengths), [])
+    for slot, length in enumerate(lengths):
+        runner.prefill(slot, token_ids[:length], 0, 0)
     together = _decode_forced(runner, token_ids, lengths, steps)
-    alone = [_decode_forced(runner, token_ids, [length], steps)[0] for length in lengths]
+    alone = []
+    for slot, length in enumerate(lengths):
+        if slot:
+            runner.move(slot, 0, length)
+        alone.append(_decode_forced(runner, token_ids, [length], steps)[0])
     return _finite(float(np.abs(together - np.stack(alone)).max()))
 
 
@@ -121,10 +128,7 @@ def chunk_differences(runner: Runner, token_ids: Ids) -> tuple[float, float]:
 
 
 def _decode_forced(runner: Runner, token_ids: Ids, lengths: list[int], steps: int) -> Floats:
-    """Logits [n, steps, V] of the tokens that follow each prefix, all prefixes decoded together."""
-    runner.reserve(len(lengths), [])
-    for slot, length in enumerate(lengths):
-        runner.prefill(slot, token_ids[:length], 0, 0)
+    """Logits [n, steps, V] of the tokens that follow each prefix in the first n slots, decoded together."""
     positions = np.array(lengths, np.int32)
     rows = [runner.decode(token_ids[positions + i], positions + np.int32(i)).copy() for i in range(steps)]
     return np.stack(rows, axis=1)

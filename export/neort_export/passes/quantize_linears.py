@@ -107,13 +107,22 @@ def _row_scales(graph: ir.Graph, before: ir.Node, x: ir.Value | None, zero: int)
 
 
 def _zero_points(graph: ir.Graph, linear: ir.Node, scales: ir.Value, zero: int) -> ir.Value:
-    """``zero`` once per row [M]: one node for lm_head, which sees the last rows only, and one for all other layers."""
+    """``zero`` once per row [M]: one node for lm_head, which sees the last rows only, and one for all other layers.
+
+    Their number follows from the graph's inputs, so that a block of the model needs no value of another block.
+    """
     weight = linear.inputs[1]
     rows = "last" if weight is not None and weight.name == "lm_head.weight" else "all"
     name = f"zero_points_{zero}_{rows}"
-    found = next((n.outputs[0] for n in nodes(graph, "Expand") if n.outputs[0].name == name), None)
+    found = _named(graph, name)
     if found is not None:
         return found
-    shape = add_node(linear, "Shape", [scales], name=f"{name}/shape")
+    tokens = _named(graph, "tokens_shape") if rows == "all" else None
+    operator, of = ("ReduceProd", tokens) if tokens is not None else ("Shape", scales)
+    shape = add_node(linear, operator, [of], name=f"{name}/shape")
     value = constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
     return add_node(linear, "Expand", [value, shape], name=name)
+
+
+def _named(graph: ir.Graph, name: str) -> ir.Value | None:
+    return next((value for node in graph for value in node.outputs if value.name == name), None)

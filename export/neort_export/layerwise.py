@@ -1,0 +1,221 @@
+"""Runs a decoder graph one block at a time, so that verifying a model takes no more memory than its largest block.
+
+The graph is cut where the hidden states pass from block to block. The nodes, their order and the weights are those of
+the whole graph, and so are its logits, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from neort.bundle import ModelSpec
+from neort.cache import KVCache
+from neort.engine import Runner
+from neort.session import bind_buffer, run_inputs, session_options
+from neort.threads import available_cpus
+
+from .errors import ExportError
+from .segments import Segment, cut
+
+__all__ = ["LayerwiseRunner"]
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+SLOTS = 8
+GROUP_ROWS = 512  # rows of logits in memory at a time
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of the graph: tokens [B, S] behind ``lengths`` [B] cached positions of the slots from ``slot`` on."""
+
+    slot: int
+    token_ids: Ids
+    lengths: NDArray[np.int32]
+    keep: int
+
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        return run_inputs(self.token_ids, self.lengths, self.keep)
+
+    def same(self, other: _Step) -> bool:
+        return (
+            isinstance(other, _Run)
+            and (self.slot, self.keep) == (other.slot, other.keep)
+            and np.array_equal(self.token_ids, other.token_ids)
+            and np.array_equal(self.lengths, other.lengths)
+        )
+
+
+@dataclass(frozen=True)
+class _Move:
+    """The sequence of one slot continues in another."""
+
+    source: int
+    target: int
+    length: int
+
+    def same(self, other: _Step) -> bool:
+        return self == other
+
+
+_Step = _Run | _Move
+
+
+class LayerwiseRunner:
+    """A Runner whose users tell beforehand what they will ask.
+
+    What a verification feeds to a model does not depend on the model's answers. So each of its functions runs twice:
+    in ``rehearse`` all logits are zero and only the steps are noted; ``run`` then takes all steps through block after
+    block; when the functions run again, in the same order, they get their logits.
+    """
+
+    def __init__(self, model: ir.Model, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._segments = cut(model, spec.num_layers)
+        self._steps: list[_Step] = []
+        self._answers: Iterator[Floats] | None = None
+        self._next = 0
+
+    @property
+    def max_batch_size(self) -> int:
+        """The number of sequences that can be decoded together."""
+        return SLOTS
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights that ``run`` will load."""
+        return sum(segment.nbytes for segment in self._segments)
+
+    def rehearse(self, function: Callable[[Runner], object]) -> None:
+        """Note the steps of ``function``, which must take the same ones when it is called again."""
+        function(self)
+
+    def run(self, progress: Callable[[int], object] = lambda _: None) -> None:
+        """Compute the answers to all rehearsed steps; ``progress`` gets the bytes of each block that was run."""
+        embedding, *blocks, head = self._segments
+        hidden = _run_stateless(embedding, [s.inputs() if isinstance(s, _Run) else None for s in self._steps])
+        progress(embedding.nbytes)
+        for block in blocks:
+            hidden = self._run_block(block, hidden)
+            progress(block.nbytes)
+        self._answers = self._run_head(head, hidden)
+        self._next = 0
+        progress(head.nbytes)
+
+    def reserve(self, slots: int, lengths: list[int]) -> None:
+        """There is always room."""
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Let the sequence of one slot continue in another."""
+        self._take(_Move(source, target, length))
+
+    def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Floats:
+        """As DecoderSession.prefill."""
+        return self._take(_Run(slot, np.array(token_ids, np.int64)[None], np.array([start], np.int32), keep))
+
+    def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Floats:
+        """As DecoderSession.decode."""
+        return self._take(_Run(0, np.array(token_ids, np.int64)[:, None], np.array(lengths, np.int32), 1))
+
+    def _take(self, step: _Step) -> Floats:
+        if self._answers is None:
+            self._steps.append(step)
+            rows = step.keep * len(step.token_ids) if isinstance(step, _Run) else 0
+            return np.broadcast_to(np.float32(0), (rows, self.spec.vocab_size))
+        if self._next >= len(self._steps) or not self._steps[self._next].same(step):
+            raise ExportError("a verification asked for other logits than it had rehearsed; please report this")
+        self._next += 1
+        return next(self._answers)
+
+    def _run_block(self, block: Segment, hidden: list[Floats]) -> list[Floats]:
+        loaded = _Loaded(block)
+        cache = KVCache(replace(self.spec, num_layers=1, attention_layers=("global",)), SLOTS)
+        cache.reserve(max((s.slot + len(s.token_ids) for s in self._steps if isinstance(s, _Run)), default=1), [])
+        outputs = []
+        for step, rows in zip(self._steps, hidden, strict=True):
+            if isinstance(step, _Move):
+                cache.move(step.source, step.target, step.length)
+                outputs.append(rows)
+            else:
+                outputs.append(_run_cached(loaded.session, block, step, rows, cache))
+        return outputs
+
+    def _run_head(self, head: Segment, hidden: list[Floats]) -> Iterator[Floats]:
+        """The logits of each step; only those of a group of steps are in memory."""
+        pieces = head.pieces()
+        only = _Loaded(pieces[0][0]) if len(pieces) == 1 else None
+        for group in _groups(self._steps):
+            logits = [np.empty((_rows(self._steps[i]), self.spec.vocab_size), np.float32) for i in group]
+            for piece, columns in pieces:
+                loaded = only or _Loaded(piece)
+                for out, i in zip(logits, group, strict=True):
+                    step = self._steps[i]
+                    if isinstance(step, _Run) and len(out):
+                        out[:, columns] = _run_rows(loaded.session, piece, step.inputs(), hidden[i])
+            yield from logits
+
+
+def _rows(step: _Step) -> int:
+    return step.keep * len(step.token_ids) if isinstance(step, _Run) else 0
+
+
+def _groups(steps: Sequence[_Step]) -> Iterator[list[int]]:
+    """Indices of consecutive steps with about GROUP_ROWS rows of logits."""
+    group: list[int] = []
+    rows = 0
+    for i, step in enumerate(steps):
+        if group and rows + _rows(step) > GROUP_ROWS:
+            yield group
+            group, rows = [], 0
+        group.append(i)
+        rows += _rows(step)
+    if group:
+        yield group
+
+
+def _run_stateless(segment: Segment, feeds: Sequence[dict[str, NDArray[Any]] | None]) -> list[Floats]:
+    loaded = _Loaded(segment)
+    nothing = np.empty((0, 0), np.float32)
+    return [nothing if inputs is None else _run_rows(loaded.session, segment, inputs, nothing) for inputs in feeds]
+
+
+def _run_rows(session: Any, segment: Segment, inputs: dict[str, NDArray[Any]], hidden: Floats) -> Floats:
+    available = inputs | {segment.hidden: hidden}
+    rows: Floats = session.run([segment.output], {name: available[name] for name in segment.inputs})[0]
+    return rows
+
+
+def _run_cached(session: Any, block: Segment, step: _Run, hidden: Floats, cache: KVCache) -> Floats:
+    """One step of a block, its cache updated in place."""
+    binding = session.io_binding()
+    feeds = step.inputs() | {block.hidden: hidden}
+    out = np.empty_like(hidden)
+    for name in block.inputs:
+        if name in feeds:
+            bind_buffer(binding.bind_input, name, feeds[name])
+    for kind in ("key", "value"):
+        view = cache.buffers[f"0.{kind}"][step.slot : step.slot + len(step.token_ids)]
+        bind_buffer(binding.bind_input, f"past_key_values.{block.layer}.{kind}", view)
+        bind_buffer(binding.bind_output, f"present.{block.layer}.{kind}", view)
+    bind_buffer(binding.bind_output, block.output, out)
+    session.run_with_iobinding(binding)
+    return out
+
+
+class _Loaded:
+    """A segment in onnxruntime, which reads the weights where they lie: they live as long as the session."""
+
+    def __init__(self, segment: Segment) -> None:
+        model, self._weights = segment.detached()
+        self._values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
+        options = session_options(available_cpus())
+        options.add_external_initializers(list(self._weights), self._values)
+        self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

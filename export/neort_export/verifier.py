@@ -1,0 +1,183 @@
+"""Measures a bundle's graph against torch and against itself, one block of the model in memory at a time."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from neort.bundle import WEIGHTS, Bundle, read_spec
+from neort.engine import Runner
+from neort.session import DECODER
+from neort.tokenizer import Tokenizer
+from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
+
+from .checkpoint import Checkpoint
+from .errors import ExportError
+from .formats import FORMATS, Quantization
+from .graphs import decoder_graph
+from .layerwise import LayerwiseRunner
+from .manifest import model_section, write_json, write_manifest
+from .progress import Progress, Silent
+from .reference import Reference
+from .staging import staged_folder
+from .texts import Texts
+from .verification import Agreement, Limits, check, chunk_logits, compare
+
+__all__ = ["Verification", "measure", "verify"]
+
+
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The figures of verification.json.
+
+    ``fp32`` and ``quantized`` are logits against torch's, ``quantized`` None in a bundle of fp32. The others compare
+    the bundle with itself: the largest difference of logits in a batch, and the largest and the mean one of a prompt
+    in chunks. ``golden`` is what `neort verify` compares with later.
+    """
+
+    quantization: Quantization
+    fp32: Agreement
+    quantized: Agreement | None
+    batch_difference: float
+    chunk_difference: float
+    mean_chunk_difference: float
+    golden: dict[str, Any]
+
+    def check(self, limits: Limits) -> None:
+        """Raise VerificationError unless the figures are within ``limits``."""
+        check(self.fp32, self.quantized, self.batch_difference if self.quantized else None, limits)
+
+    def to_json(self, texts: Texts, limits: Limits) -> dict[str, Any]:
+        """The contents of verification.json."""
+        figures = {"fp32": self.fp32.to_json()}
+        if self.quantized:
+            figures[self.quantization] = self.quantized.to_json()
+        return {
+            "text": texts.verification_facts(),
+            "against_torch": figures,
+            "limits": {name: limit if math.isfinite(limit) else None for name, limit in asdict(limits).items()},
+            "identity": {
+                "batch_max_abs_diff": self.batch_difference,
+                "chunk_max_abs_diff": self.chunk_difference,
+                "chunk_mean_abs_diff": self.mean_chunk_difference,
+            },
+            "golden": self.golden,
+        }
+
+
+def measure(
+    reference: Reference,
+    fp32: ir.Model,
+    written: ir.Model,
+    quantization: Quantization,
+    texts: Texts,
+    progress: Progress,
+) -> Verification:
+    """Compare ``written``, the decoder graph of a bundle, with torch and with itself.
+
+    ``fp32`` is the graph before quantization: it shows that the graph computes what torch computes.
+    """
+    progress.stage("running torch", reference.nbytes)
+    hidden = reference.hidden_states(texts.verification, progress=progress.advance)
+    agreement = None
+    if quantization != "fp32":
+        agreement = _compare(reference, hidden, _runner(reference, fp32), texts, progress, "fp32")
+    runner = _runner(reference, written)
+    ids = np.array(texts.golden, np.int64)
+    functions = (
+        partial(batch_difference, token_ids=ids),
+        partial(chunk_differences, token_ids=ids),
+        partial(
+            record_golden, token_ids=ids, positions=texts.golden_positions(), tolerance=FORMATS[quantization].golden_tolerance
+        ),
+    )
+    own = _compare(reference, hidden, runner, texts, progress, quantization, *functions)
+    in_batch, (largest, mean), golden = (function(runner) for function in functions)
+    quantized = own if agreement else None
+    return Verification(quantization, agreement or own, quantized, in_batch, largest, mean, golden)
+
+
+def verify(
+    bundle: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    *,
+    text: str | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Measure a bundle against the checkpoint that it was made of, and write its verification.json anew.
+
+    ``text`` replaces the built-in text, ``limits`` the figures that must hold.
+
+    Raises BundleError for a damaged bundle, CheckpointError for a bad checkpoint, ExportError when the two do not
+    belong together, and VerificationError when the figures miss the limits; the bundle stays as it was then.
+    """
+    opened, source = Bundle(bundle, check_weights=True), Checkpoint(checkpoint)
+    if model_section(source) != opened.manifest["model"]:
+        raise ExportError(
+            f"{opened.path} is not made of {source.path}: model dimensions differ; give the checkpoint it was made of"
+        )
+    limits, progress = limits or FORMATS[opened.quantization].limits, progress or Silent()
+    texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.config, text)
+    progress.stage("tracing")
+    fp32, written = decoder_graph(source), ir.load(opened.file(DECODER))
+    measured = measure(Reference(source), fp32, written, opened.quantization, texts, progress)
+    measured.check(limits)
+    _rewrite(opened, source, measured.to_json(texts, limits))
+    return measured
+
+
+def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
+    """The same bundle with another verification.json; it takes the old one's place in one step."""
+    target = bundle.path.resolve()
+    with staged_folder(target, force=True) as stage:
+        for name in bundle.file_names:
+            if name != VERIFICATION:
+                _link(target / name, stage / name)
+        write_json(stage / VERIFICATION, content)
+        hashes = {name: facts["sha256"] for name, facts in bundle.manifest["files"].items() if name == WEIGHTS}
+        write_manifest(stage, source, bundle.manifest["recipe"], verified=True, hashes=hashes)
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.link(file, link)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, link)
+
+
+def _runner(reference: Reference, graph: ir.Model) -> LayerwiseRunner:
+    return LayerwiseRunner(graph, read_spec({"model": model_section(reference.checkpoint)}))
+
+
+def _compare(
+    reference: Reference,
+    hidden: list[torch.Tensor],
+    runner: LayerwiseRunner,
+    texts: Texts,
+    progress: Progress,
+    name: str,
+    *functions: Any,
+) -> Agreement:
+    """Logits of the verification text against torch's; ``functions`` of the same runner are only rehearsed."""
+
+    def all_logits(runner: Runner) -> None:
+        for _ in chunk_logits(runner, texts.verification):
+            pass
+
+    for function in (all_logits, *functions):
+        runner.rehearse(function)
+    progress.stage(f"comparing {name} with torch", runner.nbytes)
+    runner.run(progress.advance)
+    return compare(reference.logit_blocks(hidden), chunk_logits(runner, texts.verification), texts.verification)
