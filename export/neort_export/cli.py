@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from neort.errors import NeortError
 
 from .errors import ExportError
-from .verification import Limits
+from .formats import FORMATS
 
 __all__ = ["main"]
 
@@ -22,7 +23,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("checkpoint", help="folder with config.json and weights, or a Hugging Face hub name")
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=Path, help="folder to create")
-    parser.add_argument("--quantization", choices=["int8", "fp32"], default="int8", help="default: int8")
+    parser.add_argument("--quantization", choices=list(FORMATS), default="int8", help="default: int8")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
@@ -61,7 +62,9 @@ def run(args: argparse.Namespace) -> None:
         quantization=args.quantization,
         force=args.force,
         text=_read_text(args.text) if args.text else None,
-        limits=Limits(**{name: value for name, value in given.items() if value is not None}),
+        limits=dataclasses.replace(
+            FORMATS[args.quantization].limits, **{name: value for name, value in given.items() if value is not None}
+        ),
         progress=_Terminal(),
     )
     print(f"{report.path}: {_megabytes(report.path)} MB, verified on {report.fp32.tokens:,} tokens")

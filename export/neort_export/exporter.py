@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -21,9 +21,9 @@ from neort.verification import VERIFICATION, batch_difference, chunk_differences
 from .calibration import calibrate
 from .checkpoint import Checkpoint
 from .errors import ExportError
+from .formats import FORMATS, Quantization
 from .graphs import decoder_graph, quantize
 from .manifest import write_json, write_manifest
-from .passes.quantize_linears import GELU_ZERO_POINT
 from .reference import Reference
 from .staging import staged_folder
 from .texts import Texts
@@ -32,9 +32,6 @@ from .verification import Agreement, Floats, Limits, check, compare
 from .writer import external_weights, write_graph
 
 __all__ = ["Progress", "Quantization", "Report", "export"]
-
-Quantization = Literal["int8", "fp32"]
-GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.25}  # other CPUs round exp and GELU differently; see docs/quantization.md
 
 
 class Progress(Protocol):
@@ -73,19 +70,20 @@ def export(
 ) -> Report:
     """Export a ``gpt_neo`` checkpoint (a folder or a hub name) to the folder ``bundle`` and verify it against torch.
 
-    ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold; ``force``
-    replaces an existing bundle.
+    ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold, the
+    format's own without it; ``force`` replaces an existing bundle.
 
     Raises CheckpointError for a checkpoint that cannot be exported, ExportError when the bundle cannot be written,
     VerificationError when the figures miss the limits. No bundle, or the old one, is left then.
     """
-    if quantization not in get_args(Quantization):
-        raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(get_args(Quantization))}")
+    if quantization not in FORMATS:
+        raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
     target = Path(bundle).expanduser().absolute()
     source = Checkpoint(checkpoint)
     try:
         with staged_folder(target, force=force) as folder:
-            return _Job(source, folder, quantization, progress or _Silent()).run(text, limits or Limits(), target)
+            job = _Job(source, folder, quantization, progress or _Silent())
+            return job.run(text, limits or FORMATS[quantization].limits, target)
     except OSError as error:
         raise _disk_error(error, target) from error
 
@@ -119,7 +117,7 @@ class _Job:
         fp32 = final = self._fp32(graph, expected, texts)
         if self.quantization != "fp32":
             self.progress.stage("calibrating")
-            quantize(graph, calibrate(self.reference, texts.calibration))
+            quantize(graph, calibrate(self.reference, texts.calibration), self.quantization)
             final = self._measure(graph, self.folder, expected, texts)
         quantized = None if final is fp32 else final.agreement
         check(fp32.agreement, quantized, final.batch_difference if quantized else None, limits)
@@ -149,7 +147,7 @@ class _Job:
         self.progress.stage("comparing with torch")
         session = DecoderSession(Bundle(folder))
         ids = np.array(texts.golden, np.int64)
-        tolerance = GOLDEN_TOLERANCE[self.quantization]
+        tolerance = FORMATS[self.quantization].golden_tolerance
         return _Measurement(
             agreement=compare(expected, session, texts.verification),
             batch_difference=batch_difference(session, ids),
@@ -163,9 +161,7 @@ class _Job:
             return {"quantization": "fp32"}
         return {
             "quantization": self.quantization,
-            "weights": "symmetric int8, one scale per output channel",
-            "activations": "uint8, one scale per token, at run time",
-            "refinements": ["outlier folding", f"zero point {GELU_ZERO_POINT} after gelu_new"],
+            **FORMATS[self.quantization].recipe,
             "calibration": texts.calibration_facts(),
         }
 
