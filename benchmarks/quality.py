@@ -26,7 +26,7 @@ from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference
 from neort_export.verification import compare
 
-FORMATS = ("fp32", "int8")
+FORMATS = ("fp32", "int8", "int8-block", "int4")
 
 
 def parse_args(description: str | None, tokens: int) -> argparse.Namespace:

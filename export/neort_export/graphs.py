@@ -9,6 +9,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNod
 
 from .calibration import ChannelRange
 from .checkpoint import Checkpoint
+from .formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
 from .passes import (
     BindWeights,
     FlattenTokens,
@@ -17,6 +18,7 @@ from .passes import (
     FuseLinears,
     KeepLastLogits,
     PackQKV,
+    QuantizeBlocks,
     QuantizeEmbedding,
     QuantizeLinears,
 )
@@ -33,9 +35,14 @@ def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
     return model
 
 
-def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange]) -> None:
-    """Turn a decoder graph into int8 in place; ``ranges`` come from calibration."""
-    _run(model, FoldOutliers(ranges), QuantizeLinears(), QuantizeEmbedding())
+def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange], quantization: Quantization = "int8") -> None:
+    """Turn a decoder graph into a format other than fp32, in place; ``ranges`` come from calibration."""
+    linears: dict[Quantization, ir.passes.InPlacePass] = {
+        "int8": QuantizeLinears(),
+        "int8-block": QuantizeBlocks(BLOCKS_OF_8_BITS, head=BLOCKS_OF_8_BITS),
+        "int4": QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS),
+    }
+    _run(model, FoldOutliers(ranges), linears[quantization], QuantizeEmbedding())
 
 
 def _run(model: ir.Model, *passes: ir.passes.InPlacePass) -> None:

@@ -7,6 +7,7 @@ one block of a tensor in memory. Knows nothing about graphs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,11 +15,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from .blockwise import BlockFormat, Blocks
 from .checkpoint import Checkpoint
 from .parallel import ordered_map
 
 __all__ = [
+    "BlockMemory",
     "RowTensor",
+    "in_blocks",
     "quantized_columns",
     "quantized_rows",
     "row_products",
@@ -43,10 +47,14 @@ class RowTensor(ir.LazyTensor):
         rows: Callable[[int, int], Array],
         shape: Sequence[int],
         dtype: ir.DataType = ir.DataType.FLOAT,
+        *,
+        elements: int | None = None,
     ) -> None:
-        super().__init__(lambda: ir.tensor(rows(0, shape[0])), dtype=dtype, shape=ir.Shape(shape), cache=False)
+        """``elements`` is the number of weights that the rows are computed from, where it is not the tensor's size."""
+        super().__init__(self._whole, dtype=dtype, shape=ir.Shape(shape), cache=False)
         self.rows = rows
         self.dims = tuple(shape)
+        self._elements = math.prod(self.dims) if elements is None else elements
 
     @property
     def row_count(self) -> int:
@@ -55,7 +63,7 @@ class RowTensor(ir.LazyTensor):
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Row ranges of about BLOCK_ELEMENTS elements that cover the tensor in order."""
-        step = max(1, BLOCK_ELEMENTS * self.row_count // max(1, self.size))
+        step = max(1, BLOCK_ELEMENTS * self.row_count // max(1, self._elements))
         return ((start, min(start + step, self.row_count)) for start in range(0, self.row_count, step))
 
     def blocks(self) -> Iterator[Array]:
@@ -65,6 +73,9 @@ class RowTensor(ir.LazyTensor):
     def map_blocks(self, function: Callable[[Array], Array]) -> list[Array]:
         """``function`` of each block of rows, in order, computed by all cores."""
         return list(ordered_map(lambda limits: function(self.rows(*limits)), self.ranges()))
+
+    def _whole(self) -> ir.TensorProtocol:
+        return ir.tensor(np.concatenate(list(self.blocks())) if self.row_count else self.rows(0, 0))
 
 
 def stored(checkpoint: Checkpoint, name: str) -> RowTensor:
@@ -145,3 +156,51 @@ def quantized_columns(tensor: RowTensor, scales: Floats) -> ir.LazyTensor:
         return ir.tensor(out)
 
     return ir.LazyTensor(compute, dtype=ir.DataType.INT8, shape=ir.Shape((columns, rows)))
+
+
+class BlockMemory:
+    """Scales and packed zero points of the matrix that was quantized last, by row range."""
+
+    def __init__(self) -> None:
+        self._owner: object = None
+        self._found: dict[tuple[int, int], tuple[Array, Array]] = {}
+
+    def of(self, owner: object) -> dict[tuple[int, int], tuple[Array, Array]]:
+        """What is known about one matrix; another matrix's results are forgotten."""
+        if owner is not self._owner:
+            self._owner, self._found = owner, {}
+        return self._found
+
+
+def in_blocks(
+    tensor: RowTensor, form: BlockFormat, quantize: Callable[[Floats], Blocks], memory: BlockMemory
+) -> tuple[RowTensor, RowTensor, RowTensor]:
+    """A matrix [N, K] as MatMulNBits' packed levels, scales and packed zero points (see blockwise).
+
+    The three come out of one computation. Written one after the other, levels first, it runs once: ``memory`` keeps
+    scales and zero points, which are small, until the next matrix.
+    """
+    rows, columns = tensor.dims
+    blocks = form.block_count(columns)
+
+    def levels(start: int, stop: int) -> Array:
+        found = quantize(tensor.rows(start, stop))
+        memory.of(tensor)[start, stop] = (found.scales, found.packed_zeros())
+        return found.packed_levels()
+
+    def small(start: int, stop: int) -> tuple[Array, Array]:
+        if (start, stop) not in memory.of(tensor):
+            levels(start, stop)
+        return memory.of(tensor)[start, stop]
+
+    size = math.prod(tensor.dims)
+    return (
+        RowTensor(levels, (rows, blocks, form.packed_bytes(form.size)), ir.DataType.UINT8, elements=size),
+        RowTensor(lambda start, stop: small(start, stop)[0], (rows, blocks), elements=size),
+        RowTensor(
+            lambda start, stop: small(start, stop)[1],
+            (rows, form.packed_bytes(blocks)),
+            ir.DataType.UINT8,
+            elements=size,
+        ),
+    )

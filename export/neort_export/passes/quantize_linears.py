@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from neort_export.formats import GELU_ZERO_POINT
 from neort_export.weights import INT8_MAX, quantized_columns, row_scales
 
 from .graph import (
@@ -24,7 +25,6 @@ __all__ = ["GELU_ZERO_POINT", "QuantizeLinears"]
 
 TINY = np.array(1e-30, np.float32)  # keeps the scale of an all-zero row positive
 MIDDLE = 128  # the zero point of values of both signs
-GELU_ZERO_POINT = 16
 GELU_MINIMUM = 0.17004  # |min gelu_new(x)|, at x = -0.7525
 
 

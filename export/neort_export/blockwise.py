@@ -1,0 +1,181 @@
+"""Blockwise quantization in the layout that onnxruntime's MatMulNBits reads.
+
+A matrix [N, K], one row per output channel, is cut along K into blocks of ``size`` weights, the last one padded with
+zeros. Each block has one float32 scale and one integer zero point, and a weight is (level - zero) * scale:
+
+    levels   uint8 [N, blocks, size * bits / 8]        8 bits: one per byte; 4 bits: two, the first in the low nibble
+    scales   float32 [N, blocks]
+    zeros    uint8 [N, ceil(blocks * bits / 8)]        packed like levels; without them every zero point is 2^(bits-1)
+
+Pure numpy on rows; knows nothing about graphs or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BlockFormat", "Blocks", "quantize_rows"]
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+PIECE_ELEMENTS = 1 << 16  # 256 KB of float32: what is searched at a time stays in a core's cache
+
+
+@dataclass(frozen=True)
+class BlockFormat:
+    """How a matrix is cut and what is searched.
+
+    ``shrinks``: the scales that are tried, as shares of the one that just covers a block's range. ``asymmetric``: zero
+    points are chosen, too; ``shifts`` are the distances from the one that just covers the range.
+    """
+
+    bits: int
+    size: int
+    asymmetric: bool = False
+    shrinks: tuple[float, ...] = (1.0,)
+    shifts: tuple[int, ...] = (0,)
+
+    @property
+    def middle(self) -> int:
+        """The zero point of symmetric blocks."""
+        return 1 << (self.bits - 1)
+
+    @property
+    def top(self) -> int:
+        """The largest level."""
+        return (1 << self.bits) - 1
+
+    def block_count(self, columns: int) -> int:
+        """Blocks per row."""
+        return -(-columns // self.size)
+
+    def packed_bytes(self, levels: int) -> int:
+        """Bytes that so many levels take."""
+        return -(-levels * self.bits // 8)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rows in blocks: ``levels`` uint8 [n, blocks, size], ``scales`` float32 and ``zeros`` uint8, both [n, blocks]."""
+
+    form: BlockFormat
+    levels: Bytes
+    scales: Floats
+    zeros: Bytes
+
+    def packed_levels(self) -> Bytes:
+        """The operator's input B."""
+        return _packed(self.levels, self.form.bits)
+
+    def packed_zeros(self) -> Bytes:
+        """The operator's input zero_points."""
+        return _packed(self.zeros, self.form.bits)
+
+    def dequantized(self, columns: int) -> Floats:
+        """The matrix [n, columns] that the blocks stand for."""
+        steps = self.levels.astype(np.float32) - self.zeros[..., None]
+        return (steps * self.scales[..., None]).reshape(len(steps), -1)[:, :columns]
+
+
+def _packed(levels: Bytes, bits: int) -> Bytes:
+    """Levels along the last axis, two per byte when they have four bits."""
+    if bits == 8:
+        return levels
+    if levels.shape[-1] % 2:
+        levels = np.concatenate([levels, np.zeros((*levels.shape[:-1], 1), np.uint8)], axis=-1)
+    packed: Bytes = np.left_shift(levels[..., 1::2], 4, dtype=np.uint8) | levels[..., ::2]
+    return packed
+
+
+def quantize_rows(rows: Floats, form: BlockFormat, importance: Floats | None = None) -> Blocks:
+    """Rows [n, K] in blocks, each with the scale and zero point of least squared error among those of ``form``.
+
+    ``importance`` [K] weighs the error of each column.
+    """
+    count = form.block_count(rows.shape[1])
+    levels = np.empty((len(rows), count, form.size), np.uint8)
+    scales = np.empty((len(rows), count), np.float32)
+    zeros = np.empty((len(rows), count), np.uint8)
+    for piece in _pieces(rows.shape):
+        blocks = _columns(rows[piece], form)
+        weights = None if importance is None else _columns(np.broadcast_to(importance, rows[piece].shape), form)
+        scale, zero = _search(blocks, form, weights)
+        level = _steps(blocks, scale, zero, form) + zero
+        levels[piece] = level.T.reshape(levels[piece].shape)
+        scales[piece] = scale.reshape(-1, count)
+        zeros[piece] = zero.reshape(-1, count)
+    return Blocks(form, levels, scales, zeros)
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:
+    step = max(1, PIECE_ELEMENTS // shape[1])
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+
+
+def _columns(rows: Floats, form: BlockFormat) -> Floats:
+    """Rows [n, K] as one block per column, [size, n * blocks]: sums over a block then run along contiguous memory."""
+    padding = form.block_count(rows.shape[1]) * form.size - rows.shape[1]
+    if padding:
+        rows = np.pad(rows, ((0, 0), (0, padding)))
+    return np.ascontiguousarray(rows.reshape(-1, form.size).T)
+
+
+def _search(blocks: Floats, form: BlockFormat, weights: Floats | None) -> tuple[Floats, Floats]:
+    """The scale and zero point of each block [size, m].
+
+    For each candidate the levels are rounded; the best scale for these levels follows by least squares, and what it
+    explains of the block's square sum decides.
+    """
+    base, zero = _cover(blocks, form)
+    if form.shrinks == (1.0,) and form.shifts == (0,):
+        return _safe(base), zero
+    weighted = blocks if weights is None else blocks * weights
+    best_scale, best_zero, best_gain = _safe(base), zero.copy(), np.full(base.shape, -1, np.float32)
+    for shift in form.shifts:
+        shifted = np.clip(zero + np.float32(shift), 0, form.top)
+        for shrink in form.shrinks:
+            steps = _steps(blocks, _safe(base * np.float32(shrink)), shifted, form)
+            explained = np.einsum("km,km->m", steps, weighted)
+            squares = np.einsum("km,km->m", steps, steps) if weights is None else _sum(steps * steps * weights)
+            fitted = explained / np.maximum(squares, np.float32(1e-30))
+            gain = explained * fitted
+            better = gain > best_gain
+            best_gain = np.where(better, gain, best_gain)
+            best_scale = np.where(better, fitted, best_scale)
+            best_zero = np.where(better, shifted, best_zero)
+    return _safe(best_scale), best_zero
+
+
+def _cover(blocks: Floats, form: BlockFormat) -> tuple[Floats, Floats]:
+    """The scale and zero point that just cover each block's range."""
+    low, high = np.minimum(blocks.min(axis=0), 0), np.maximum(blocks.max(axis=0), 0)
+    if form.asymmetric:
+        scale = (high - low) / np.float32(form.top)
+        return scale, np.rint(-low / _safe(scale))
+    extreme = np.where(-low > high, low, high)  # the largest magnitude takes the level that only one side has
+    return extreme / np.float32(-form.middle), np.full(low.shape, form.middle, np.float32)
+
+
+def _steps(blocks: Floats, scale: Floats, zero: Floats, form: BlockFormat) -> Floats:
+    """The levels less the zero point, as floats."""
+    steps = blocks * (1 / scale)
+    np.rint(steps, out=steps)
+    np.maximum(steps, -zero, out=steps)
+    np.minimum(steps, np.float32(form.top) - zero, out=steps)
+    return steps
+
+
+def _safe(scale: Floats) -> Floats:
+    """A scale that can be divided by."""
+    safe: Floats = np.where(np.abs(scale) > 1e-30, scale, np.float32(1))
+    return safe
+
+
+def _sum(products: Floats) -> Floats:
+    total: Floats = products.sum(axis=0)
+    return total

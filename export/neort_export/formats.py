@@ -1,0 +1,68 @@
+"""The formats that a bundle can have: their names, what the manifest says about them, and when an export succeeds.
+
+Imports neither torch nor onnx_ir, so that the command line can list the formats at once; `graphs.quantize` says which
+passes make each format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .blockwise import BlockFormat
+from .verification import Limits
+
+__all__ = ["BLOCKS_OF_4_BITS", "BLOCKS_OF_8_BITS", "FORMATS", "GELU_ZERO_POINT", "Format", "Quantization"]
+
+Quantization = Literal["int8", "int8-block", "int4", "fp32"]
+
+GELU_ZERO_POINT = 16
+BLOCKS_OF_8_BITS = BlockFormat(bits=8, size=64)
+BLOCKS_OF_4_BITS = BlockFormat(bits=4, size=32, asymmetric=True)
+
+
+@dataclass(frozen=True)
+class Format:
+    """Facts about one format.
+
+    ``golden_tolerance``: how far another processor's logits may be from the stored ones, see docs/quantization.md.
+    ``recipe``: how weights and activations are quantized, for the manifest.
+    """
+
+    limits: Limits
+    golden_tolerance: float
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+FORMATS: dict[Quantization, Format] = {
+    "int8": Format(
+        limits=Limits(mean_kl=6e-4, perplexity_ratio=1.002),
+        golden_tolerance=0.25,
+        recipe={
+            "weights": "symmetric int8, one scale per output channel",
+            "activations": "uint8, one scale per token, at run time",
+            "refinements": ["outlier folding", f"zero point {GELU_ZERO_POINT} after gelu_new"],
+        },
+    ),
+    "int8-block": Format(
+        limits=Limits(mean_kl=5e-4, perplexity_ratio=1.002),
+        golden_tolerance=0.25,
+        recipe={
+            "weights": "symmetric 8 bit, one scale per 64 weights of an output channel; embedding int8 by rows",
+            "activations": "int8, one scale per 64 channels of a token, at run time",
+            "refinements": ["outlier folding"],
+        },
+    ),
+    "int4": Format(
+        limits=Limits(mean_kl=4e-3, perplexity_ratio=1.01),
+        golden_tolerance=0.5,
+        recipe={
+            "weights": "4 bit, one scale and zero point per 32 weights of an output channel; "
+            "lm_head symmetric 8 bit, one scale per 64; embedding int8 by rows",
+            "activations": "int8, one scale per 32 channels of a token (lm_head 64), at run time",
+            "refinements": ["outlier folding"],
+        },
+    ),
+    "fp32": Format(limits=Limits(), golden_tolerance=1e-3),
+}

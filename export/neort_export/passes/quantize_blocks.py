@@ -1,0 +1,65 @@
+"""Linear layers with weights in blocks of 4 or 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from neort_export.blockwise import BlockFormat, Blocks, quantize_rows
+from neort_export.weights import BlockMemory, Floats, in_blocks
+
+from .graph import CONTRIB, Rewrite, add_initializer, add_node, name_of, nodes, replace_uses, weight_of
+
+__all__ = ["QuantizeBlocks"]
+
+INT8_ACTIVATIONS = 4  # accuracy_level: activations become int8 in blocks, too; less would dequantize whole weights
+HEAD = "lm_head.weight"
+
+
+class QuantizeBlocks(Rewrite):
+    """Gemm(x, W, bias) -> MatMulNBits(x, levels, scales[, zero points]) + bias.
+
+    Each block of ``form.size`` weights of an output channel has its own scale, and so has each block of activations,
+    which onnxruntime quantizes inside the operator. ``head`` is the format of lm_head; None leaves it to a later pass.
+    """
+
+    def __init__(self, form: BlockFormat, head: BlockFormat | None) -> None:
+        super().__init__()
+        self.form = form
+        self.head = head
+        self.memory = BlockMemory()
+
+    def rewrite(self, graph: ir.Graph) -> int:
+        linears = [(n, self.head if name_of(n.inputs[1]) == HEAD else self.form) for n in nodes(graph, "Gemm")]
+        chosen = [(linear, form) for linear, form in linears if form]
+        for linear, form in chosen:
+            self._replace(graph, linear, form)
+        return len(chosen)
+
+    def quantizer(self, name: str, form: BlockFormat) -> Callable[[Floats], Blocks]:
+        """What turns rows of the weight ``name`` into blocks."""
+        return lambda rows: quantize_rows(rows, form)
+
+    def _replace(self, graph: ir.Graph, linear: ir.Node, form: BlockFormat) -> None:
+        value = linear.inputs[1]
+        weight, name = weight_of(value), name_of(value)
+        layer = name.removesuffix(".weight")
+        tensors = in_blocks(weight, form, self.quantizer(name, form), self.memory)
+        parts = ("quantized", "scale", "zero_point") if form.asymmetric else ("quantized", "scale")
+        inputs = [add_initializer(graph, f"{name}_{part}", t) for part, t in zip(parts, tensors, strict=False)]
+        rows, columns = weight.dims
+        product = add_node(
+            linear,
+            "MatMulNBits",
+            [linear.inputs[0], *inputs],
+            {"N": rows, "K": columns, "bits": form.bits, "block_size": form.size, "accuracy_level": INT8_ACTIVATIONS},
+            domain=CONTRIB,
+            name=f"{layer}/product",
+        )
+        bias = linear.inputs[2] if len(linear.inputs) > 2 else None
+        if bias is not None:
+            product = add_node(linear, "Add", [product, bias], name=f"{layer}/biased")
+        replace_uses(linear.outputs[0], product)
+        graph.remove(linear, safe=True)
+        del graph.initializers[name]
