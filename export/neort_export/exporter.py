@@ -24,6 +24,7 @@ from .errors import ExportError
 from .graphs import decoder_graph, quantize
 from .manifest import write_json, write_manifest
 from .passes.quantize_linears import GELU_ZERO_POINT
+from .portable import write_portable
 from .reference import Reference
 from .staging import staged_folder
 from .texts import Texts
@@ -124,6 +125,7 @@ class _Job:
         quantized = None if final is fp32 else final.agreement
         check(fp32.agreement, quantized, final.batch_difference if quantized else None, limits)
         figures: dict[str, Any] = {"fp32": fp32.agreement.to_json(), self.quantization: final.agreement.to_json()}
+        write_portable(self.source, self.folder)
         write_json(self.folder / VERIFICATION, self._verification(texts, limits, figures, final))
         write_manifest(self.folder, self.source, self._recipe(texts))
         return Report(target, fp32.agreement, quantized, final.batch_difference, final.chunk_differences[0])

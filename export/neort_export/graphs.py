@@ -17,12 +17,13 @@ from .passes import (
     FuseLinears,
     KeepLastLogits,
     PackQKV,
+    PortableSignature,
     QuantizeEmbedding,
     QuantizeLinears,
 )
 from .trace import trace
 
-__all__ = ["decoder_graph", "quantize"]
+__all__ = ["decoder_graph", "portable_graph", "quantize"]
 
 
 def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
@@ -36,6 +37,13 @@ def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
 def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange]) -> None:
     """Turn a decoder graph into int8 in place; ``ranges`` come from calibration."""
     _run(model, FoldOutliers(ranges), QuantizeLinears(), QuantizeEmbedding())
+
+
+def portable_graph(decoder: ir.Model) -> ir.Model:
+    """A decoder graph, fp32 or int8, under the signature that other programs expect; its weights are shared."""
+    model = decoder.clone()
+    _run(model, PortableSignature())
+    return model
 
 
 def _run(model: ir.Model, *passes: ir.passes.InPlacePass) -> None:

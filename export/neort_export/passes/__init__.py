@@ -2,6 +2,7 @@
 
 decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
 int8      FoldOutliers, QuantizeLinears, QuantizeEmbedding, after those
+portable  PortableSignature, on a clone of what these made
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .fuse_gelu import FuseGelu
 from .fuse_linears import FuseLinears
 from .keep_last_logits import KeepLastLogits
 from .pack_qkv import PackQKV
+from .portable_signature import PortableSignature
 from .quantize_embedding import QuantizeEmbedding
 from .quantize_linears import QuantizeLinears
 
@@ -24,6 +26,7 @@ __all__ = [
     "FuseLinears",
     "KeepLastLogits",
     "PackQKV",
+    "PortableSignature",
     "QuantizeEmbedding",
     "QuantizeLinears",
 ]
