@@ -6,9 +6,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from neort.bundle import read_json
 from neort.session import DECODER
 
 from .checkpoint import Checkpoint
+from .errors import CheckpointError
 from .genai import genai_config
 from .graphs import portable_graph
 from .manifest import write_json
@@ -20,7 +22,8 @@ GENAI_CONFIG = "genai_config.json"
 
 
 def write_portable(source: Checkpoint, folder: Path) -> None:
-    """Write both beside the decoder.onnx of ``folder``; model.onnx reads the same places of weights.data."""
-    decoder = ir.load(folder / DECODER)  # its weights stay in their file: no tensor is read or written here
+    """Write both into ``folder``, beside its decoder.onnx, whose places in weights.data model.onnx reads too."""
+    decoder = ir.load(folder / DECODER)  # weights stay in their file: no tensor is read or written here
     ir.save(portable_graph(decoder), folder / PORTABLE)
-    write_json(folder / GENAI_CONFIG, genai_config(source.config, PORTABLE))
+    generation = read_json(folder / "generation_config.json", CheckpointError, "fetch the checkpoint again")
+    write_json(folder / GENAI_CONFIG, genai_config(source.config, generation, PORTABLE))
