@@ -18,13 +18,17 @@ from .passes import (
     FuseLinears,
     KeepLastLogits,
     PackQKV,
+<<<<<<< HEAD
     QuantizeBlocks,
+=======
+    PortableSignature,
+>>>>>>> interop
     QuantizeEmbedding,
     QuantizeLinears,
 )
 from .trace import trace
 
-__all__ = ["decoder_graph", "quantize"]
+__all__ = ["decoder_graph", "portable_graph", "quantize"]
 
 
 def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
@@ -43,6 +47,13 @@ def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange], quantization: 
         "int4": QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS),
     }
     _run(model, FoldOutliers(ranges), linears[quantization], QuantizeEmbedding())
+
+
+def portable_graph(decoder: ir.Model) -> ir.Model:
+    """A decoder graph, fp32 or int8, under the signature that other programs expect; its weights are shared."""
+    model = decoder.clone()
+    _run(model, PortableSignature())
+    return model
 
 
 def _run(model: ir.Model, *passes: ir.passes.InPlacePass) -> None:
