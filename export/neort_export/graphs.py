@@ -18,11 +18,8 @@ from .passes import (
     FuseLinears,
     KeepLastLogits,
     PackQKV,
-<<<<<<< HEAD
-    QuantizeBlocks,
-=======
     PortableSignature,
->>>>>>> interop
+    QuantizeBlocks,
     QuantizeEmbedding,
     QuantizeLinears,
 )

@@ -35,8 +35,6 @@ from .verification import Agreement, Limits, check, chunk_logits, compare
 __all__ = ["Verification", "measure", "verify"]
 
 
-
-
 @dataclass(frozen=True)
 class Verification:
     """The figures of verification.json.
@@ -99,7 +97,10 @@ def measure(
         partial(batch_difference, token_ids=ids),
         partial(chunk_differences, token_ids=ids),
         partial(
-            record_golden, token_ids=ids, positions=texts.golden_positions(), tolerance=FORMATS[quantization].golden_tolerance
+            record_golden,
+            token_ids=ids,
+            positions=texts.golden_positions(),
+            tolerance=FORMATS[quantization].golden_tolerance,
         ),
     )
     own = _compare(reference, hidden, runner, texts, progress, quantization, *functions)

@@ -15,7 +15,17 @@ from typing import Any
 
 from .errors import BundleError, NeortError
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "WEIGHTS", "Bundle", "ModelSpec", "bundled_path", "read_json", "read_spec", "sha256_of"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "WEIGHTS",
+    "Bundle",
+    "ModelSpec",
+    "bundled_path",
+    "read_json",
+    "read_spec",
+    "sha256_of",
+]
 
 FORMAT_VERSION = 1
 WEIGHTS = "weights.data"

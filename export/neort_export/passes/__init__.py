@@ -2,11 +2,8 @@
 
 decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
 int8      FoldOutliers, QuantizeLinears, QuantizeEmbedding, after those
-<<<<<<< HEAD
 blocks    FoldOutliers, QuantizeBlocks, QuantizeEmbedding instead
-=======
 portable  PortableSignature, on a clone of what these made
->>>>>>> interop
 """
 
 from __future__ import annotations
@@ -18,11 +15,8 @@ from .fuse_gelu import FuseGelu
 from .fuse_linears import FuseLinears
 from .keep_last_logits import KeepLastLogits
 from .pack_qkv import PackQKV
-<<<<<<< HEAD
-from .quantize_blocks import QuantizeBlocks
-=======
 from .portable_signature import PortableSignature
->>>>>>> interop
+from .quantize_blocks import QuantizeBlocks
 from .quantize_embedding import QuantizeEmbedding
 from .quantize_linears import QuantizeLinears
 
@@ -34,11 +28,8 @@ __all__ = [
     "FuseLinears",
     "KeepLastLogits",
     "PackQKV",
-<<<<<<< HEAD
-    "QuantizeBlocks",
-=======
     "PortableSignature",
->>>>>>> interop
+    "QuantizeBlocks",
     "QuantizeEmbedding",
     "QuantizeLinears",
 ]
