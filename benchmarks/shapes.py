@@ -23,6 +23,7 @@ from neort_models import RECIPES, recipe
 
 SHARD_BYTES = 1 << 30
 INITIALIZER_RANGE = 0.02
+QUERY_RANGE = 0.01  # scores of a trained model's size; larger ones single out keys, and float32 itself errs by 1e-3
 
 
 def make(name: str, output: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -62,13 +63,14 @@ def _shards(shapes: dict[str, torch.Size], itemsize: int) -> Iterator[list[str]]
 
 
 def _tensor(name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """Values as transformers initializes them, from a generator of the tensor's own."""
+    """Values of the size that transformers initializes them with, from a generator of the tensor's own."""
     if name.endswith("bias"):
         return torch.zeros(shape, dtype=dtype)
     if ".ln_" in name:
         return torch.ones(shape, dtype=dtype)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    return torch.empty(shape).normal_(0.0, INITIALIZER_RANGE, generator=generator).to(dtype)
+    spread = QUERY_RANGE if "q_proj" in name or "k_proj" in name else INITIALIZER_RANGE
+    return torch.empty(shape).normal_(0.0, spread, generator=generator).to(dtype)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from neort.session import bind_buffer, run_inputs, session_options
 from neort.threads import available_cpus
 
 from .errors import ExportError
+from .memory import return_freed
 from .segments import Segment, cut
 
 __all__ = ["LayerwiseRunner"]
@@ -106,6 +107,7 @@ class LayerwiseRunner:
         for block in blocks:
             hidden = self._run_block(block, hidden)
             progress(block.nbytes)
+            return_freed()
         self._answers = self._run_head(head, hidden)
         self._next = 0
         progress(head.nbytes)

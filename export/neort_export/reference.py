@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
+from .memory import return_freed
 
 __all__ = ["Hook", "Reference"]
 
@@ -72,6 +73,7 @@ class Reference:
             for handle in handles:
                 handle.remove()
             progress(sum(4 * p.numel() for p in block.parameters()))
+            _unload(block)
         final = [self._final_norm(x)[0] for x in states]
         if hook:
             for x in final:
@@ -100,6 +102,7 @@ class Reference:
         if kind not in self._blocks:
             layer = self.checkpoint.config.attention_layers.index(kind)
             self._blocks[kind] = GPTNeoBlock(self.checkpoint.config, layer).eval()
+            _unload(self._blocks[kind])
         return self._blocks[kind]
 
     def _final_norm(self, x: torch.Tensor) -> torch.Tensor:
@@ -115,6 +118,13 @@ class Reference:
             rows = torch.from_numpy(self.checkpoint.rows("lm_head.weight", start, min(start + HEAD_ROWS, vocabulary)))
             logits[:, start : start + len(rows)] = (hidden @ rows.T).numpy()
         return logits
+
+
+def _unload(block: Any) -> None:
+    """Drop a block's weights; its attention mask stays."""
+    for parameter in block.parameters():
+        parameter.data = torch.empty(0)
+    return_freed()
 
 
 def _watch(block: Any, prefix: str, hook: Hook) -> list[Any]:
