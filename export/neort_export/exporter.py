@@ -24,6 +24,7 @@ from .errors import ExportError
 from .formats import FORMATS, Quantization
 from .graphs import decoder_graph, quantize
 from .manifest import write_json, write_manifest
+from .moments import Moments
 from .reference import Reference
 from .staging import staged_folder
 from .texts import Texts
@@ -117,8 +118,12 @@ class _Job:
         fp32 = final = self._fp32(graph, expected, texts)
         if self.quantization != "fp32":
             self.progress.stage("calibrating")
-            quantize(graph, calibrate(self.reference, texts.calibration), self.quantization)
+            moments = Moments(self.folder / "moments") if FORMATS[self.quantization].uses_moments else None
+            ranges = calibrate(self.reference, texts.calibration, moments)
+            quantize(graph, ranges, self.quantization, moments)
             final = self._measure(graph, self.folder, expected, texts)
+            if moments:
+                moments.remove()
         quantized = None if final is fp32 else final.agreement
         check(fp32.agreement, quantized, final.batch_difference if quantized else None, limits)
         figures: dict[str, Any] = {"fp32": fp32.agreement.to_json(), self.quantization: final.agreement.to_json()}
