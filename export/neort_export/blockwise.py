@@ -18,27 +18,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BlockFormat", "Blocks", "quantize_rows"]
+__all__ = ["BlockFormat", "Blocks", "cover", "quantize_rows", "round_steps"]
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-PIECE_ELEMENTS = 1 << 16  # 256 KB of float32: what is searched at a time stays in a core's cache
+PIECE_ELEMENTS = 1 << 16  # 256 KB of float32: what is worked on at a time stays in a core's cache
+TINY = np.float32(1e-30)
 
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """How a matrix is cut and what is searched.
-
-    ``shrinks``: the scales that are tried, as shares of the one that just covers a block's range. ``asymmetric``: zero
-    points are chosen, too; ``shifts`` are the distances from the one that just covers the range.
-    """
+    """How a matrix is cut; ``asymmetric`` blocks have zero points of their own."""
 
     bits: int
     size: int
     asymmetric: bool = False
-    shrinks: tuple[float, ...] = (1.0,)
-    shifts: tuple[int, ...] = (0,)
 
     @property
     def middle(self) -> int:
@@ -92,24 +87,48 @@ def _packed(levels: Bytes, bits: int) -> Bytes:
     return packed
 
 
-def quantize_rows(rows: Floats, form: BlockFormat, importance: Floats | None = None) -> Blocks:
-    """Rows [n, K] in blocks, each with the scale and zero point of least squared error among those of ``form``.
-
-    ``importance`` [K] weighs the error of each column.
-    """
+def quantize_rows(rows: Floats, form: BlockFormat) -> Blocks:
+    """Rows [n, K] in blocks, each weight rounded to the nearest level of a scale that just covers its block."""
     count = form.block_count(rows.shape[1])
     levels = np.empty((len(rows), count, form.size), np.uint8)
     scales = np.empty((len(rows), count), np.float32)
     zeros = np.empty((len(rows), count), np.uint8)
     for piece in _pieces(rows.shape):
         blocks = _columns(rows[piece], form)
-        weights = None if importance is None else _columns(np.broadcast_to(importance, rows[piece].shape), form)
-        scale, zero = _search(blocks, form, weights)
-        level = _steps(blocks, scale, zero, form) + zero
+        scale, zero = cover(blocks, form)
+        level = round_steps(blocks, scale, zero, form) + zero
         levels[piece] = level.T.reshape(levels[piece].shape)
         scales[piece] = scale.reshape(-1, count)
         zeros[piece] = zero.reshape(-1, count)
     return Blocks(form, levels, scales, zeros)
+
+
+def cover(blocks: Floats, form: BlockFormat) -> tuple[Floats, Floats]:
+    """The scale and zero point [m] whose levels just cover the range of each block [size, m] and zero.
+
+    The scale of a symmetric block is negative where its largest weight is positive: that one takes level 0, the
+    level that only one side has.
+    """
+    low, high = np.minimum(blocks.min(axis=0), 0), np.maximum(blocks.max(axis=0), 0)
+    if form.asymmetric:
+        scale = _divisible((high - low) / np.float32(form.top))
+        return scale, np.rint(-low / scale)
+    extreme = np.where(-low > high, low, high)
+    return _divisible(extreme / np.float32(-form.middle)), np.full(low.shape, form.middle, np.float32)
+
+
+def round_steps(weights: Floats, scale: Floats, zero: Floats, form: BlockFormat) -> Floats:
+    """Weights [..., m] as whole numbers of steps from zero: the nearest level less the zero point."""
+    steps = weights / scale
+    np.rint(steps, out=steps)
+    np.maximum(steps, -zero, out=steps)
+    np.minimum(steps, np.float32(form.top) - zero, out=steps)
+    return steps
+
+
+def _divisible(scale: Floats) -> Floats:
+    """1 in the place of scales that are too small to divide by."""
+    return np.where(np.abs(scale) > TINY, scale, np.float32(1)).astype(np.float32)
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -123,59 +142,3 @@ def _columns(rows: Floats, form: BlockFormat) -> Floats:
     if padding:
         rows = np.pad(rows, ((0, 0), (0, padding)))
     return np.ascontiguousarray(rows.reshape(-1, form.size).T)
-
-
-def _search(blocks: Floats, form: BlockFormat, weights: Floats | None) -> tuple[Floats, Floats]:
-    """The scale and zero point of each block [size, m].
-
-    For each candidate the levels are rounded; the best scale for these levels follows by least squares, and what it
-    explains of the block's square sum decides.
-    """
-    base, zero = _cover(blocks, form)
-    if form.shrinks == (1.0,) and form.shifts == (0,):
-        return _safe(base), zero
-    weighted = blocks if weights is None else blocks * weights
-    best_scale, best_zero, best_gain = _safe(base), zero.copy(), np.full(base.shape, -1, np.float32)
-    for shift in form.shifts:
-        shifted = np.clip(zero + np.float32(shift), 0, form.top)
-        for shrink in form.shrinks:
-            steps = _steps(blocks, _safe(base * np.float32(shrink)), shifted, form)
-            explained = np.einsum("km,km->m", steps, weighted)
-            squares = np.einsum("km,km->m", steps, steps) if weights is None else _sum(steps * steps * weights)
-            fitted = explained / np.maximum(squares, np.float32(1e-30))
-            gain = explained * fitted
-            better = gain > best_gain
-            best_gain = np.where(better, gain, best_gain)
-            best_scale = np.where(better, fitted, best_scale)
-            best_zero = np.where(better, shifted, best_zero)
-    return _safe(best_scale), best_zero
-
-
-def _cover(blocks: Floats, form: BlockFormat) -> tuple[Floats, Floats]:
-    """The scale and zero point that just cover each block's range."""
-    low, high = np.minimum(blocks.min(axis=0), 0), np.maximum(blocks.max(axis=0), 0)
-    if form.asymmetric:
-        scale = (high - low) / np.float32(form.top)
-        return scale, np.rint(-low / _safe(scale))
-    extreme = np.where(-low > high, low, high)  # the largest magnitude takes the level that only one side has
-    return extreme / np.float32(-form.middle), np.full(low.shape, form.middle, np.float32)
-
-
-def _steps(blocks: Floats, scale: Floats, zero: Floats, form: BlockFormat) -> Floats:
-    """The levels less the zero point, as floats."""
-    steps = blocks * (1 / scale)
-    np.rint(steps, out=steps)
-    np.maximum(steps, -zero, out=steps)
-    np.minimum(steps, np.float32(form.top) - zero, out=steps)
-    return steps
-
-
-def _safe(scale: Floats) -> Floats:
-    """A scale that can be divided by."""
-    safe: Floats = np.where(np.abs(scale) > 1e-30, scale, np.float32(1))
-    return safe
-
-
-def _sum(products: Floats) -> Floats:
-    total: Floats = products.sum(axis=0)
-    return total

@@ -1,4 +1,4 @@
-"""The range of every channel that feeds a linear layer, measured on a short text."""
+"""What the inputs of linear layers look like, measured on a short text: the range of every channel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .moments import Moments
 from .reference import Hook, Reference
 
 __all__ = ["ChannelRange", "calibrate"]
@@ -25,19 +26,22 @@ class ChannelRange:
 def calibrate(
     reference: Reference,
     sequences: Sequence[Sequence[int]],
+    moments: Moments | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> dict[str, ChannelRange]:
     """Ranges by the weight name of the layer that reads them; q, k and v count as one, ``qkv_proj``.
 
-    ``progress`` gets the bytes of each block that was run.
+    ``moments`` is filled with the second moments of the same inputs; ``progress`` gets the bytes of each block that
+    was run.
     """
-    ranges = _Ranges()
+    ranges = _Ranges(moments)
     reference.hidden_states(sequences, ranges, progress)
     return ranges.by_weight
 
 
 class _Ranges(Hook):
-    def __init__(self) -> None:
+    def __init__(self, moments: Moments | None) -> None:
+        self.moments = moments
         self.by_weight: dict[str, ChannelRange] = {}
 
     def observe(self, weight: str, x: torch.Tensor) -> None:
@@ -45,6 +49,8 @@ class _Ranges(Hook):
             return  # the same input as q_proj's
         name = weight.replace("q_proj", "qkv_proj")
         rows = x.reshape(-1, x.shape[-1])
+        if self.moments:
+            self.moments.add(name, rows.numpy())
         low, high = (t.double().numpy() for t in torch.aminmax(rows, dim=0))
         seen = self.by_weight.get(name)
         if seen is not None:

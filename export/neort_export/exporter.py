@@ -21,6 +21,7 @@ from .errors import ExportError
 from .formats import FORMATS, Quantization
 from .graphs import decoder_graph, quantize
 from .manifest import write_json, write_manifest
+from .moments import Moments
 from .portable import write_portable
 from .progress import Progress, Silent
 from .reference import Reference
@@ -33,6 +34,7 @@ from .writer import external_weights, write_graph
 
 __all__ = ["Report", "export"]
 
+MOMENTS = "moments"  # scratch folder of the calibration
 SPARE_BYTES = 32 << 20  # graphs and small files, beside the weights
 
 
@@ -119,9 +121,10 @@ class _Job:
 
     def _quantize(self, graph: ir.Model, texts: Texts) -> None:
         self.progress.stage("calibrating", self.reference.nbytes)
-        ranges = calibrate(self.reference, texts.calibration, self.progress.advance)
+        moments = Moments(self.folder / MOMENTS) if FORMATS[self.quantization].uses_moments else None
+        ranges = calibrate(self.reference, texts.calibration, moments, self.progress.advance)
         self.progress.stage("scaling weights")
-        quantize(graph, ranges, self.quantization)
+        quantize(graph, ranges, self.quantization, moments)
 
     def _write(self, graph: ir.Model) -> str:
         """Write the graphs and their weights; returns the weights' sha256."""
@@ -129,6 +132,7 @@ class _Job:
         _check_space(self.folder, nbytes + SPARE_BYTES)
         self.progress.stage(f"writing {self.quantization} weights", nbytes)
         weights_hash = write_graph(graph, self.folder, DECODER, self.progress.advance)
+        shutil.rmtree(self.folder / MOMENTS, ignore_errors=True)
         write_portable(self.source, self.folder)
         return weights_hash
 

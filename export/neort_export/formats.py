@@ -27,12 +27,14 @@ class Format:
     """Facts about one format.
 
     ``golden_tolerance``: how far another processor's logits may be from the stored ones, see docs/quantization.md.
-    ``recipe``: how weights and activations are quantized, for the manifest.
+    ``recipe``: how weights and activations are quantized, for the manifest. ``uses_moments``: rounding errors are
+    compensated by second moments of the activations.
     """
 
     limits: Limits
     golden_tolerance: float
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    uses_moments: bool = False
 
 
 FORMATS: dict[Quantization, Format] = {
@@ -61,8 +63,9 @@ FORMATS: dict[Quantization, Format] = {
             "weights": "4 bit, one scale and zero point per 32 weights of an output channel; "
             "lm_head symmetric 8 bit, one scale per 64; embedding int8 by rows",
             "activations": "int8, one scale per 32 channels of a token (lm_head 64), at run time",
-            "refinements": ["outlier folding"],
+            "refinements": ["outlier folding", "GPTQ in chunks of 256 channels, damping 0.01"],
         },
+        uses_moments=True,
     ),
     "fp32": Format(limits=Limits(), golden_tolerance=1e-3),
 }

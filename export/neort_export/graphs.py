@@ -10,6 +10,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNod
 from .calibration import ChannelRange
 from .checkpoint import Checkpoint
 from .formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
+from .moments import Moments
 from .passes import (
     BindWeights,
     FlattenTokens,
@@ -36,14 +37,23 @@ def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
     return model
 
 
-def quantize(model: ir.Model, ranges: Mapping[str, ChannelRange], quantization: Quantization = "int8") -> None:
-    """Turn a decoder graph into a format other than fp32, in place; ``ranges`` come from calibration."""
+def quantize(
+    model: ir.Model,
+    ranges: Mapping[str, ChannelRange],
+    quantization: Quantization = "int8",
+    moments: Moments | None = None,
+) -> None:
+    """Turn a decoder graph into a format other than fp32, in place.
+
+    ``ranges`` and ``moments`` come from calibration; moments serve formats that compensate rounding errors, and are
+    read when the graph is written.
+    """
     linears: dict[Quantization, ir.passes.InPlacePass] = {
         "int8": QuantizeLinears(),
         "int8-block": QuantizeBlocks(BLOCKS_OF_8_BITS, head=BLOCKS_OF_8_BITS),
-        "int4": QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS),
+        "int4": QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS, moments=moments),
     }
-    _run(model, FoldOutliers(ranges), linears[quantization], QuantizeEmbedding())
+    _run(model, FoldOutliers(ranges, moments), linears[quantization], QuantizeEmbedding())
 
 
 def portable_graph(decoder: ir.Model) -> ir.Model:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from neort_export.calibration import ChannelRange
+from neort_export.moments import Moments
 from neort_export.weights import Floats, RowTensor, column_maxima, row_products, scaled
 
 from .graph import Rewrite, add_initializer, nodes, producer, weight_of
@@ -27,10 +28,14 @@ class FoldOutliers(Rewrite):
     with its migration strength of 0.5.
     """
 
-    def __init__(self, ranges: Mapping[str, ChannelRange]) -> None:
-        """``ranges`` maps the weight name of a linear layer to the calibrated range of its input channels."""
+    def __init__(self, ranges: Mapping[str, ChannelRange], moments: Moments | None = None) -> None:
+        """``ranges`` maps the weight name of a linear layer to the calibrated range of its input channels.
+
+        ``moments`` are told what is folded.
+        """
         super().__init__()
         self.ranges = ranges
+        self.moments = moments
 
     def rewrite(self, graph: ir.Graph) -> int:
         count = 0
@@ -45,6 +50,8 @@ class FoldOutliers(Rewrite):
             else:
                 _fold_values(graph, source, shift, scale)
             _absorb(graph, linear, shift, scale)
+            if self.moments:
+                self.moments.fold(name, shift, scale)
             count += 1
         return count
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import onnx_ir as ir
 
 from neort_export.blockwise import BlockFormat, Blocks, quantize_rows
+from neort_export.gptq import compensated_rows, inverse_factors
+from neort_export.moments import Moments
 from neort_export.weights import BlockMemory, Floats, in_blocks
 
 from .graph import CONTRIB, Rewrite, add_initializer, add_node, name_of, nodes, replace_uses, weight_of
@@ -21,14 +24,20 @@ class QuantizeBlocks(Rewrite):
     """Gemm(x, W, bias) -> MatMulNBits(x, levels, scales[, zero points]) + bias.
 
     Each block of ``form.size`` weights of an output channel has its own scale, and so has each block of activations,
-    which onnxruntime quantizes inside the operator. ``head`` is the format of lm_head; None leaves it to a later pass.
+    which onnxruntime quantizes inside the operator.
     """
 
-    def __init__(self, form: BlockFormat, head: BlockFormat | None) -> None:
+    def __init__(self, form: BlockFormat, head: BlockFormat | None, moments: Moments | None = None) -> None:
+        """``head`` is the format of lm_head; None leaves it to a later pass.
+
+        With the ``moments`` of the layers' inputs, rounding errors are compensated (see gptq), but for lm_head's.
+        """
         super().__init__()
         self.form = form
         self.head = head
+        self.moments = moments
         self.memory = BlockMemory()
+        self._factors = functools.lru_cache(maxsize=1)(_factors)  # one layer's at a time
 
     def rewrite(self, graph: ir.Graph) -> int:
         linears = [(n, self.head if name_of(n.inputs[1]) == HEAD else self.form) for n in nodes(graph, "Gemm")]
@@ -39,7 +48,10 @@ class QuantizeBlocks(Rewrite):
 
     def quantizer(self, name: str, form: BlockFormat) -> Callable[[Floats], Blocks]:
         """What turns rows of the weight ``name`` into blocks."""
-        return lambda rows: quantize_rows(rows, form)
+        moments = self.moments
+        if moments is None or name == HEAD:
+            return lambda rows: quantize_rows(rows, form)
+        return lambda rows: compensated_rows(rows, form, self._factors(moments, name))
 
     def _replace(self, graph: ir.Graph, linear: ir.Node, form: BlockFormat) -> None:
         value = linear.inputs[1]
@@ -63,3 +75,7 @@ class QuantizeBlocks(Rewrite):
         replace_uses(linear.outputs[0], product)
         graph.remove(linear, safe=True)
         del graph.initializers[name]
+
+
+def _factors(moments: Moments, name: str) -> Floats:
+    return inverse_factors(moments.read(name))
