@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BlockFormat", "Blocks", "cover", "quantize_rows", "round_steps"]
+__all__ = ["BlockFormat", "Blocks", "block_columns", "cover", "quantize_rows", "round_steps"]
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -94,7 +94,7 @@ def quantize_rows(rows: Floats, form: BlockFormat) -> Blocks:
     scales = np.empty((len(rows), count), np.float32)
     zeros = np.empty((len(rows), count), np.uint8)
     for piece in _pieces(rows.shape):
-        blocks = _columns(rows[piece], form)
+        blocks = block_columns(rows[piece], form)
         scale, zero = cover(blocks, form)
         level = round_steps(blocks, scale, zero, form) + zero
         levels[piece] = level.T.reshape(levels[piece].shape)
@@ -136,7 +136,7 @@ def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
-def _columns(rows: Floats, form: BlockFormat) -> Floats:
+def block_columns(rows: Floats, form: BlockFormat) -> Floats:
     """Rows [n, K] as one block per column, [size, n * blocks]: sums over a block then run along contiguous memory."""
     padding = form.block_count(rows.shape[1]) * form.size - rows.shape[1]
     if padding:

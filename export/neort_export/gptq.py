@@ -1,8 +1,8 @@
 """GPTQ: each column's rounding error is made up for by the columns that are not rounded yet.
 
 With the second moments H = E[x x'] of a layer's input, the error of its output is e H e' for a row's error e. Rounding
-column j by e_j, the best the later columns can do is to move by -e_j times row j of the upper Cholesky factor U of H^-1,
-over its diagonal element (Frantar et al., arXiv 2210.17323). Rows do not see each other, so they can come in any
+column j by e_j, the best that the later columns can do is to move by -e_j times row j of the upper Cholesky factor U of
+H^-1, over its diagonal element (Frantar et al., arXiv 2210.17323). Rows do not see each other, so they can come in any
 portions; H is taken block-diagonal, in chunks of channels, so that neither memory nor time grows with K^2.
 
 Pure numpy; knows nothing about graphs or files.
@@ -25,7 +25,7 @@ DAMPING = 0.01  # of the mean second moment, added to each
 def inverse_factors(moments: NDArray[np.floating], damping: float = DAMPING) -> Floats:
     """The upper Cholesky factor of the inverse of each chunk of second moments, [chunks, c, c]."""
     wide = moments.astype(np.float64)
-    chunks, size, _ = wide.shape
+    size = wide.shape[-1]
     mean = np.trace(wide, axis1=1, axis2=2) / size
     wide[:, range(size), range(size)] += np.where(mean > 0, damping * mean, 1.0)[:, None]
     # With H = L L' and the order of the channels reversed, the inverse of L is the factor that is wanted.

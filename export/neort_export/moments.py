@@ -45,7 +45,7 @@ class Moments:
 
     def read(self, weight: str) -> NDArray[np.float64]:
         """E[x x'] of each chunk of a layer's input channels, [chunks, c, c]; the last one is padded with zeros."""
-        moments = np.load(self._file(weight)).astype(np.float64) / self._counts[weight]
+        moments: NDArray[np.float64] = np.load(self._file(weight)).astype(np.float64) / self._counts[weight]
         if weight not in self._folds:
             return moments
         shift, scale = (part.astype(np.float64) for part in self._folds[weight])
@@ -60,7 +60,7 @@ class Moments:
 
     def _chunks(self, rows: NDArray[np.float32], fill: float = 0) -> NDArray[np.float32]:
         padding = -rows.shape[1] % self.chunk
-        padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=fill)
+        padded: NDArray[np.float32] = np.pad(rows, ((0, 0), (0, padding)), constant_values=fill)
         return padded.reshape(len(rows), -1, self.chunk).transpose(1, 0, 2)
 
     def _file(self, weight: str) -> Path:
