@@ -68,7 +68,8 @@ def processors(results: dict[str, Any]) -> list[str]:
     ]
     return [
         f"| {tokens} tokens, against {' '.join(results['machine']['int8_instructions'])} | format | "
-        "max abs logit difference | mean KL (nats) | alone against in a batch | without the remedy: difference | mean KL |",
+        "max abs logit difference | mean KL (nats) | alone against in a batch | "
+        "without the remedy: difference | mean KL |",
         "|---|---|---|---|---|---|---|",
         *rows,
         *(f"| {name} | not run: {reason} | | | | | |" for name, reason in results["skipped"].items()),
