@@ -58,10 +58,29 @@ def refinements(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def processors(results: dict[str, Any]) -> list[str]:
+    tokens = max(row["tokens"] for row in results["rows"])
+    rows = [
+        f"| {row['processor']} | {row['format']} | {row['max_abs_diff']:.1e} | {row['mean_kl']:.1e} | "
+        + f"{row['batch_max_abs_diff']:.1g} | "
+        + (f"{other['max_abs_diff']:.1f} | {other['mean_kl']:.1e} |" if (other := row.get("without_remedy")) else "| |")
+        for row in results["rows"]
+    ]
+    return [
+        f"| {tokens} tokens, against {' '.join(results['machine']['int8_instructions'])} | format | "
+        "max abs logit difference | mean KL (nats) | alone against in a batch | "
+        "without the remedy: difference | mean KL |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        *(f"| {name} | not run: {reason} | | | | | |" for name, reason in results["skipped"].items()),
+    ]
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "quality": quality,
     "installed": installed,
     "refinements": refinements,
+    "processors": processors,
 }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from neort.bundle import ModelSpec
 from neort.cache import KVCache
 from neort.engine import Runner
-from neort.session import bind_buffer, run_inputs, session_options
+from neort.session import bind_buffer, open_session, run_inputs, session_options
 from neort.threads import available_cpus
 
 from .errors import ExportError
@@ -218,6 +218,6 @@ class _Loaded:
     def __init__(self, segment: Segment) -> None:
         model, self._weights = segment.detached()
         self._values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
-        options = session_options(available_cpus())
+        options = session_options(available_cpus(), model)
         options.add_external_initializers(list(self._weights), self._values)
-        self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.session = open_session(model, options)

@@ -92,7 +92,7 @@ def measure(
     if quantization != "fp32":
         agreement = _compare(reference, hidden, _runner(reference, fp32), texts, progress, "fp32")
     runner = _runner(reference, written)
-    ids = np.array(texts.golden, np.int64)
+    ids, tolerance = np.array(texts.golden, np.int64), FORMATS[quantization].golden_tolerance
     functions = (
         partial(batch_difference, token_ids=ids),
         partial(chunk_differences, token_ids=ids),

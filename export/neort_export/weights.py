@@ -75,7 +75,14 @@ class RowTensor(ir.LazyTensor):
         return list(ordered_map(lambda limits: function(self.rows(*limits)), self.ranges()))
 
     def _whole(self) -> ir.TensorProtocol:
-        return ir.tensor(np.concatenate(list(self.blocks())) if self.row_count else self.rows(0, 0))
+        out = np.empty(self.dims, self.dtype.numpy())
+
+        def fill(limits: tuple[int, int]) -> None:
+            out[slice(*limits)] = self.rows(*limits)
+
+        for _ in ordered_map(fill, self.ranges()):
+            pass
+        return ir.tensor(out)
 
 
 def stored(checkpoint: Checkpoint, name: str) -> RowTensor:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from neort.bundle import WEIGHTS
 
+from .memory import return_freed
 from .passes.graph import name_of
 from .weights import RowTensor
 
@@ -43,6 +44,7 @@ def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progre
             for block in _blocks(tensor):
                 write(block)
                 progress(block.nbytes)
+            return_freed()
             external[name_of(value)] = ir.ExternalTensor(
                 WEIGHTS,
                 offset,

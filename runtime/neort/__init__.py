@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .bundle import Bundle, ModelSpec
 from .config import GenerationConfig
+from .cpu import PrecisionWarning
 from .engine import Stats
 from .errors import (
     BundleError,
@@ -31,6 +32,7 @@ __all__ = [
     "ModelSpec",
     "NeortError",
     "Piece",
+    "PrecisionWarning",
     "PromptError",
     "Stats",
     "Tokenizer",

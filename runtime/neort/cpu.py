@@ -1,38 +1,60 @@
-"""What the processor can do, as far as the runtime must know."""
+"""What the processor makes of int8 products, found by asking for one.
+
+Knows what to multiply and what the answer should be; knows nothing about onnxruntime, which its caller runs.
+"""
 
 from __future__ import annotations
 
-import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["int8_products_saturate"]
+__all__ = ["PrecisionWarning", "Run", "int8_products_saturate"]
 
-CPUINFO = Path("/proc/cpuinfo")
+PROBE = Path(__file__).with_name("probe.onnx")  # written by tests/runtime/probe_model.py
+INNER = 64  # the probe's weights are int8 [INNER, COLUMNS]
+COLUMNS = 16
+ROW_COUNTS = (1, 8)  # a single row has kernels of its own
+
+Run = Callable[[bytes, dict[str, NDArray[Any]]], NDArray[np.float32]]
 
 
-def int8_products_saturate() -> bool:
-    """Whether uint8 x int8 products may saturate: on x86-64 without VNNI, pairs are summed in 16 bits.
+class PrecisionWarning(UserWarning):
+    """This processor computes int8 products wrongly, and nothing that neort can set changes it."""
 
-    Where the processor cannot be asked, the answer is True: the exact kernel is slower, never wrong.
+
+def int8_products_saturate(run: Run) -> bool:
+    """Whether uint8 x int8 products come out wrong, because pairs of them are summed in 16 bits.
+
+    ``run`` runs an ONNX model on feeds and returns its output; here a product whose pairs need 17 bits. Processor flags
+    would only predict the answer: onnxruntime picks its kernels by CPUID, by operating system and by what it was built
+    with, while /proc/cpuinfo is that of the host under an emulator, is absent on Windows and macOS, and may be
+    masked in a virtual machine. The product itself is right or wrong, and costs a millisecond.
+
+    Where it cannot be computed, the answer is True: the exact kernel is slower, never wrong.
     """
-    if platform.machine().lower() not in {"x86_64", "amd64", "i386", "i686"}:
-        return False
-    return not (_linux_flags() & {"avx512_vnni", "avx_vnni"} or _numpy_features().get("AVX512VNNI", False))
-
-
-def _linux_flags() -> set[str]:
     try:
-        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return set(next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "").split())
+        model = PROBE.read_bytes()
+        return any(not np.array_equal(run(model, _feeds(rows)), expected_product(rows)) for rows in ROW_COUNTS)
+    except Exception:  # onnxruntime's errors share no public base class
+        return True
 
 
-def _numpy_features() -> dict[str, bool]:
-    """numpy's own table of processor features; private, so its absence is no error."""
-    core = getattr(np, "_core", None) or getattr(np, "core", None)
-    umath = getattr(core, "_multiarray_umath", None)
-    features: dict[str, bool] = getattr(umath, "__cpu_features__", {})
-    return features
+def weights() -> NDArray[np.int8]:
+    """The probe's weights: the largest int8 in even columns, the smallest in odd ones."""
+    row = np.where(np.arange(COLUMNS) % 2, -128, 127).astype(np.int8)
+    return np.tile(row, (INNER, 1))
+
+
+def expected_product(rows: int) -> NDArray[np.float32]:
+    """What the probe's product of the largest activations must be; exact in float32."""
+    activations = np.full((rows, INNER), 255 - 128)
+    product: NDArray[np.float32] = (activations @ weights().astype(np.int64)).astype(np.float32)
+    return product
+
+
+def _feeds(rows: int) -> dict[str, NDArray[Any]]:
+    return {"activations": np.full((rows, INNER), 255, np.uint8), "scale": np.ones((rows, 1), np.float32)}
