@@ -23,7 +23,8 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 NEW_TOKENS = 24
 TOLERANCE = {"fp32": 1e-4, "int8": 0.25}  # int8: another chunking may move single roundings
 
-Program = Callable[..., list[dict[str, Any]]]
+Program = Callable[..., list[dict[str, Any]]]  # takes arguments, returns the objects that it prints
+Install = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
@@ -103,27 +104,31 @@ def npm() -> str:
 
 
 @pytest.fixture(scope="session")
-def example(npm: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Program]:
-    """Installs a folder of examples somewhere else, once; the result runs its program and parses what it prints."""
-    installed: dict[str, Path] = {}
+def installed(npm: str, tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """Installs a folder of examples somewhere else, once, and returns the place."""
+    places: dict[str, Path] = {}
 
-    def install(name: str) -> Program:
-        if name not in installed:
+    def install(name: str) -> Path:
+        if name not in places:
             folder = tmp_path_factory.mktemp("examples") / name
             shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns("node_modules"))
             done = _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
             assert done.returncode == 0, done.stderr
-            installed[name] = folder
-        return lambda *arguments: _printed(installed[name], *map(str, arguments))
+            places[name] = folder
+        return places[name]
 
     return install
 
 
-def _printed(folder: Path, *arguments: str) -> list[dict[str, Any]]:
-    node = shutil.which("node") or "node"
-    done = _run([node, "generate.mjs", *arguments], folder)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def program(file: Path) -> Program:
+    """A program for Node.js."""
+
+    def run(*arguments: object) -> list[dict[str, Any]]:
+        done = _run([shutil.which("node") or "node", file.name, *map(str, arguments)], file.parent)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -1,26 +1,32 @@
-"""The examples for Node.js, onnxruntime-node and transformers.js, generate neort's tokens."""
+"""The examples for Node.js, with onnxruntime-node and with transformers.js, generate neort's tokens."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import neort
-from export.interop.conftest import EXAMPLES, NEW_TOKENS, Case, Program
+from export.interop.conftest import EXAMPLES, NEW_TOKENS, Case, Install, Program, program
 
 
 @pytest.fixture(scope="module")
-def node(example: Callable[[str], Program]) -> Program:
-    return example("node")
+def node(installed: Install) -> Program:
+    return program(installed("node") / "generate.mjs")
 
 
 @pytest.fixture(scope="module")
-def transformers_js(example: Callable[[str], Program]) -> Program:
-    return example("transformers.js")
+def transformers_js(installed: Install) -> Program:
+    return program(installed("transformers.js") / "generate.mjs")
+
+
+@pytest.fixture(scope="module")
+def web(installed: Install) -> Program:
+    """transformers.js brings onnxruntime-web along."""
+    return program(Path(shutil.copy(Path(__file__).with_name("web.mjs"), installed("transformers.js"))))
 
 
 def test_the_node_example_gives_neort_s_tokens_and_logits(case: Case, node: Program, tmp_path: Path) -> None:
@@ -47,6 +53,11 @@ def test_transformers_js_gives_neort_s_text(trained_bundle: Path, transformers_j
     prompt = "It was a dark night and"
     (result,) = transformers_js(trained_bundle, "--max-new-tokens", NEW_TOKENS, prompt)
     assert result["text"] == neort.load(trained_bundle).generate(prompt, max_new_tokens=NEW_TOKENS).text
+
+
+def test_onnxruntime_web_gives_neort_s_logits(case: Case, web: Program) -> None:
+    (result,) = web(case.bundle, *case.prompts[-1])
+    np.testing.assert_allclose(result["last_logits"], case.logits[-1][-1], rtol=0, atol=case.tolerance)
 
 
 @pytest.mark.parametrize("name", ["node", "transformers.js"])
