@@ -59,9 +59,12 @@ def _decoder(config: Any, graph_file: str) -> dict[str, Any]:
 
 
 def _tokens(ids: Any, vocab_size: int) -> list[int]:
-    """One id, several or none as a list of those that the model can generate; others make onnxruntime-genai throw."""
+    """One id, several or none as a list of those that the model can generate; others make onnxruntime-genai throw.
+
+    It insists on one: where there is none, the last of the vocabulary has to serve.
+    """
     several = ids if isinstance(ids, list) else [ids]
-    return [token for token in several if isinstance(token, int) and 0 <= token < vocab_size]
+    return [token for token in several if isinstance(token, int) and 0 <= token < vocab_size] or [vocab_size - 1]
 
 
 def _padding(config: Any, ends: list[int]) -> int:

@@ -10,7 +10,6 @@ from .graph import Rewrite, add_node, constant, nodes
 __all__ = ["PortableSignature"]
 
 TOTAL = "past_sequence_length + sequence_length"  # the axis name that transformers' exporters use
-INT32 = {"to": int(ir.DataType.INT32)}
 
 
 class PortableSignature(Rewrite):
@@ -34,7 +33,7 @@ class PortableSignature(Rewrite):
         new_tokens, width = _size(graph, first, ids), _size(graph, first, mask)
         replacements = {
             "seqlens_k": _last_index(graph, first, mask),
-            "total_sequence_length": add_node(first, "Cast", [width], INT32, name="mask_width_int32"),
+            "total_sequence_length": _int32(first, width),
             "logits_to_keep": new_tokens,
         }
         for name, value in replacements.items():
@@ -58,7 +57,11 @@ def _last_index(graph: ir.Graph, first: ir.Node, mask: ir.Value) -> ir.Value:
     one = constant(graph, "one", np.array(1, np.int64))
     count = add_node(first, "ReduceSum", [mask, axis], {"keepdims": 0}, name="token_counts")
     last = add_node(first, "Sub", [count, one], name="last_indices")
-    return add_node(first, "Cast", [last], INT32, name="last_indices_int32")
+    return _int32(first, last)
+
+
+def _int32(first: ir.Node, value: ir.Value) -> ir.Value:
+    return add_node(first, "Cast", [value], {"to": int(ir.DataType.INT32)}, name=f"{value.name}_int32")
 
 
 def _padding(graph: ir.Graph, first: ir.Node, mask: ir.Value, new_tokens: ir.Value, width: ir.Value) -> ir.Value:
