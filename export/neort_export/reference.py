@@ -123,7 +123,7 @@ class Reference:
 def _unload(block: Any) -> None:
     """Drop a block's weights; its attention mask stays."""
     for parameter in block.parameters():
-        parameter.data = torch.empty(0)
+        parameter.data = torch.zeros(()).expand(parameter.shape)
     return_freed()
 
 

@@ -100,7 +100,7 @@ def measure(
             record_golden,
             token_ids=ids,
             positions=texts.golden_positions(),
-            tolerance=FORMATS[quantization].golden_tolerance,
+            tolerance=tolerance,
         ),
     )
     own = _compare(reference, hidden, runner, texts, progress, quantization, *functions)
