@@ -261,7 +261,7 @@ def _stored_slice(file: Path, data: int, facts: dict[str, Any]) -> _StoredTensor
         rows = torch.empty((stop - start, *shape[1:]), dtype=torch_dtype)
         with file.open("rb", buffering=0) as stream:
             stream.seek(offset + start * width * torch_dtype.itemsize)
-            _fill(stream, memoryview(rows.view(torch.uint8).numpy().reshape(-1)))
+            _fill(stream, rows.view(torch.uint8).numpy().reshape(-1).data)
         return rows
 
     return _StoredTensor(shape, dtype, read)

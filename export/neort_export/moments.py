@@ -61,7 +61,8 @@ class Moments:
     def _chunks(self, rows: NDArray[np.float32], fill: float = 0) -> NDArray[np.float32]:
         padding = -rows.shape[1] % self.chunk
         padded: NDArray[np.float32] = np.pad(rows, ((0, 0), (0, padding)), constant_values=fill)
-        return padded.reshape(len(rows), -1, self.chunk).transpose(1, 0, 2)
+        chunks: NDArray[np.float32] = padded.reshape(len(rows), -1, self.chunk).transpose(1, 0, 2)
+        return chunks
 
     def _file(self, weight: str) -> Path:
         return self.folder / f"{weight}.npy"

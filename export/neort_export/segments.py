@@ -87,8 +87,8 @@ def cut(model: ir.Model, num_layers: int) -> list[Segment]:
     Raises ExportError for a graph whose blocks share more than the hidden states.
     """
     borders = [_input_of(model.graph, f"transformer.h.{i}.ln_1.weight") for i in range(num_layers)]
-    borders.append(next(n.inputs[0] for n in model.graph if n.outputs[0].name == "hidden_by_sequence"))
-    names = [name_of(value) for value in borders]
+    last = next(n.inputs[0] for n in model.graph if n.outputs[0].name == "hidden_by_sequence")
+    names = [name_of(value) for value in (*borders, last)]
     rows = name_of(model.graph.outputs[0].producer().inputs[0])  # type: ignore[union-attr]
     embedding = Segment(_extract(model, [], [names[0]]), "", names[0])
     head = Segment(_extract(model, [names[-1]], [rows]), names[-1], rows)

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -92,21 +92,16 @@ def measure(
     if quantization != "fp32":
         agreement = _compare(reference, hidden, _runner(reference, fp32), texts, progress, "fp32")
     runner = _runner(reference, written)
-    ids, tolerance = np.array(texts.golden, np.int64), FORMATS[quantization].golden_tolerance
-    functions = (
-        partial(batch_difference, token_ids=ids),
-        partial(chunk_differences, token_ids=ids),
-        partial(
-            record_golden,
-            token_ids=ids,
-            positions=texts.golden_positions(),
-            tolerance=tolerance,
-        ),
-    )
-    own = _compare(reference, hidden, runner, texts, progress, quantization, *functions)
-    in_batch, (largest, mean), golden = (function(runner) for function in functions)
+    ids = np.array(texts.golden, np.int64)
+    tolerance = FORMATS[quantization].golden_tolerance
+    in_batch = partial(batch_difference, token_ids=ids)
+    in_chunks = partial(chunk_differences, token_ids=ids)
+    golden = partial(record_golden, token_ids=ids, positions=texts.golden_positions(), tolerance=tolerance)
+    own = _compare(reference, hidden, runner, texts, progress, quantization, in_batch, in_chunks, golden)
+    difference = in_batch(runner)  # in the order in which they were rehearsed
+    largest, mean = in_chunks(runner)
     quantized = own if agreement else None
-    return Verification(quantization, agreement or own, quantized, in_batch, largest, mean, golden)
+    return Verification(quantization, agreement or own, quantized, difference, largest, mean, golden(runner))
 
 
 def verify(
@@ -129,11 +124,12 @@ def verify(
         raise ExportError(
             f"{opened.path} is not made of {source.path}: model dimensions differ; give the checkpoint it was made of"
         )
-    limits, progress = limits or FORMATS[opened.quantization].limits, progress or Silent()
+    quantization = cast(Quantization, opened.quantization)
+    limits, progress = limits or FORMATS[quantization].limits, progress or Silent()
     texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.config, text)
     progress.stage("tracing")
     fp32, written = decoder_graph(source), ir.load(opened.file(DECODER))
-    measured = measure(Reference(source), fp32, written, opened.quantization, texts, progress)
+    measured = measure(Reference(source), fp32, written, quantization, texts, progress)
     measured.check(limits)
     _rewrite(opened, source, measured.to_json(texts, limits))
     return measured
