@@ -28,7 +28,7 @@ from neort_export.passes import FoldOutliers, QuantizeBlocks, QuantizeEmbedding,
 from neort_export.reference import Reference
 from neort_export.texts import Texts
 from neort_export.tokenization import write_tokenizer
-from neort_export.verification import compare
+from neort_export.verification import chunk_logits, compare
 from outliers import inject_outliers
 from quality import parse_args, read_sequences, torch_logits
 from refinements import build
@@ -113,7 +113,7 @@ def ablate(args: argparse.Namespace, path: Path, folder: Path) -> dict[str, Any]
             ranges = calibrate(reference, calibration, moments)
             fold: list[ir.passes.InPlacePass] = [FoldOutliers(ranges, moments)] if "folded" in name else []
             session = build(checkpoint, bundle, [*fold, *passes(moments), QuantizeEmbedding()])
-        rows[name] = compare(expected, session, sequences).to_json()
+        rows[name] = compare(expected, chunk_logits(session, sequences), sequences).to_json()
         print(f"{path.name}, {name}: mean KL {rows[name]['mean_kl']:.2e}", flush=True)
     return rows
 

@@ -24,7 +24,7 @@ from neort.tokenizer import Tokenizer
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference
-from neort_export.verification import compare
+from neort_export.verification import chunk_logits, compare
 
 FORMATS = ("fp32", "int8", "int8-block", "int4")
 
@@ -57,7 +57,8 @@ def read_sequences(args: argparse.Namespace, bundle: Path, length: int) -> list[
 
 
 def measure(path: Path, reference: Reference, sequences: list[list[int]]) -> dict[str, Any]:
-    agreement = compare(torch_logits(reference, sequences), DecoderSession(Bundle(path)), sequences)
+    session = DecoderSession(Bundle(path))
+    agreement = compare(torch_logits(reference, sequences), chunk_logits(session, sequences), sequences)
     size = sum(file.stat().st_size for file in path.iterdir())
     print(
         f"{path.name}: mean KL {agreement.mean_kl:.2e}, perplexity ratio {agreement.perplexity_ratio:.5f}", flush=True

@@ -26,7 +26,7 @@ from neort_export.passes.quantize_linears import MIDDLE
 from neort_export.reference import Reference
 from neort_export.texts import Texts
 from neort_export.tokenization import write_tokenizer
-from neort_export.verification import compare
+from neort_export.verification import chunk_logits, compare
 from neort_export.writer import write_graph
 from outliers import inject_outliers
 from quality import parse_args, read_sequences, torch_logits
@@ -64,7 +64,7 @@ def ablate(args: argparse.Namespace, path: Path, folder: Path) -> dict[str, Any]
     rows = {}
     for name, passes in variants.items():
         session = build(checkpoint, bundle, passes)
-        rows[name] = compare(expected, session, sequences).to_json()
+        rows[name] = compare(expected, chunk_logits(session, sequences), sequences).to_json()
         print(f"{path.name}, {name}: mean KL {rows[name]['mean_kl']:.2e}", flush=True)
     return rows
 

@@ -115,7 +115,8 @@ def _as_json(prompt: str, completion: Completion) -> dict[str, Any]:
 
 def info(args: argparse.Namespace) -> int:
     bundle = Bundle(args.bundle or bundled_path())
-    figures = {k: v for k, v in bundle.read_json(VERIFICATION).items() if k != "golden"}
+    stored = bundle.read_json(VERIFICATION) if VERIFICATION in bundle.file_names else {}
+    figures = {k: v for k, v in stored.items() if k != "golden"} or None
     print(json.dumps({**bundle.manifest, "verification": figures}, indent=1, ensure_ascii=False))
     return 0
 

@@ -189,14 +189,14 @@ def test_a_text_too_short_to_measure_on_is_refused(
 
 def test_a_text_shorter_than_a_sequence_is_measured_whole(exporter: Replace, checkpoint: Path, bundle: Path) -> None:
     report = export(checkpoint, bundle, quantization="fp32", text="Call me Ishmael.")
-    assert report.fp32.tokens == 16
+    assert report.verification.fp32.tokens == 16
 
 
 # Options and what is recorded
 
 
 def test_an_unknown_quantization_names_the_known_ones(checkpoint: Path, bundle: Path) -> None:
-    with pytest.raises(ValueError, match="int8, fp32"):
+    with pytest.raises(ValueError, match="int8, int8-block, int4, fp32"):
         export(checkpoint, bundle, quantization="int3")  # type: ignore[arg-type]
 
 

@@ -125,4 +125,4 @@ def test_folded_int8_meets_the_limits_that_plain_int8_misses_tenfold(
     assert folded_kl <= LIMITS.mean_kl, figures
     assert folded_ratio <= LIMITS.perplexity_ratio, figures
     assert plain_kl >= 10 * LIMITS.mean_kl, figures
-    assert report.batch_difference == 0
+    assert report.verification.batch_difference == 0

@@ -152,7 +152,7 @@ def test_an_fp32_bundle_records_what_it_measured(pair: Pair) -> None:
 
 def test_an_int8_bundle_decodes_each_sequence_as_if_it_were_alone(int8_report: Report) -> None:
     session = DecoderSession(Bundle(int8_report.path))
-    assert int8_report.batch_difference == 0
+    assert int8_report.verification.batch_difference == 0
     assert batch_difference(session, random_ids(100)) == 0
 
 
@@ -194,7 +194,7 @@ def test_int8_keeps_a_trained_model_s_quality_on_unseen_books(mini: Report, neo_
     )
     assert kl <= 6e-4
     assert ratio <= 1.002
-    assert mini.batch_difference == 0
+    assert mini.verification.batch_difference == 0
 
 
 def test_two_exports_of_one_checkpoint_are_identical(mini: Report, neo_mini: Path, tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""A graph run block by block answers as the whole graph does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from export.checkpoints import POSITIONS, random_ids
+from export.conftest import NO_LIMITS
+from neort.bundle import Bundle
+from neort.engine import Engine
+from neort.session import DECODER, DecoderSession
+from neort.verification import batch_difference, chunk_differences, record_golden
+from neort.verification import verify as verify_without_torch
+from neort_export import ExportError, VerificationError, export, segments, verify
+from neort_export.checkpoint import Checkpoint
+from neort_export.formats import Quantization
+from neort_export.layerwise import LayerwiseRunner
+from neort_export.reference import Reference
+from neort_export.verification import Limits, chunk_logits, compare
+
+IDS = random_ids(POSITIONS)
+
+
+@pytest.fixture(scope="module", params=get_args(Quantization))
+def bundle(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("formats") / request.param
+    return Bundle(export(checkpoint, folder, quantization=request.param, limits=NO_LIMITS).path)
+
+
+@pytest.fixture(scope="module")
+def unverified(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(checkpoint, tmp_path_factory.mktemp("unverified") / "bundle", verify=False).path
+
+
+def layerwise(bundle: Bundle) -> LayerwiseRunner:
+    return LayerwiseRunner(ir.load(bundle.file(DECODER)), bundle.spec)
+
+
+FUNCTIONS = {
+    "logits": lambda runner: Engine(runner).logits(IDS),
+    "batch": lambda runner: batch_difference(runner, IDS),
+    "chunks": lambda runner: chunk_differences(runner, IDS),
+    "golden": lambda runner: record_golden(runner, IDS, [0, 17, POSITIONS - 1], 1.0),
+}
+
+
+def test_answers_are_those_of_the_whole_graph_bit_for_bit(bundle: Bundle) -> None:
+    runner = layerwise(bundle)
+    for function in FUNCTIONS.values():
+        runner.rehearse(function)
+    runner.run()
+    session = DecoderSession(bundle)
+    for name, function in FUNCTIONS.items():
+        mine, whole = function(runner), function(session)
+        assert np.array_equal(mine, whole) if name == "logits" else mine == whole, name
+
+
+def test_a_sequence_is_decoded_in_a_batch_as_alone_in_every_format(bundle: Bundle) -> None:
+    assert batch_difference(DecoderSession(bundle), IDS) == 0
+
+
+def test_the_recorded_figures_are_those_of_the_whole_model(bundle: Bundle, checkpoint: Path) -> None:
+    stored = json.loads((bundle.path / "verification.json").read_text())
+    assert bundle.quantization in stored["against_torch"]
+    assert stored["identity"]["batch_max_abs_diff"] == 0
+    sequences = [IDS.tolist(), random_ids(40, seed=3).tolist()]
+    runner = layerwise(bundle)
+    runner.rehearse(lambda r: list(chunk_logits(r, sequences)))
+    runner.run()
+    reference = Reference(Checkpoint(checkpoint))
+    whole = compare(reference.logits(sequences), chunk_logits(DecoderSession(bundle), sequences), sequences)
+    blocks = reference.logit_blocks(reference.hidden_states(sequences))
+    assert compare(blocks, chunk_logits(runner, sequences), sequences) == whole
+
+
+def test_a_head_in_pieces_of_the_vocabulary_gives_the_same_logits(
+    fp32_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "PIECE_BYTES", 64 * 32 * 4)
+    bundle = Bundle(fp32_bundle)
+    runner = layerwise(bundle)
+    assert len(segments.cut(ir.load(bundle.file(DECODER)), bundle.spec.num_layers)[-1].pieces()) > 2
+    runner.rehearse(FUNCTIONS["logits"])
+    runner.run()
+    assert np.array_equal(FUNCTIONS["logits"](runner), FUNCTIONS["logits"](DecoderSession(bundle)))
+
+
+def test_steps_that_were_not_rehearsed_are_refused(fp32_bundle: Path) -> None:
+    runner = layerwise(Bundle(fp32_bundle))
+    runner.rehearse(FUNCTIONS["logits"])
+    runner.run()
+    with pytest.raises(ExportError, match="rehearsed"):
+        runner.prefill(0, IDS[:5], 0, 5)
+
+
+# Bundles that are verified later
+
+
+def test_an_unverified_bundle_says_so_and_still_decodes(unverified: Path) -> None:
+    bundle = Bundle(unverified)
+    assert bundle.manifest["verified"] is False
+    assert "verification.json" not in bundle.file_names
+    checks = verify_without_torch(unverified)
+    assert all(check.passed for check in checks)
+    assert not any("golden" in check.name for check in checks)
+
+
+def test_verifying_later_gives_the_bundle_that_a_verified_export_gives(
+    checkpoint: Path, int8_report: object, tmp_path: Path
+) -> None:
+    path = export(checkpoint, tmp_path / "bundle", verify=False).path
+    verify(path, checkpoint, limits=NO_LIMITS)
+    verified = int8_report.path  # type: ignore[attr-defined]
+    assert {f.name: f.read_bytes() for f in path.iterdir()} == {f.name: f.read_bytes() for f in verified.iterdir()}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bundle_that_misses_the_limits_stays_as_it_was(unverified: Path, checkpoint: Path) -> None:
+    before = {f.name: f.read_bytes() for f in unverified.iterdir()}
+    with pytest.raises(VerificationError, match="mean KL"):
+        verify(unverified, checkpoint, limits=Limits(mean_kl=1e-12))
+    assert {f.name: f.read_bytes() for f in unverified.iterdir()} == before
+
+
+def test_a_checkpoint_of_another_shape_is_refused(unverified: Path, tmp_path: Path) -> None:
+    from export.checkpoints import random_model, save
+
+    other = save(random_model(layers=("global",)), tmp_path / "other")
+    with pytest.raises(ExportError, match="dimensions differ"):
+        verify(unverified, other)
