@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,7 +184,7 @@ def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
 # Whole exports
 
 
-def full_disk(*_: object) -> None:
+def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -193,7 +194,7 @@ def test_a_full_disk_is_told_with_the_free_bytes_and_leaves_nothing(
 ) -> None:
     exporter(stage, full_disk)
     with pytest.raises(ExportError, match=r"is full \([\d,]+ bytes free\); nothing was kept") as caught:
-        export(checkpoint, target)
+        export(checkpoint, target, quantization="fp32")
     assert str(target.parent) in str(caught.value)
     assert names(target.parent) == []
 
@@ -207,7 +208,7 @@ def test_the_old_bundle_is_intact_after_a_forced_export_that_fails(
     def fail(*_: object) -> None:
         raise error
 
-    exporter("record_golden", fail)
+    exporter("measure", fail)
     with pytest.raises(error):
         export(checkpoint, target, quantization="fp32", force=True)
     assert names(target.parent) == ["bundle"]
@@ -223,6 +224,17 @@ def test_the_old_bundle_is_intact_after_the_disk_was_full(
         export(checkpoint, target, force=True)
     assert names(target.parent) == ["bundle"]
     neort.load(target, check_weights=True)
+
+
+def test_a_disk_that_is_too_small_is_found_out_before_anything_large_is_written(
+    checkpoint: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(
+        ExportError, match=r"takes [\d,]+ bytes and the disk .* has 1,000 bytes free; nothing was written"
+    ):
+        export(checkpoint, target, quantization="fp32")
+    assert names(target.parent) == []
 
 
 def test_other_errors_of_the_disk_are_export_errors_too(exporter: Replace, checkpoint: Path, target: Path) -> None:
