@@ -22,11 +22,13 @@ class PortableSignature(Rewrite):
     A prompt that is padded on its left is rolled to the left before the embedding, and its hidden states are rolled
     back before lm_head, since GroupQueryAttention takes padding on the right only.
 
-    It runs last, on a clone of the decoder, and leaves all weights as they are.
+    It runs last, on a clone of the decoder that KeepLastLogits has seen, and leaves all weights as they are.
     """
 
     def rewrite(self, graph: ir.Graph) -> int:
         old = {value.name: value for value in graph.inputs}
+        if "logits_to_keep" not in old:
+            return 0
         ids, positions = old.pop("input_ids"), old.pop("position_ids")
         mask = ir.Value(name="attention_mask", type=ir.TensorType(ir.DataType.INT64))
         first = next(iter(graph))

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import GPTNeoForCausalLM
 
 import neort
-from export.checkpoints import Ids, edit_json
+from export.checkpoints import WINDOW, Ids, edit_json, random_ids
 from export.interop.conftest import NEW_TOKENS, Case
 from neort_export.genai import genai_config
 
@@ -97,6 +99,20 @@ def test_a_prompt_in_parts_and_a_rewind_give_the_tokens_of_the_whole(case: Case,
     one.rewind_to(middle)
     one.append_tokens(np.array(prompt[middle:], np.int32))
     assert following(one)[: len(case.tokens[-1])] == case.tokens[-1]
+
+
+def test_beams_are_those_of_transformers(fp32_bundle: Path, model: GPTNeoForCausalLM) -> None:
+    ids = torch.as_tensor(random_ids(WINDOW + 3))[None]
+    options = {"num_beams": 3, "max_new_tokens": 2 * WINDOW}
+    expected = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0, **options)
+    loaded = og.Model(str(fp32_bundle))
+    params = og.GeneratorParams(loaded)
+    params.set_search_options(num_beams=3, max_length=expected.shape[1])
+    one = og.Generator(loaded, params)
+    one.append_tokens(ids[0].numpy().astype(np.int32))
+    while not one.is_done():
+        one.generate_next_token()
+    assert one.get_sequence(0).tolist() == expected[0].tolist()
 
 
 @pytest.mark.parametrize("place", ["only token", "first", "last"])

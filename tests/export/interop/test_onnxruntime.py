@@ -91,6 +91,28 @@ def test_a_prompt_in_chunks_gives_the_logits_of_the_whole(case: Case, portable: 
     np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=case.tolerance)
 
 
+def test_past_and_present_may_be_the_same_memory(case: Case, portable: Portable) -> None:
+    """A cache of fixed size, updated in place: the mask tells how much of it is in use."""
+    prompt, size = case.prompts[-1], len(case.prompts[-1]) + NEW_TOKENS
+    shapes = {name: (1, empty.shape[1], size, empty.shape[3]) for name, empty in portable.empty(1).items()}
+    buffers = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    binding, tokens, ids, length = portable.session.io_binding(), [], np.array([prompt]), 0
+    for name, buffer in buffers.items():
+        place = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+        binding.bind_input(name, *place)
+        binding.bind_output(name.replace(PAST, "present."), *place)
+    for _ in case.tokens[-1]:
+        total = length + ids.shape[1]
+        binding.bind_cpu_input("input_ids", ids)
+        binding.bind_cpu_input("attention_mask", np.ones((1, total), np.int64))
+        binding.bind_cpu_input("position_ids", np.arange(length, total)[None])
+        binding.bind_output("logits", "cpu")
+        portable.session.run_with_iobinding(binding)
+        tokens.append(int(binding.get_outputs()[-1].numpy()[0, -1].argmax()))
+        ids, length = np.array([tokens[-1:]]), total
+    assert tokens == case.tokens[-1]
+
+
 def test_the_signature_is_that_of_decoders_with_past(case: Case, portable: Portable) -> None:
     inputs = {value.name: (value.type, value.shape) for value in portable.session.get_inputs()}
     total = "past_sequence_length + sequence_length"
