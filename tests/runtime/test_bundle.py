@@ -73,8 +73,8 @@ def test_a_bundle_of_links_loads_as_a_hub_cache_has_it(bundle_path: Path, tmp_pa
 
 
 def test_a_file_that_the_manifest_does_not_list_is_refused(bundle_path: Path) -> None:
-    with pytest.raises(neort.BundleError, match=r"lists no file 'model.onnx'.*export the bundle again"):
-        Bundle(bundle_path).file("model.onnx")
+    with pytest.raises(neort.BundleError, match=r"lists no file 'absent.onnx'.*export the bundle again"):
+        Bundle(bundle_path).file("absent.onnx")
 
 
 # Folders that are no bundle
