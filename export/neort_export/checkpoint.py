@@ -258,11 +258,11 @@ def _stored_slice(file: Path, data: int, facts: dict[str, Any]) -> _StoredTensor
         torch_dtype: torch.dtype = getattr(torch, dtype)
         start, stop, _ = slice(start, stop).indices(shape[0])
         width = math.prod(shape[1:])
-        rows = torch.empty((stop - start, *shape[1:]), dtype=torch_dtype)
+        stored = np.empty((stop - start) * width * torch_dtype.itemsize, np.uint8)
         with file.open("rb", buffering=0) as stream:
             stream.seek(offset + start * width * torch_dtype.itemsize)
-            _fill(stream, rows.view(torch.uint8).numpy().reshape(-1).data)
-        return rows
+            _fill(stream, stored.data)
+        return torch.from_numpy(stored).view(torch_dtype).reshape(stop - start, *shape[1:])
 
     return _StoredTensor(shape, dtype, read)
 

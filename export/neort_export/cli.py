@@ -14,6 +14,7 @@ from neort.errors import NeortError
 
 from .errors import ExportError
 from .formats import FORMATS, Quantization
+from .memory import keep_heap_small
 from .verification import Limits
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 for an error (one sentence on stderr), 130 for Ctrl-C."""
     args = parse_args(argv)
+    keep_heap_small()
     try:
         args.run(args)
     except NeortError as error:
@@ -128,7 +130,8 @@ def _print_figures(path: Path, measured: Verification) -> None:
         q = measured.quantized
         print(
             f"  {measured.quantization} against torch: mean KL {q.mean_kl:.2e}, p99 KL {q.p99_kl:.2e}, "
-            f"top-1 agreement {q.top1_agreement:.2%}, perplexity ratio {q.perplexity_ratio:.5f}"
+            f"top-1 agreement {q.top1_agreement:.2%}, "
+            f"perplexity ratio {q.perplexity_ratio:.5f} +- {q.perplexity_ratio_error:.5f}"
         )
     print(f"  in a batch against alone: {measured.batch_difference:g}, in chunks: {measured.chunk_difference:.2g}")
 

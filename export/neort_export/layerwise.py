@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 SLOTS = 8
-GROUP_ROWS = 512  # rows of logits in memory at a time
+GROUP_ROWS = 256  # rows of logits in memory at a time
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class LayerwiseRunner:
     def run(self, progress: Callable[[int], object] = lambda _: None) -> None:
         """Compute the answers to all rehearsed steps; ``progress`` gets the bytes of each block that was run."""
         embedding, *blocks, head = self._segments
-        hidden = _run_stateless(embedding, [s.inputs() if isinstance(s, _Run) else None for s in self._steps])
+        hidden = self._run_embedding(embedding)
         progress(embedding.nbytes)
         for block in blocks:
             hidden = self._run_block(block, hidden)
@@ -137,6 +137,17 @@ class LayerwiseRunner:
         self._next += 1
         return next(self._answers)
 
+    def _run_embedding(self, embedding: Segment) -> list[Floats]:
+        runs = [step.inputs() if isinstance(step, _Run) else {} for step in self._steps]
+        known = np.unique(np.concatenate([run["input_ids"].reshape(-1) for run in runs if run]))
+        few = embedding.for_tokens(known)
+        loaded = _Loaded(few)
+        nothing = np.empty((0, 0), np.float32)
+        for run in runs:
+            if run:
+                run["input_ids"] = np.searchsorted(known, run["input_ids"])
+        return [_run_rows(loaded.session, few, run, nothing) if run else nothing for run in runs]
+
     def _run_block(self, block: Segment, hidden: list[Floats]) -> list[Floats]:
         loaded = _Loaded(block)
         cache = KVCache(replace(self.spec, num_layers=1, attention_layers=("global",)), SLOTS)
@@ -162,7 +173,10 @@ class LayerwiseRunner:
                     step = self._steps[i]
                     if isinstance(step, _Run) and len(out):
                         out[:, columns] = _run_rows(loaded.session, piece, step.inputs(), hidden[i])
-            yield from logits
+                del loaded  # before the next one is read
+            return_freed()
+            while logits:
+                yield logits.pop(0)
 
 
 def _rows(step: _Step) -> int:
@@ -181,12 +195,6 @@ def _groups(steps: Sequence[_Step]) -> Iterator[list[int]]:
         rows += _rows(step)
     if group:
         yield group
-
-
-def _run_stateless(segment: Segment, feeds: Sequence[dict[str, NDArray[Any]] | None]) -> list[Floats]:
-    loaded = _Loaded(segment)
-    nothing = np.empty((0, 0), np.float32)
-    return [nothing if inputs is None else _run_rows(loaded.session, segment, inputs, nothing) for inputs in feeds]
 
 
 def _run_rows(session: Any, segment: Segment, inputs: dict[str, NDArray[Any]], hidden: Floats) -> Floats:
@@ -220,4 +228,5 @@ class _Loaded:
         self._values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options = session_options(available_cpus(), model)
         options.add_external_initializers(list(self._weights), self._values)
+        options.enable_cpu_mem_arena = False  # it would keep what the largest step took
         self.session = open_session(model, options)

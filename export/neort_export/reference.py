@@ -21,8 +21,8 @@ __all__ = ["Hook", "Reference"]
 
 Floats = NDArray[np.float32]
 
-HEAD_ROWS = 8192  # vocabulary rows of lm_head in memory at a time
-HEAD_TOKENS = 512  # rows of logits in memory at a time
+HEAD_ROWS = 2048  # vocabulary rows of lm_head in memory at a time
+HEAD_TOKENS = 128  # rows of logits in memory at a time
 
 
 class Hook:
@@ -93,6 +93,7 @@ class Reference:
             state = {n.removeprefix(prefix): self.checkpoint.tensor(n) for n in names if n.startswith(prefix)}
             block = self._block(kind)
             block.load_state_dict(state, strict=True, assign=True)
+            del state  # the block alone holds the weights, until they are unloaded
             yield block
 
     def _block(self, kind: str) -> Any:

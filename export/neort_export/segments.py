@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ __all__ = ["Segment", "cut"]
 
 Array = NDArray[Any]
 
-PIECE_BYTES = 64 << 20  # an fp32 lm_head is cut into pieces of the vocabulary of this size
+PIECE_BYTES = 32 << 20  # an fp32 lm_head is cut into pieces of the vocabulary of this size
 NOWHERE = "detached"  # the file that a detached tensor names; it is never opened
 
 
@@ -74,11 +74,23 @@ class Segment:
             for limits in ranges
         ]
 
+    def for_tokens(self, token_ids: NDArray[np.int64]) -> Segment:
+        """The embedding with only the rows of these tokens: the first one's is looked up with 0, the next with 1."""
+        lookups = [n for n in self.model.graph if n.op_type == "Gather" and name_of(n.inputs[1]) == "input_ids"]
+        tables = {name_of(lookup.inputs[0]): lookup.inputs[0].const_value for lookup in lookups}  # type: ignore[union-attr]
+        chosen = {
+            name: ir.tensor(np.concatenate([read(rows(table, i, i + 1)) for i in token_ids.tolist()]))
+            for name, table in tables.items()
+            if table is not None
+        }
+        return replace(self, replaced=chosen)
+
     def _weights(self) -> dict[str, ir.TensorProtocol]:
         tensors = {
             name: value.const_value for name, value in self.model.graph.initializers.items() if value.const_value
         }
-        return {name: t for name, t in (tensors | self.replaced).items() if t.nbytes >= INLINE_BYTES}
+        large = {name: tensor for name, tensor in tensors.items() if tensor.nbytes >= INLINE_BYTES}
+        return large | self.replaced
 
 
 def cut(model: ir.Model, num_layers: int) -> list[Segment]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 
 from neort.bundle import WEIGHTS, Bundle, read_spec
 from neort.engine import Runner
@@ -26,6 +28,7 @@ from .formats import FORMATS, Quantization
 from .graphs import decoder_graph
 from .layerwise import LayerwiseRunner
 from .manifest import model_section, write_json, write_manifest
+from .memory import return_freed
 from .progress import Progress, Silent
 from .reference import Reference
 from .staging import staged_folder
@@ -33,6 +36,8 @@ from .texts import Texts
 from .verification import Agreement, Limits, check, chunk_logits, compare
 
 __all__ = ["Verification", "measure", "verify"]
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,18 @@ def measure(
     hidden = reference.hidden_states(texts.verification, progress=progress.advance)
     agreement = None
     if quantization != "fp32":
-        agreement = _compare(reference, hidden, _runner(reference, fp32), texts, progress, "fp32")
+        agreement = _compare(reference, hidden, _runner(reference, fp32), texts, progress, "fp32", [])
     runner = _runner(reference, written)
-    ids = np.array(texts.golden, np.int64)
-    tolerance = FORMATS[quantization].golden_tolerance
+    ids, positions = np.array(texts.golden, np.int64), texts.golden_positions()
     in_batch = partial(batch_difference, token_ids=ids)
     in_chunks = partial(chunk_differences, token_ids=ids)
-    golden = partial(record_golden, token_ids=ids, positions=texts.golden_positions(), tolerance=tolerance)
-    own = _compare(reference, hidden, runner, texts, progress, quantization, in_batch, in_chunks, golden)
+    rows: list[Floats] = []
+    own = _compare(reference, hidden, runner, texts, progress, quantization, rows, in_batch, in_chunks)
     difference = in_batch(runner)  # in the order in which they were rehearsed
     largest, mean = in_chunks(runner)
+    golden = record_golden(np.concatenate(rows), ids, positions, FORMATS[quantization].golden_tolerance)
     quantized = own if agreement else None
-    return Verification(quantization, agreement or own, quantized, difference, largest, mean, golden(runner))
+    return Verification(quantization, agreement or own, quantized, difference, largest, mean, golden)
 
 
 def verify(
@@ -165,9 +170,13 @@ def _compare(
     texts: Texts,
     progress: Progress,
     name: str,
+    golden: list[Floats],
     *functions: Any,
 ) -> Agreement:
-    """Logits of the verification text against torch's; ``functions`` of the same runner are only rehearsed."""
+    """Logits of the verification text against torch's.
+
+    Those at the golden positions are added to ``golden``; ``functions`` of the same runner are only rehearsed.
+    """
 
     def all_logits(runner: Runner) -> None:
         for _ in chunk_logits(runner, texts.verification):
@@ -177,4 +186,16 @@ def _compare(
         runner.rehearse(function)
     progress.stage(f"comparing {name} with torch", runner.nbytes)
     runner.run(progress.advance)
-    return compare(reference.logit_blocks(hidden), chunk_logits(runner, texts.verification), texts.verification)
+    own = _kept(chunk_logits(runner, texts.verification), texts.golden_positions(), golden)
+    agreement = compare(reference.logit_blocks(hidden), own, texts.verification)
+    return_freed()
+    return agreement
+
+
+def _kept(blocks: Iterable[Floats], positions: Sequence[int], kept: list[Floats]) -> Iterator[Floats]:
+    """The same blocks of rows; the rows at some positions are copied to ``kept``."""
+    start = 0
+    for block in blocks:
+        kept.append(block[[p - start for p in positions if start <= p < start + len(block)]])
+        start += len(block)
+        yield block

@@ -86,9 +86,8 @@ def _any_ids(bundle: Bundle) -> Ids:
     return np.random.default_rng(0).integers(0, spec.vocab_size, count)
 
 
-def record_golden(runner: Runner, token_ids: Ids, positions: Sequence[int], tolerance: float) -> dict[str, Any]:
-    """The largest logits and the log-sum-exp at some positions of a sequence, as stored in verification.json."""
-    logits = Engine(runner).logits(token_ids)[list(positions)]
+def record_golden(logits: Floats, token_ids: Ids, positions: Sequence[int], tolerance: float) -> dict[str, Any]:
+    """What verification.json stores: the largest of the ``logits`` [n, V] at n positions, and their log-sum-exp."""
     top = np.argsort(-logits, axis=-1, kind="stable")[:, :TOP]
     return {
         "token_ids": token_ids.tolist(),
@@ -120,8 +119,10 @@ def batch_difference(runner: Runner, token_ids: Ids) -> float:
     lengths = [max(1, count // 4), max(1, count // 2), count - steps]
     lengths = lengths[: runner.max_batch_size]
     runner.reserve(len(lengths), [])
-    for slot, length in enumerate(lengths):
-        runner.prefill(slot, token_ids[:length], 0, 0)
+    *shorter, longest = lengths
+    runner.prefill(len(shorter), token_ids[:longest], 0, 0)
+    for slot, length in enumerate(shorter):
+        runner.move(len(shorter), slot, length)
     together = _decode_forced(runner, token_ids, lengths, steps)
     alone = []
     for slot, length in enumerate(lengths):
@@ -133,7 +134,8 @@ def batch_difference(runner: Runner, token_ids: Ids) -> float:
 
 def chunk_differences(runner: Runner, token_ids: Ids) -> tuple[float, float]:
     """Largest and mean absolute difference of logits between a prompt in odd chunks and single steps, and at once."""
-    whole = Engine(runner, prefill_chunk=len(token_ids)).logits(token_ids)
+    runner.reserve(1, [])
+    whole = runner.prefill(0, token_ids, 0, len(token_ids))
     singles = min(SINGLE_STEPS, len(token_ids) - 1)
     sizes = [ODD_CHUNK] * ((len(token_ids) - singles) // ODD_CHUNK)
     sizes += [len(token_ids) - singles - sum(sizes)] + [1] * singles

@@ -78,7 +78,7 @@ def test_progress_goes_to_stderr_stage_by_stage(
     [
         ("--max-abs-diff", "fp32 against torch, max abs logit difference"),
         ("--max-mean-kl", "mean KL in nats"),
-        ("--max-perplexity-ratio", "over torch, perplexity"),
+        ("--max-perplexity-ratio", "perplexity ratio less two standard errors"),
     ],
 )
 def test_a_missed_limit_is_told_with_its_figure_and_leaves_no_bundle(
@@ -93,15 +93,15 @@ def test_a_missed_limit_is_told_with_its_figure_and_leaves_no_bundle(
 
 
 def test_a_missed_limit_s_figure_has_the_digits_that_missed_it() -> None:
-    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, torch_perplexity=20.0, perplexity=20.0)
+    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 0.0)
     bad = dataclasses.replace(good, perplexity=20.0 * 1.0023)
-    with pytest.raises(VerificationError, match=r"perplexity: 1\.0023\d*, limit 1\.002\b"):
+    with pytest.raises(VerificationError, match=r"standard errors: 1\.0023\d*, limit 1\.002\b"):
         check(good, bad, 0.0, Limits())
 
 
 @pytest.mark.parametrize("field", ["max_abs_diff", "mean_kl", "perplexity"])
 def test_a_figure_that_is_no_number_misses_its_limit(field: str) -> None:
-    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, torch_perplexity=20.0, perplexity=20.0)
+    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 1e-4)
     check(good, good, 0.0, Limits())
     bad = dataclasses.replace(good, **{field: math.nan})
     with pytest.raises(VerificationError, match="nan, limit"):
@@ -109,7 +109,7 @@ def test_a_figure_that_is_no_number_misses_its_limit(field: str) -> None:
 
 
 def test_a_difference_in_a_batch_is_refused_where_identity_is_promised() -> None:
-    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, torch_perplexity=20.0, perplexity=20.0)
+    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 1e-4)
     check(good, None, None, Limits())
     with pytest.raises(VerificationError, match="in a batch against alone"):
         check(good, good, 1e-7, Limits())

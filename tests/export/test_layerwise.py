@@ -15,7 +15,7 @@ from export.conftest import NO_LIMITS
 from neort.bundle import Bundle
 from neort.engine import Engine
 from neort.session import DECODER, DecoderSession
-from neort.verification import batch_difference, chunk_differences, record_golden
+from neort.verification import batch_difference, chunk_differences
 from neort.verification import verify as verify_without_torch
 from neort_export import ExportError, VerificationError, export, segments, verify
 from neort_export.checkpoint import Checkpoint
@@ -46,7 +46,6 @@ FUNCTIONS = {
     "logits": lambda runner: Engine(runner).logits(IDS),
     "batch": lambda runner: batch_difference(runner, IDS),
     "chunks": lambda runner: chunk_differences(runner, IDS),
-    "golden": lambda runner: record_golden(runner, IDS, [0, 17, POSITIONS - 1], 1.0),
 }
 
 

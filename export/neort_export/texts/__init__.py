@@ -17,16 +17,21 @@ __all__ = ["Texts"]
 
 CALIBRATION_TOKENS = 1024
 VERIFICATION_TOKENS = 2048
+EXPENSIVE = 300_000_000  # weights of all blocks together; models beyond get fewer tokens
 GOLDEN_EXTRA = 40  # positions past twice the window
 
 
 class Texts:
-    """Token sequences for one model, each as long as four windows where the context allows it."""
+    """Token sequences for one model, each past twice the window where the context allows it.
+
+    Time grows with tokens times weights: large models get fewer sequences, one at least.
+    """
 
     def __init__(self, tokenizer: Tokenizer, config: Any, verification_text: str | None = None) -> None:
         """``verification_text`` replaces verification.txt. Raises ExportError when it is too short to measure on."""
         self.window = int(config.window_size)
-        self._length = min(int(config.max_position_embeddings), max(4 * self.window, 512))
+        self._length = min(int(config.max_position_embeddings), max(2 * self.window + GOLDEN_EXTRA, 512))
+        self._share = min(1.0, EXPENSIVE / (12 * config.num_layers * config.hidden_size**2))
         self._calibration_text = _read("calibration.txt")
         self._verification_text = _read("verification.txt") if verification_text is None else verification_text
         self.calibration = self._sequences(tokenizer, self._calibration_text, CALIBRATION_TOKENS)
@@ -49,8 +54,8 @@ class Texts:
         return _facts(self._verification_text, self.verification)
 
     def _sequences(self, tokenizer: Tokenizer, text: str, limit: int) -> list[list[int]]:
-        """Consecutive sequences of equal length from the text's start, ``limit`` tokens at most."""
-        ids = tokenizer.encode(text)[: max(limit, self._length)]
+        """Consecutive sequences of equal length from the text's start, about ``limit`` tokens for a small model."""
+        ids = tokenizer.encode(text)[: max(int(limit * self._share), self._length)]
         whole = range(0, max(1, len(ids) - self._length + 1), self._length)
         return [ids[start : start + self._length] for start in whole]
 
