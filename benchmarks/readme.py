@@ -17,7 +17,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "quantization.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("formats.md", "quantization.md")))
 
 
 def quality(results: dict[str, Any]) -> list[str]:
@@ -58,6 +58,51 @@ def refinements(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def exports(results: dict[str, Any]) -> list[str]:
+    rows: list[str] = []
+    alone = list(results["alone"].values())
+    traced = [f"{facts['imports_and_tracing'] / 1e9:.2f}" for facts in alone]
+    for shape, facts in results["alone"].items():
+        source = f"{shape} ({facts['checkpoint_bytes'] / 1e9:.1f} GB)"
+        rows += [
+            f"| {source} | {row['format']} | {row['seconds_until_verification']:.0f} | {row['seconds']:.0f} | "
+            f"{row['peak_bytes'] / 1e9:.2f} | {row['bytes'] / 1e9:.2f} |"
+            for row in results["exports"]
+            if row["shape"] == shape
+        ]
+        rows += [
+            f"| {source} | {row['peer']} int8, per tensor | not run: {row['skipped']} | | | |"
+            if "skipped" in row
+            else f"| {source} | {row['peer']} int8, per tensor | {row['seconds']:.0f} | does not verify | "
+            f"{row['peak_bytes'] / 1e9:.2f} | {row['bytes'] / 1e9:.2f} |"
+            for row in results["peers"]
+            if row["shape"] == shape
+        ]
+    return [
+        "| checkpoint, fp32 | format | seconds until the bundle is written | with verification | peak memory, GB | "
+        "bundle, GB |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Of the peak memory, torch and the other imports take {max(a['imports'] for a in alone) / 1e9:.2f} GB; "
+        f"with tracing it is {', '.join(traced)} GB.",
+    ]
+
+
+def speed(results: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {name} | {row['weight_bytes'] / 1e9:.2f} | {row['prefill_tokens_per_second']:.0f} | "
+        f"{row['decode_tokens_per_second']:.1f} |"
+        for name, row in results["formats"].items()
+    ]
+    return [
+        f"| {results['checkpoint']}, {results['threads']} threads, {results['machine']['cpu']} | weights, GB | "
+        f"prefill of {results['prompt_tokens']}, tokens/s | decode behind it, tokens/s |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
 def processors(results: dict[str, Any]) -> list[str]:
     tokens = max(row["tokens"] for row in results["rows"])
     rows = [
@@ -80,6 +125,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "quality": quality,
     "installed": installed,
     "refinements": refinements,
+    "block_refinements": refinements,
+    "exports": exports,
+    "speed": speed,
     "processors": processors,
 }
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from neort.verification import batch_limit
+
 from .blockwise import BlockFormat
 from .verification import Limits
 
@@ -57,7 +59,7 @@ FORMATS: dict[Quantization, Format] = {
         },
     ),
     "int4": Format(
-        limits=Limits(mean_kl=4e-3, perplexity_ratio=1.01),
+        limits=Limits(mean_kl=4e-3, perplexity_ratio=1.01, batch_difference=batch_limit("int4")),
         golden_tolerance=0.5,
         recipe={
             "weights": "4 bit, one scale and zero point per 32 weights of an output channel; "

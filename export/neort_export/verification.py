@@ -29,12 +29,13 @@ class Limits:
 
     ``max_abs_diff``: fp32 logits against torch. ``mean_kl``: nats per token, torch against the quantized graph.
     ``perplexity_ratio``: the quantized graph's perplexity over torch's; it fails beyond the limit by more than twice
-    its standard error, which a short text makes large.
+    its standard error, which a short text makes large. ``batch_difference``: logits in a batch against alone.
     """
 
     max_abs_diff: float = 1e-4
     mean_kl: float = 6e-4
     perplexity_ratio: float = 1.002
+    batch_difference: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def check(fp32: Agreement, quantized: Agreement | None, batch_difference: float 
         name = "quantized over torch, perplexity ratio less two standard errors"
         figures.append((name, surely, limits.perplexity_ratio))
     if batch_difference is not None:
-        figures.append(("in a batch against alone, max abs logit difference", batch_difference, 0.0))
+        name = "in a batch against alone, max abs logit difference"
+        figures.append((name, batch_difference, limits.batch_difference))
     failed = [f"{name}: {value:.6g}, limit {limit:.6g}" for name, value, limit in figures if not value <= limit]
     if failed:
         raise VerificationError(
