@@ -110,7 +110,7 @@ def ablate(args: argparse.Namespace, path: Path, folder: Path) -> dict[str, Any]
     for name, passes in variants().items():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             moments = Moments(Path(scratch) / "moments", 1024 if "1024" in name else 256)
-            ranges = calibrate(reference, calibration, moments)
+            ranges, _ = calibrate(reference, calibration, moments)
             fold: list[ir.passes.InPlacePass] = [FoldOutliers(ranges, moments)] if "folded" in name else []
             session = build(checkpoint, bundle, [*fold, *passes(moments), QuantizeEmbedding()])
         rows[name] = compare(expected, chunk_logits(session, sequences), sequences).to_json()

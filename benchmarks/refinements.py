@@ -49,7 +49,7 @@ def ablate(args: argparse.Namespace, path: Path, folder: Path) -> dict[str, Any]
     bundle = folder / f"bundle-{path.name}"
     bundle.mkdir()
     tokenizer = write_tokenizer(checkpoint, bundle)
-    ranges = calibrate(reference, Texts(tokenizer, checkpoint.config).calibration)
+    ranges, _ = calibrate(reference, Texts(tokenizer, checkpoint.config).calibration)
     sequences = read_sequences(args, bundle, checkpoint.config.max_position_embeddings)
     expected = list(torch_logits(reference, sequences))
     variants: dict[str, list[ir.passes.InPlacePass]] = {

@@ -28,15 +28,17 @@ def calibrate(
     sequences: Sequence[Sequence[int]],
     moments: Moments | None = None,
     progress: Callable[[int], object] = lambda _: None,
-) -> dict[str, ChannelRange]:
+    *,
+    others: Sequence[Sequence[int]] = (),
+) -> tuple[dict[str, ChannelRange], list[torch.Tensor]]:
     """Ranges by the weight name of the layer that reads them; q, k and v count as one, ``qkv_proj``.
 
     ``moments`` is filled with the second moments of the same inputs; ``progress`` gets the bytes of each block that
-    was run.
+    was run. The second result is what `Reference.hidden_states` makes of ``others``, which are not measured.
     """
     ranges = _Ranges(moments)
-    reference.hidden_states(sequences, ranges, progress)
-    return ranges.by_weight
+    hidden = reference.hidden_states(others, ranges, progress, watched=sequences)
+    return ranges.by_weight, hidden
 
 
 class _Ranges(Hook):

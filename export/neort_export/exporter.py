@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+import torch
 
 from neort.bundle import WEIGHTS
 from neort.session import DECODER
@@ -106,25 +107,29 @@ class _Job:
         self.progress.stage("tracing")
         graph = decoder_graph(self.source)
         fp32 = graph.clone()
+        hidden = None
         if self.quantization != "fp32":
-            self._quantize(graph, texts)
+            hidden = self._quantize(graph, texts, texts.verification if verify else [])
         weights_hash = self._write(graph)
         measured = None
         if verify:
             written = ir.load(self.folder / DECODER)
-            measured = measure(self.reference, fp32, written, self.quantization, texts, self.progress)
+            measured = measure(self.reference, fp32, written, self.quantization, texts, self.progress, hidden)
             measured.check(limits)
             write_json(self.folder / VERIFICATION, measured.to_json(texts, limits))
         hashes = {WEIGHTS: weights_hash}
         write_manifest(self.folder, self.source, self._recipe(texts), verified=verify, hashes=hashes)
         return measured
 
-    def _quantize(self, graph: ir.Model, texts: Texts) -> None:
-        self.progress.stage("calibrating", self.reference.nbytes)
+    def _quantize(self, graph: ir.Model, texts: Texts, others: list[list[int]]) -> list[torch.Tensor]:
+        """Quantize the graph; returns torch's hidden states of other sequences, for which no block is loaded twice."""
+        self.progress.stage("running torch", self.reference.nbytes)
         moments = Moments(self.folder / MOMENTS) if FORMATS[self.quantization].uses_moments else None
-        ranges = calibrate(self.reference, texts.calibration, moments, self.progress.advance)
+        advance = self.progress.advance
+        ranges, hidden = calibrate(self.reference, texts.calibration, moments, advance, others=others)
         self.progress.stage("scaling weights")
         quantize(graph, ranges, self.quantization, moments)
+        return hidden
 
     def _write(self, graph: ir.Model) -> str:
         """Write the graphs and their weights; returns the weights' sha256."""

@@ -61,24 +61,27 @@ class Reference:
         sequences: Sequence[Sequence[int]],
         hook: Hook | None = None,
         progress: Callable[[int], object] = lambda _: None,
+        *,
+        watched: Sequence[Sequence[int]] = (),
     ) -> list[torch.Tensor]:
         """What lm_head sees: float32 [T, K] for each sequence.
 
-        ``hook`` watches the inputs of linear layers; ``progress`` gets the bytes of each block that was run.
+        ``hook`` watches the inputs of linear layers while the sequences ``watched`` pass through them; each block is
+        loaded once for all sequences. ``progress`` gets the bytes of each block that was run.
         """
-        states = [self._embed(ids) for ids in sequences]
+        seen, states = ([self._embed(ids) for ids in group] for group in (watched, sequences))
         for i, block in enumerate(self._loaded_blocks()):
             handles = _watch(block, f"transformer.h.{i}.", hook) if hook else []
-            states = [block(x)[0] for x in states]
+            seen = [block(x)[0] for x in seen]
             for handle in handles:
                 handle.remove()
+            states = [block(x)[0] for x in states]
             progress(sum(4 * p.numel() for p in block.parameters()))
             _unload(block)
-        final = [self._final_norm(x)[0] for x in states]
         if hook:
-            for x in final:
-                hook.observe("lm_head.weight", x)
-        return final
+            for x in seen:
+                hook.observe("lm_head.weight", self._final_norm(x)[0])
+        return [self._final_norm(x)[0] for x in states]
 
     def _embed(self, ids: Sequence[int]) -> torch.Tensor:
         unique, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)

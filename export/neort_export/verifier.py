@@ -86,13 +86,16 @@ def measure(
     quantization: Quantization,
     texts: Texts,
     progress: Progress,
+    hidden: list[torch.Tensor] | None = None,
 ) -> Verification:
     """Compare ``written``, the decoder graph of a bundle, with torch and with itself.
 
-    ``fp32`` is the graph before quantization: it shows that the graph computes what torch computes.
+    ``fp32`` is the graph before quantization: it shows that the graph computes what torch computes. ``hidden`` is
+    what torch makes of the verification text, where that is known already.
     """
-    progress.stage("running torch", reference.nbytes)
-    hidden = reference.hidden_states(texts.verification, progress=progress.advance)
+    if hidden is None:
+        progress.stage("running torch", reference.nbytes)
+        hidden = reference.hidden_states(texts.verification, progress=progress.advance)
     agreement = None
     if quantization != "fp32":
         agreement = _compare(reference, hidden, _runner(reference, fp32), texts, progress, "fp32", [])

@@ -180,12 +180,17 @@ class BlockMemory:
 
 
 def in_blocks(
-    tensor: RowTensor, form: BlockFormat, quantize: Callable[[Floats], Blocks], memory: BlockMemory
+    tensor: RowTensor,
+    form: BlockFormat,
+    quantize: Callable[[Floats], Blocks],
+    memory: BlockMemory,
+    portion: int = 1,
 ) -> tuple[RowTensor, RowTensor, RowTensor]:
     """A matrix [N, K] as MatMulNBits' packed levels, scales and packed zero points (see blockwise).
 
     The three come out of one computation. Written one after the other, levels first, it runs once: ``memory`` keeps
-    scales and zero points, which are small, until the next matrix.
+    scales and zero points, which are small, until the next matrix. ``portion`` times as many rows as usual are
+    quantized at a time.
     """
     rows, columns = tensor.dims
     blocks = form.block_count(columns)
@@ -200,7 +205,7 @@ def in_blocks(
             levels(start, stop)
         return memory.of(tensor)[start, stop]
 
-    size = math.prod(tensor.dims)
+    size = math.prod(tensor.dims) // portion
     return (
         RowTensor(levels, (rows, blocks, form.packed_bytes(form.size)), ir.DataType.UINT8, elements=size),
         RowTensor(lambda start, stop: small(start, stop)[0], (rows, blocks), elements=size),

@@ -70,7 +70,7 @@ def test_folding_undoes_outliers_of_a_random_model(layers: tuple[str, ...], tmp_
             export(source.path, bundle, quantization="fp32")
         graph = decoder_graph(source)
         errors[f"{name}, plain"] = error(session_of(plainly_quantized(graph), bundle, tmp_path / f"{name}-plain"))
-        quantize(graph, calibrate(Reference(source), calibration))
+        quantize(graph, calibrate(Reference(source), calibration)[0])
         errors[f"{name}, folded"] = error(session_of(graph, bundle, tmp_path / f"{name}-folded"))
     assert errors["outliers, folded"] < errors["outliers, plain"] / 5, errors
     assert errors["outliers, folded"] < 1.5 * errors["original, plain"], errors

@@ -385,7 +385,7 @@ def feeds_of(model: ir.Model, keep: int = IDS.shape[1]) -> Arrays:
 def stages(checkpoint: Path) -> dict[str, ir.Model]:
     """The traced model after each pass."""
     source = Checkpoint(checkpoint)
-    ranges = calibrate(Reference(source), [random_ids(POSITIONS, 311, seed=5).tolist()])
+    ranges, _ = calibrate(Reference(source), [random_ids(POSITIONS, 311, seed=5).tolist()])
     passes = [
         BindWeights(source),
         FuseGelu(),

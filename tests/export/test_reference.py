@@ -58,14 +58,14 @@ def test_the_head_may_be_computed_in_pieces(
 
 def test_the_hook_sees_every_linear_layer_once_per_sequence(model: GPTNeoForCausalLM, checkpoint: Path) -> None:
     hook = Inputs()
-    Reference(Checkpoint(checkpoint)).hidden_states(SEQUENCES, hook)
+    Reference(Checkpoint(checkpoint)).hidden_states([], hook, watched=SEQUENCES)
     linears = [f"{n}.weight" for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
     assert Counter(name for name, _ in hook.seen) == dict.fromkeys(linears, len(SEQUENCES))
 
 
 def test_the_hook_sees_the_inputs_of_the_whole_model(model: GPTNeoForCausalLM, checkpoint: Path) -> None:
     hook, expected = Inputs(), {}
-    Reference(Checkpoint(checkpoint)).hidden_states(SEQUENCES[:1], hook)
+    Reference(Checkpoint(checkpoint)).hidden_states([], hook, watched=SEQUENCES[:1])
     handles = [
         module.register_forward_pre_hook(lambda _, args, name=name: expected.update({f"{name}.weight": args[0][0]}))
         for name, module in model.named_modules()
@@ -80,7 +80,7 @@ def test_the_hook_sees_the_inputs_of_the_whole_model(model: GPTNeoForCausalLM, c
 
 def test_the_hook_is_gone_after_its_run(checkpoint: Path) -> None:
     source, hook = Reference(Checkpoint(checkpoint)), Inputs()
-    source.hidden_states(SEQUENCES[:1], hook)
+    source.hidden_states([], hook, watched=SEQUENCES[:1])
     before = len(hook.seen)
     source.hidden_states(SEQUENCES[:1])
     assert len(hook.seen) == before
@@ -88,8 +88,8 @@ def test_the_hook_is_gone_after_its_run(checkpoint: Path) -> None:
 
 def test_calibration_ranges_are_the_extremes_of_all_sequences(checkpoint: Path) -> None:
     source, hook = Reference(Checkpoint(checkpoint)), Inputs()
-    source.hidden_states(SEQUENCES, hook)
-    ranges = calibrate(source, SEQUENCES)
+    source.hidden_states([], hook, watched=SEQUENCES)
+    ranges, _ = calibrate(source, SEQUENCES)
     projections = {name for name, _ in hook.seen if ".k_proj." not in name and ".v_proj." not in name}
     assert ranges.keys() == {name.replace("q_proj", "qkv_proj") for name in projections}
     for name in projections:
@@ -97,3 +97,14 @@ def test_calibration_ranges_are_the_extremes_of_all_sequences(checkpoint: Path) 
         channels = ranges[name.replace("q_proj", "qkv_proj")]
         np.testing.assert_array_equal(channels.low, rows.min(axis=0))
         np.testing.assert_array_equal(channels.high, rows.max(axis=0))
+
+
+def test_other_sequences_share_the_run_unobserved(checkpoint: Path) -> None:
+    source = Reference(Checkpoint(checkpoint))
+    ranges, hidden = calibrate(source, SEQUENCES[:1], others=SEQUENCES[1:])
+    alone, nothing = calibrate(source, SEQUENCES[:1])
+    assert nothing == []
+    for found, expected in zip(hidden, source.hidden_states(SEQUENCES[1:]), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for name, channels in ranges.items():
+        np.testing.assert_array_equal(channels.high, alone[name].high)
