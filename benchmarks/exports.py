@@ -3,8 +3,8 @@
     python benchmarks/exports.py WORK [--shapes gpt-neo-125m ...] [--formats int8 ...] [--no-peers]
 
 Checkpoints with random weights are made in the folder WORK and stay there (17 GB for all shapes); bundles are deleted.
-Each export is a fresh process of the command line, once without and once with verification. Peak memory is its ru_maxrss, which does not
-count the page cache. Writes results/exports.json. Runs where os.wait4 exists: Linux and macOS.
+Each export is a fresh process of the command line, once without and once with verification. Peak memory is its
+ru_maxrss, which does not count the page cache. Writes results/exports.json. Runs where os.wait4 exists: Linux and macOS.
 
 Random weights say nothing about quality: the limits of the verification are lifted, and its figures are not recorded.
 """
