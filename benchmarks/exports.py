@@ -4,7 +4,7 @@
 
 Checkpoints with random weights are made in the folder WORK and stay there (17 GB for all shapes); bundles are deleted.
 Each export is a fresh process of the command line, once without and once with verification. Peak memory is its
-ru_maxrss, which does not count the page cache. Writes results/exports.json. Runs where os.wait4 exists: Linux and macOS.
+ru_maxrss, which does not count the page cache. Writes results/exports.json. Runs on Linux and macOS (os.wait4).
 
 Random weights say nothing about quality: the limits of the verification are lifted, and its figures are not recorded.
 """
