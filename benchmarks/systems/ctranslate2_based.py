@@ -1,0 +1,83 @@
+"""CTranslate2 in int8, on GPT-2's layout. It does not decode step by step, so a step is a difference of two calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gpt2_layout import Weights, read_config
+from timing import Prompts, Timing
+
+
+def prepare(system: str, checkpoint: Path, folder: Path) -> None:
+    import ctranslate2.specs as specs
+    import numpy as np
+    from ctranslate2.specs import common_spec, transformer_spec
+
+    config, weights = read_config(checkpoint), Weights(checkpoint)
+    spec = transformer_spec.TransformerDecoderModelSpec.from_config(
+        config["num_layers"],
+        config["num_heads"],
+        pre_norm=True,
+        activation=common_spec.Activation.GELUTanh,
+    )
+    decoder = spec.decoder
+    decoder.scale_embeddings = False
+    decoder.embeddings.weight = weights.tensor("wte.weight")
+    decoder.position_encodings.encodings = weights.tensor("wpe.weight")
+    _set(decoder.layer_norm, weights.tensor("ln_f.weight"), weights.tensor("ln_f.bias"), "gamma", "beta")
+    decoder.projection.weight = decoder.embeddings.weight
+    for i, layer in enumerate(decoder.layer):
+        block = f"h.{i}"
+        attention = layer.self_attention
+        _norm(attention.layer_norm, weights, f"{block}.ln_1")
+        _norm(layer.ffn.layer_norm, weights, f"{block}.ln_2")
+        _set(attention.linear[0], weights.qkv(i), np.zeros(3 * config["hidden_size"], np.float32))
+        _linear(attention.linear[1], weights, f"{block}.attn.attention.out_proj")
+        _linear(layer.ffn.linear_0, weights, f"{block}.mlp.c_fc")
+        _linear(layer.ffn.linear_1, weights, f"{block}.mlp.c_proj")
+    spec.register_vocabulary([str(i) for i in range(config["vocab_size"])])
+    spec.config.bos_token = spec.config.eos_token = spec.config.unk_token = "0"
+    assert isinstance(spec, specs.ModelSpec)
+    spec.validate()
+    spec.optimize(quantization="int8")
+    folder.mkdir(parents=True)
+    spec.save(str(folder))
+
+
+def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Timing]:
+    import ctranslate2
+
+    generator = ctranslate2.Generator(str(folder), device="cpu", compute_type="int8", intra_threads=threads)
+
+    def seconds(prompts: Prompts, new_tokens: int) -> float:
+        began = time.perf_counter()
+        generator.generate_batch(
+            [[str(token) for token in prompt] for prompt in prompts],
+            max_length=new_tokens,
+            min_length=new_tokens,
+            sampling_topk=1,
+            include_prompt_in_result=False,
+        )
+        return time.perf_counter() - began
+
+    def measure(prompts: Prompts, new_tokens: int) -> Timing:
+        first = seconds(prompts, 1)
+        rest = seconds(prompts, new_tokens) - first
+        return Timing(first, [rest / (new_tokens - 1)] * (new_tokens - 1))
+
+    return measure
+
+
+def _set(target: object, weight: object, bias: object, names: str = "weight", bias_name: str = "bias") -> None:
+    setattr(target, names, weight)
+    setattr(target, bias_name, bias)
+
+
+def _norm(target: object, weights: Weights, name: str) -> None:
+    _set(target, weights.tensor(f"{name}.weight"), weights.tensor(f"{name}.bias"), "gamma", "beta")
+
+
+def _linear(target: object, weights: Weights, name: str) -> None:
+    _set(target, weights.tensor(f"{name}.weight"), weights.tensor(f"{name}.bias"))

@@ -1,0 +1,44 @@
+"""OpenVINO through optimum-intel, which keeps the local window (OpenVINO GenAI's default backend drops it)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from timing import Prompts, Timing, time_steps
+
+
+def prepare(system: str, checkpoint: Path, folder: Path) -> None:
+    from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
+
+    bits = 4 if system.endswith("int4") else 8
+    config = OVWeightQuantizationConfig(bits=bits, **({"group_size": 32, "sym": True} if bits == 4 else {}))
+    model = OVModelForCausalLM.from_pretrained(checkpoint, export=True, quantization_config=config, compile=False)
+    model.save_pretrained(folder)
+
+
+def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Timing]:
+    import torch
+    from optimum.intel import OVModelForCausalLM
+
+    settings = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
+    model = OVModelForCausalLM.from_pretrained(folder, ov_config=settings)
+    past: Any = None
+    length = 0
+
+    def run(ids: list[list[int]]) -> list[int]:
+        nonlocal past, length
+        length += len(ids[0])
+        mask = torch.ones((len(ids), length), dtype=torch.int64)
+        output = model(torch.tensor(ids), attention_mask=mask, past_key_values=past)
+        past = output.past_key_values
+        tokens: list[int] = output.logits[:, -1].argmax(-1).tolist()
+        return tokens
+
+    def start(prompts: Prompts) -> list[int]:
+        nonlocal past, length
+        past, length = None, 0
+        return run(prompts)
+
+    return lambda prompts, new_tokens: time_steps(start, lambda tokens: run([[t] for t in tokens]), prompts, new_tokens)
