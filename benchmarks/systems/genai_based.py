@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from timing import Prompts, Timing, time_steps
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gpt2_layout import Weights, read_config
 from timing import Prompts, Timing, time_steps
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from timing import Prompts, Timing, time_steps
 
 QUANTIZED = "model_quantized.onnx"

@@ -5,6 +5,7 @@ A system is a module with three functions and a table (see `worker`). Knows noth
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,4 +32,4 @@ def time_steps(start: Callable[[Prompts], list[int]], step: Step, prompts: Promp
     for _ in range(new_tokens - 1):
         tokens = step(tokens)
         times.append(time.perf_counter())
-    return Timing(times[0] - began, [after - before for before, after in zip(times, times[1:], strict=False)])
+    return Timing(times[0] - began, [after - before for before, after in itertools.pairwise(times)])
