@@ -4,7 +4,8 @@
 
 Checkpoints with random weights are made in the folder WORK and stay there (17 GB for all shapes); bundles are deleted.
 Each export is a fresh process of the command line, once without and once with verification. Peak memory is its
-ru_maxrss, which does not count the page cache. Writes results/exports.json. Runs on Linux and macOS (os.wait4).
+ru_maxrss, which does not count the page cache. Writes results/exports.json, where the rows of other shapes and formats
+stay as they were measured before. Runs on Linux and macOS (os.wait4).
 
 Random weights say nothing about quality: the limits of the verification are lifted, and its figures are not recorded.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -24,7 +26,7 @@ from typing import Any
 
 import torch
 
-from common import machine_card, write_results
+from common import RESULTS, machine_card, write_results
 from neort_export.formats import FORMATS
 from shapes import make
 
@@ -52,7 +54,7 @@ ORTQuantizer.from_pretrained(out + "/fp32").quantize(save_dir=out + "/int8", qua
 
 def main() -> None:
     args = parse_args()
-    results: dict[str, Any] = {"alone": {}, "exports": [], "peers": []}
+    results = earlier()
     for shape in args.shapes:
         checkpoint = args.work / shape
         if not checkpoint.is_dir():
@@ -65,12 +67,12 @@ def main() -> None:
             "imports_and_tracing": in_process(TRACING, str(checkpoint)),
         }
         for name in args.formats:
-            results["exports"].append({"shape": shape, "format": name, **neort(checkpoint, args.work / "bundle", name)})
-            print(results["exports"][-1], flush=True)
+            row = {"shape": shape, "format": name, **neort(checkpoint, args.work / "bundle", name)}
+            replace(results["exports"], row, "format")
         if not args.no_peers:
-            results["peers"].append({"shape": shape, "peer": "optimum", **optimum(shape, size, args.work, results)})
-            print(results["peers"][-1], flush=True)
-    write_results("exports", results)
+            row = {"shape": shape, "peer": "optimum", **optimum(shape, size, args.work, results)}
+            replace(results["peers"], row, "peer")
+        write_results("exports", results)
 
 
 def parse_args() -> argparse.Namespace:
@@ -80,6 +82,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--no-peers", action="store_true", help="leave out optimum")
     return parser.parse_args()
+
+
+def earlier() -> dict[str, Any]:
+    """The results so far, the machine card apart."""
+    file = RESULTS / "exports.json"
+    if not file.exists():
+        return {"alone": {}, "exports": [], "peers": []}
+    results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    results.pop("machine")
+    return results
+
+
+def replace(rows: list[dict[str, Any]], row: dict[str, Any], name: str) -> None:
+    """Put a row in the place of the one for the same shape and format or peer, or at the end; print it."""
+    print(row, flush=True)
+    for i, other in enumerate(rows):
+        if (other["shape"], other[name]) == (row["shape"], row[name]):
+            rows[i] = row
+            return
+    rows.append(row)
 
 
 def warm(checkpoint: Path) -> None:
