@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULTS", "machine_card", "write_results"]
+__all__ = ["RESULTS", "earlier_results", "machine_card", "write_results"]
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("neort", "numpy", "onnxruntime", "tiktoken", "torch", "transformers", "onnx-ir")
@@ -35,6 +35,17 @@ def write_results(name: str, content: dict[str, Any]) -> Path:
     file.write_text(json.dumps({"machine": machine_card(), **content}, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {file}")
     return file
+
+
+def earlier_results(name: str) -> dict[str, Any] | None:
+    """results/NAME.json without its machine card, where it was measured on this machine; None otherwise."""
+    file = RESULTS / f"{name}.json"
+    if not file.exists():
+        return None
+    results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    measured_on, here = results.pop("machine"), machine_card()
+    same = all(measured_on[key] == here[key] for key in ("cpu", "cpus", "int8_instructions", "memory_gb", "system"))
+    return results if same else None
 
 
 def _cpuinfo(key: str) -> str:

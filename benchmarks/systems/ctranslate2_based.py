@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from gpt2_layout import Weights, read_config
-from timing import Prompts, Timing
+from timing import Measure, Prompts, Timing
 
 
 def prepare(system: str, checkpoint: Path, folder: Path) -> None:
@@ -46,26 +45,32 @@ def prepare(system: str, checkpoint: Path, folder: Path) -> None:
     spec.save(str(folder))
 
 
-def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Timing]:
+def load(system: str, folder: Path, threads: int) -> Measure:
     import ctranslate2
 
-    generator = ctranslate2.Generator(str(folder), device="cpu", compute_type="int8", intra_threads=threads)
+    generator = ctranslate2.Generator(
+        str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=threads
+    )
 
-    def seconds(prompts: Prompts, new_tokens: int) -> float:
+    def generate(prompts: Prompts, new_tokens: int) -> tuple[float, list[list[int]]]:
+        """Seconds and tokens of one call."""
         began = time.perf_counter()
-        generator.generate_batch(
+        results = generator.generate_batch(
             [[str(token) for token in prompt] for prompt in prompts],
-            max_length=new_tokens,
-            min_length=new_tokens,
+            beam_size=1,
             sampling_topk=1,
+            min_length=new_tokens,
+            max_length=new_tokens,
             include_prompt_in_result=False,
         )
-        return time.perf_counter() - began
+        return time.perf_counter() - began, [result.sequences_ids[0] for result in results]
 
     def measure(prompts: Prompts, new_tokens: int) -> Timing:
-        first = seconds(prompts, 1)
-        rest = seconds(prompts, new_tokens) - first
-        return Timing(first, [rest / (new_tokens - 1)] * (new_tokens - 1))
+        first, tokens = generate(prompts, 1)
+        if new_tokens == 1:
+            return Timing(first, [], tokens)
+        total, tokens = generate(prompts, new_tokens)
+        return Timing(first, [(total - first) / (new_tokens - 1)] * (new_tokens - 1), tokens)
 
     return measure
 

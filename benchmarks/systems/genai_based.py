@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timing import Prompts, Timing, time_steps
+from ours import prepare
+from timing import Measure, Prompts, time_steps
+
+__all__ = ["load", "prepare"]
 
 
-def prepare(system: str, checkpoint: Path, folder: Path) -> None:
-    """Link the int8 bundle, which was made before."""
-    bundle = folder.with_name("neort-int8")
-    shutil.copytree(bundle, folder, copy_function=lambda source, target: Path(target).hardlink_to(source))
-
-
-def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Timing]:
+def load(system: str, folder: Path, threads: int) -> Measure:
     import onnxruntime_genai as og
 
     config = og.Config(str(folder))
-    config.overlay(f'{{"model": {{"decoder": {{"session_options": {{"intra_op_num_threads": {threads}}}}}}}}}')
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
     model = og.Model(config)
     generator: Any = None
 
@@ -30,12 +26,18 @@ def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Ti
         tokens: list[int] = generator.get_next_tokens().tolist()
         return tokens
 
-    def start(prompts: Prompts) -> list[int]:
-        nonlocal generator
-        params = og.GeneratorParams(model)
-        params.set_search_options(max_length=2048, min_length=2048, do_sample=False, batch_size=len(prompts))
-        generator = og.Generator(model, params)
-        generator.append_tokens(np.asarray(prompts, np.int32))
-        return advance()
+    def measure(prompts: Prompts, new_tokens: int) -> Any:
+        """The cache is made for just as many tokens as the request needs, and counts as prefill."""
+        length = len(prompts[0]) + new_tokens
 
-    return lambda prompts, new_tokens: time_steps(start, lambda _: advance(), prompts, new_tokens)
+        def start(prompts: Prompts) -> list[int]:
+            nonlocal generator
+            params = og.GeneratorParams(model)
+            params.set_search_options(max_length=length, min_length=length, do_sample=False, batch_size=len(prompts))
+            generator = og.Generator(model, params)
+            generator.append_tokens(np.asarray(prompts, np.int32))
+            return advance()
+
+        return time_steps(start, lambda _: advance(), prompts, new_tokens)
+
+    return measure

@@ -31,7 +31,7 @@ class Weights:
         from safetensors import safe_open
 
         files = sorted(checkpoint.glob("*.safetensors"))
-        self._readers = {name: reader for f in files for reader in [safe_open(f, "np")] for name in reader}
+        self._readers = {name: reader for f in files for reader in [safe_open(f, "np")] for name in reader.keys()}  # noqa: SIM118
         config = read_config(checkpoint)
         self._q_scale = math.sqrt(config["hidden_size"] / config["num_heads"])
 

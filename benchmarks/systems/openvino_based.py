@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Prompts, Timing, time_steps
+from timing import Measure, Prompts, time_steps
 
 
 def prepare(system: str, checkpoint: Path, folder: Path) -> None:
@@ -18,16 +17,18 @@ def prepare(system: str, checkpoint: Path, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Timing]:
+def load(system: str, folder: Path, threads: int) -> Measure:
     import torch
     from optimum.intel import OVModelForCausalLM
 
+    torch.set_num_threads(threads)
     settings = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
     model = OVModelForCausalLM.from_pretrained(folder, ov_config=settings)
     past: Any = None
     length = 0
 
     def run(ids: list[list[int]]) -> list[int]:
+        """The model keeps its cache itself; past None makes it forget."""
         nonlocal past, length
         length += len(ids[0])
         mask = torch.ones((len(ids), length), dtype=torch.int64)

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from timing import Prompts, Timing, time_steps
+from timing import Measure, time_steps
 
 QUANTIZED = "model_quantized.onnx"
 
 
 def prepare(system: str, checkpoint: Path, folder: Path) -> None:
-    from optimum.onnxruntime import ORTModelForCausalLM, ORTQuantizer
+    """Export and quantize in processes of their own, so that the second does not pay for what the first held."""
+    fp32 = folder.with_name(folder.name + "-fp32")
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import optimum_based as o"
+    try:
+        for call in (f"o.export({str(checkpoint)!r}, {str(fp32)!r})", f"o.quantize({str(fp32)!r}, {str(folder)!r})"):
+            subprocess.run([sys.executable, "-c", f"{script}; {call}"], check=True)
+    finally:
+        shutil.rmtree(fp32, ignore_errors=True)
+
+
+def export(checkpoint: str, fp32: str) -> None:
+    from optimum.exporters.onnx import main_export
+
+    main_export(checkpoint, fp32, task="text-generation-with-past", do_validation=False)
+
+
+def quantize(fp32: str, folder: str) -> None:
+    from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-    fp32 = folder.with_name(folder.name + "-fp32")
-    ORTModelForCausalLM.from_pretrained(checkpoint, export=True).save_pretrained(fp32)
     config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=False)
     ORTQuantizer.from_pretrained(fp32).quantize(save_dir=folder, quantization_config=config)
-    shutil.rmtree(fp32)
 
 
-def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Timing]:
+def load(system: str, folder: Path, threads: int) -> Measure:
     run = _bare(folder, threads) if system.endswith("bare onnxruntime") else _by_optimum(folder, threads)
 
     def step(tokens: list[int]) -> list[int]:

@@ -1,6 +1,8 @@
 """How every system is timed: the same prompts, the same number of new tokens, greedy.
 
-A system is a module with three functions and a table (see `worker`). Knows nothing about any of them.
+A system is a module with two functions: prepare(system, checkpoint, folder) converts a checkpoint, and
+load(system, folder, threads) returns a function from prompts and a number of new tokens to a Timing. Knows nothing
+about any of them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Prompts", "Step", "Timing", "time_steps"]
+__all__ = ["Measure", "Prompts", "Step", "Timing", "time_steps"]
 
 Prompts = list[list[int]]  # token ids, all prompts of one length
 Step = Callable[[list[int]], list[int]]
@@ -22,14 +24,19 @@ class Timing:
 
     prefill_seconds: float
     step_seconds: list[float]
+    tokens: list[list[int]]  # what each sequence generated
+
+
+Measure = Callable[[Prompts, int], Timing]
 
 
 def time_steps(start: Callable[[Prompts], list[int]], step: Step, prompts: Prompts, new_tokens: int) -> Timing:
     """Time a system that decodes step by step; both functions return the next token of each sequence."""
     began = time.perf_counter()
-    tokens = start(prompts)
+    steps = [start(prompts)]
     times = [time.perf_counter()]
     for _ in range(new_tokens - 1):
-        tokens = step(tokens)
+        steps.append(step(steps[-1]))
         times.append(time.perf_counter())
-    return Timing(times[0] - began, [after - before for before, after in itertools.pairwise(times)])
+    seconds = [after - before for before, after in itertools.pairwise(times)]
+    return Timing(times[0] - began, seconds, [list(tokens) for tokens in zip(*steps, strict=True)])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Prompts, Timing, time_steps
+from timing import Measure, Prompts, time_steps
 
 
 def prepare(system: str, checkpoint: Path, folder: Path) -> None:
@@ -15,19 +14,19 @@ def prepare(system: str, checkpoint: Path, folder: Path) -> None:
     (folder / "checkpoint").write_text(str(checkpoint.resolve()), encoding="utf-8")
 
 
-def load(system: str, folder: Path, threads: int) -> Callable[[Prompts, int], Timing]:
+def load(system: str, folder: Path, threads: int) -> Measure:
     import torch
     from transformers import GPTNeoForCausalLM
 
     torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
     dtype = torch.bfloat16 if system.endswith("bf16") else torch.float32
     path = (folder / "checkpoint").read_text(encoding="utf-8")
     model: Any = GPTNeoForCausalLM.from_pretrained(path, dtype=dtype).eval()
     if system == "torch dynamic int8":
-        model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
     past: Any = None
 
+    @torch.inference_mode()
     def run(ids: list[list[int]]) -> list[int]:
         nonlocal past
         output = model(torch.tensor(ids), past_key_values=past, use_cache=True, logits_to_keep=1)

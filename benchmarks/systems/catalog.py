@@ -1,0 +1,42 @@
+"""The systems that are compared: which module runs each, in which environment, from which files.
+
+Knows nothing about the systems themselves, and imports nothing beyond Python's own library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["OURS", "PEERS", "REFERENCE", "SYSTEMS", "System"]
+
+
+@dataclass(frozen=True)
+class System:
+    """How a system is set up."""
+
+    module: str  # in this folder: prepare() and load()
+    environment: str  # requirements/NAME.txt; "" is the Python that runs the benchmark
+    prepared: str  # folder of its converted weights; systems may share one
+    compared_with: str = ""  # the neort format of its kind
+
+
+OURS = {
+    "neort int8": System("ours", "", "neort-int8"),
+    "neort int8-block": System("ours", "", "neort-int8-block"),
+    "neort int4": System("ours", "", "neort-int4"),
+}
+PEERS = {
+    "transformers fp32": System("torch_based", "torch", "transformers", "neort int8"),
+    "transformers bf16": System("torch_based", "torch", "transformers", "neort int8"),
+    "torch dynamic int8": System("torch_based", "torch", "transformers", "neort int8"),
+    "optimum int8": System("optimum_based", "optimum", "optimum-int8", "neort int8"),
+    "optimum int8, bare onnxruntime": System("optimum_based", "optimum", "optimum-int8", "neort int8"),
+    "OpenVINO int8": System("openvino_based", "openvino", "openvino-int8", "neort int8"),
+    "OpenVINO int4": System("openvino_based", "openvino", "openvino-int4", "neort int4"),
+    "llama.cpp Q8_0": System("llama_cpp_based", "llama_cpp", "llama.cpp-q8_0", "neort int8"),
+    "llama.cpp Q4_0": System("llama_cpp_based", "llama_cpp", "llama.cpp-q4_0", "neort int4"),
+    "CTranslate2 int8": System("ctranslate2_based", "ctranslate2", "ctranslate2-int8", "neort int8"),
+    "onnxruntime-genai int8, neort's bundle": System("genai_based", "genai", "neort-int8", "neort int8"),
+}
+SYSTEMS = OURS | PEERS
+REFERENCE = "transformers fp32"  # whose greedy tokens the others' are compared with
