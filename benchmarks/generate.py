@@ -2,10 +2,10 @@
 
     python benchmarks/generate.py WORK [--shape gpt-neo-1.3b] [--systems ...] [--prompts 32 512 1536] [--batches 1 4 8]
 
-Each system has a process and a virtual environment of its own (`workers.py`); a system may be given by its name or
-compared with the format of neort that is of its kind. neort's process stays; the other is loaded beside it, and the two
-are timed in turns, so that every ratio comes from one stretch of time. The machine's limits are measured before and
-after each pair (`roofline.py`). A system that cannot be made or run is recorded with its reason.
+Each system has a process and a virtual environment of its own (`workers.py`). It is loaded beside the format of neort
+that is of its kind, and the two are timed in turns, so that every ratio comes from one stretch of time. The machine's
+limits are measured before and after each pair (`roofline.py`). A system that cannot be made or run is recorded with its
+reason.
 
 Every system's greedy tokens are compared with those of transformers in float32: `first_tokens_equal` counts how many
 are the same before the first that differs. With random weights near ties are common, so quantized systems may soon
@@ -66,7 +66,8 @@ def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any
     }  # fmt: skip
     try:
         expected = reference_tokens(args, place)
-        place.prepared(ours), place.prepared(peer)  # conversions come before anything is measured
+        for system in (ours, peer):
+            place.prepared(system)  # conversions come before anything is measured
         facts["limits_before"] = asdict(roofline.measure(args.threads))
         with Worker(place, ours, args.threads) as mine, Worker(place, peer, args.threads) as theirs:
             facts["libraries"] = {ours: mine.facts["libraries"], peer: theirs.facts["libraries"]}

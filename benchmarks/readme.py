@@ -2,8 +2,9 @@
 
     python benchmarks/readme.py [--check]
 
-A table stands between `<!-- results: NAME -->` and `<!-- end -->`. With --check nothing is written, and the exit status
-is 1 when a table is out of date.
+A table stands between `<!-- results: NAME -->` and `<!-- end -->`, where NAME is that of a file in results/; of a name
+like `generate-gpt-neo-1.3b`, `generate` says which table. Where the file is missing, the document stays as it is.
+With --check nothing is written, and the exit status is 1 when a table is out of date.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import tables
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
@@ -128,6 +131,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "exports": exports,
     "speed": speed,
     "processors": processors,
+    "generate": tables.generate,
+    "cold_start": tables.cold_start,
+    "memory": tables.memory,
 }
 
 
@@ -136,10 +142,13 @@ def render(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
-        lines = TABLES[name](json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+        file = RESULTS / f"{name}.json"
+        if not file.exists():
+            return match.group()
+        lines = TABLES[name.partition("-")[0]](json.loads(file.read_text(encoding="utf-8")))
         return "\n".join([f"<!-- results: {name} -->", *lines, "<!-- end -->"])
 
-    return re.sub(r"<!-- results: (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- results: ([\w.-]+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def main() -> int:

@@ -85,13 +85,15 @@ def _bare(folder: Path, threads: int) -> Callable[[list[list[int]], bool], list[
 
     session = ort.InferenceSession(str(folder / QUANTIZED), _options(threads), providers=["CPUExecutionProvider"])
     inputs = {value.name: value.shape for value in session.get_inputs()}
-    outputs = [value.name for value in session.get_outputs()]
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    vocab_size = outputs.pop("logits")[-1]
+    logits = np.empty(0, np.float32)  # memory for the largest logits so far
     caches = [name for name in inputs if name.startswith("past_key_values")]
     past: dict[str, Any] = {}
     length = 0
 
     def run(ids: list[list[int]], fresh: bool) -> list[int]:
-        nonlocal past, length
+        nonlocal past, length, logits
         count, new = len(ids), len(ids[0])
         if fresh:
             length = 0
@@ -110,11 +112,14 @@ def _bare(folder: Path, threads: int) -> Callable[[list[list[int]], bool], list[
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name)
+        size = count * new * vocab_size
+        logits = logits if logits.size >= size else np.empty(size, np.float32)
+        binding.bind_output("logits", "cpu", 0, np.float32, (count, new, vocab_size), logits.ctypes.data)
         session.run_with_iobinding(binding)
-        results = dict(zip(outputs, binding.get_outputs(), strict=True))
+        results = dict(zip(outputs, binding.get_outputs(), strict=False))
         past = {name: results[name.replace("past_key_values", "present")] for name in caches}
         length += new
-        tokens: list[int] = results["logits"].numpy()[:, -1].argmax(-1).tolist()
+        tokens: list[int] = logits[:size].reshape(count, new, vocab_size)[:, -1].argmax(-1).tolist()
         return tokens
 
     return run
