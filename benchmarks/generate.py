@@ -30,7 +30,7 @@ import numpy as np
 import roofline
 from common import earlier_results, write_results
 from neort.threads import available_cpus
-from systems.catalog import PEERS, REFERENCE
+from systems.catalog import COMPARED, REFERENCE, in_order
 from workers import UnavailableError, Worker, Workplace
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     results = earlier_results(name) or {"shape": args.shape, "pairs": {}}
     for peer in args.systems:
         print(peer, flush=True)
-        results["pairs"][peer] = pair(args, place, peer)
+        results["pairs"] = in_order({**results["pairs"], peer: pair(args, place, peer)})
         write_results(name, results)
 
 
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="folder for checkpoints, conversions and virtual environments")
     parser.add_argument("--shape", default="gpt-neo-1.3b")
-    parser.add_argument("--systems", nargs="+", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--systems", nargs="+", choices=list(COMPARED), default=list(COMPARED))
     parser.add_argument("--prompts", type=int, nargs="+", default=[32, 512, 1536], help="tokens of each prompt")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="sequences at once")
     parser.add_argument("--tokens", type=int, default=24, help="new tokens of each sequence, at least 2")
@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
 
 def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any]:
     """One system against the neort format of its kind, cell by cell, in turns."""
-    ours = PEERS[peer].compared_with
+    ours = COMPARED[peer].compared_with
     facts: dict[str, Any] = {
         "compared_with": ours, "threads": args.threads, "new_tokens": args.tokens, "rounds": args.rounds,
     }  # fmt: skip
@@ -70,7 +70,7 @@ def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any
             place.prepared(system)  # conversions come before anything is measured
         facts["limits_before"] = asdict(roofline.measure(args.threads))
         with Worker(place, ours, args.threads) as mine, Worker(place, peer, args.threads) as theirs:
-            facts["libraries"] = {ours: mine.facts["libraries"], peer: theirs.facts["libraries"]}
+            facts["libraries"] = {ours: mine.libraries(), peer: theirs.libraries()}
             facts["cells"] = []
             for batch, prompt in itertools.product(args.batches, args.prompts):
                 facts["cells"].append(cell(args, {ours: mine, peer: theirs}, prompt, batch, expected[prompt]))

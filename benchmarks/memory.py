@@ -22,7 +22,7 @@ from typing import Any
 from common import earlier_results, write_results
 from generate import make_prompts
 from neort.threads import available_cpus
-from systems.catalog import OURS, SYSTEMS
+from systems.catalog import OURS, SYSTEMS, in_order
 from workers import UnavailableError, Worker, Workplace
 
 STATUS = {"rss": "VmRSS", "anonymous": "RssAnon", "file": "RssFile", "peak_rss": "VmHWM"}
@@ -34,9 +34,10 @@ def main() -> None:
     name = f"memory-{args.shape}"
     results = earlier_results(name) or {"shape": args.shape, "systems": {}, "together": {}}
     for system in args.systems:
-        results["systems"][system] = row = alone(args, place, system)
+        row = alone(args, place, system)
+        results["systems"] = in_order({**results["systems"], system: row})
         print(system, row, flush=True)
-        if system in OURS:
+        if system in OURS and "stopped" not in row:
             results["together"][system] = row = together(args, place, system)
             print(args.together, "times", system, row, flush=True)
         write_results(name, results)

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
-from systems.catalog import OURS
+from systems.catalog import OURS, in_order
 
 __all__ = ["cold_start", "generate", "memory", "single_rates"]
 
@@ -28,13 +28,17 @@ def single_rates(results: dict[str, Any]) -> dict[str, dict[int, Rates]]:
         }
         for name, row in ours.items()
     }
-    return own | peers
+    return in_order(own | peers)
 
 
 def generate(results: dict[str, Any]) -> list[str]:
     """Every system's rates, and neort's against it within the same run."""
     systems = single_rates(results)
-    own = [f"| **{name}** | {' | '.join(numbers(row))} | |" for name, row in systems.items() if name in OURS]
+    own = [
+        f"| **{name}** | {' | '.join(numbers(row))} | |"
+        for name, row in systems.items()
+        if name in OURS and name not in results["pairs"]
+    ]
     peers = [
         f"| {peer} | {' | '.join(numbers(systems[peer]))} | {ratios(pair, peer)} |"
         if peer in systems
@@ -84,7 +88,6 @@ def memory(results: dict[str, Any]) -> list[str]:
     shared = [
         f"{row['processes']} processes of {name} take {gigabytes(row['generated']['pss'])} GB together"
         for name, row in results["together"].items()
-        if "stopped" not in row
     ]
     return [
         f"| {results['shape']}, {machine(results)}; GB | files | loaded | after generating | of that its own | peak |",

@@ -6,6 +6,7 @@ WORK/environments/... the virtual environments, WORK/logs/... what the systems p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -113,17 +114,22 @@ class Worker:
                 text=True,
                 env={**os.environ, **settings},
             )
-        self.facts = self._answer()  # load_seconds, libraries
-        self.start_seconds = time.perf_counter() - began  # from the start of the process to a loaded model
+        self.load_seconds: float = self._answer()["load_seconds"]  # imports included
+        self.start_seconds = time.perf_counter() - began  # from the start of the process
 
     def measure(self, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
         """A Timing, as a dictionary. Raises UnavailableError when the process ends."""
+        return self._ask({"prompts": prompts, "new_tokens": new_tokens})
+
+    def libraries(self) -> dict[str, str]:
+        """The versions of what the system runs on."""
+        return self._ask("libraries")
+
+    def _ask(self, request: object) -> dict[str, Any]:
         assert self.process.stdin
-        try:
-            self.process.stdin.write(json.dumps({"prompts": prompts, "new_tokens": new_tokens}) + "\n")
+        with contextlib.suppress(BrokenPipeError):  # _answer() says why
+            self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # _answer() says why
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:

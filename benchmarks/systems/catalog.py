@@ -6,8 +6,9 @@ Knows nothing about the systems themselves, and imports nothing beyond Python's 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["OURS", "PEERS", "REFERENCE", "SYSTEMS", "System"]
+__all__ = ["COMPARED", "OURS", "REFERENCE", "SYSTEMS", "System", "in_order"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class System:
 
 OURS = {
     "neort int8": System("ours", "", "neort-int8"),
-    "neort int8-block": System("ours", "", "neort-int8-block"),
+    "neort int8-block": System("ours", "", "neort-int8-block", "neort int8"),
     "neort int4": System("ours", "", "neort-int4"),
 }
 PEERS = {
@@ -39,4 +40,10 @@ PEERS = {
     "onnxruntime-genai int8, neort's bundle": System("genai_based", "genai", "neort-int8", "neort int8"),
 }
 SYSTEMS = OURS | PEERS
+COMPARED = {name: system for name, system in SYSTEMS.items() if system.compared_with}
 REFERENCE = "transformers fp32"  # whose greedy tokens the others' are compared with
+
+
+def in_order(rows: dict[str, Any]) -> dict[str, Any]:
+    """Rows by system, in the order above."""
+    return {name: rows[name] for name in SYSTEMS if name in rows}

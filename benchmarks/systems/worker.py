@@ -3,8 +3,8 @@
     python worker.py prepare SYSTEM CHECKPOINT FOLDER
     python worker.py serve SYSTEM FOLDER THREADS
 
-`prepare` converts a checkpoint. `serve` loads what that wrote and says {"load_seconds": imports included,
-"libraries": versions}; then it answers each {"prompts": ..., "new_tokens": ...} with a Timing. It waits between
+`prepare` converts a checkpoint. `serve` loads what that wrote and says {"load_seconds": imports included}; then it
+answers each {"prompts": ..., "new_tokens": ...} with a Timing, and "libraries" with their versions. It waits between
 requests without using the processor, so that another system can be timed meanwhile.
 """
 
@@ -51,12 +51,11 @@ def serve(module: Any, system: str, folder: Path, threads: int) -> None:
     os.dup2(2, 1)
     began = time.perf_counter()
     measure = module.load(system, folder, threads)
-    ready = {"load_seconds": time.perf_counter() - began, "libraries": versions()}
-    print(json.dumps(ready), file=answers, flush=True)
+    print(json.dumps({"load_seconds": time.perf_counter() - began}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        timing = measure(request["prompts"], request["new_tokens"])
-        print(json.dumps(dataclasses.asdict(timing)), file=answers, flush=True)
+        answer = versions() if request == "libraries" else dataclasses.asdict(measure(**request))
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def versions() -> dict[str, str]:
