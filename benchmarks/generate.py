@@ -1,6 +1,8 @@
 """Prefill and decode rates of neort and of every other system on the same model, pair by pair.
 
-    python benchmarks/generate.py WORK [--shape gpt-neo-1.3b] [--systems ...] [--prompts 32 512 1536] [--batches 1 4 8]
+    python benchmarks/generate.py WORK [--shape gpt-neo-1.3b] [--systems ...] [--cells 32x1 512x1 ...]
+
+A cell is a prompt's length and the number of sequences at once: 512x4 is four prompts of 512 tokens.
 
 Each system has a process and a virtual environment of its own (`workers.py`). It is loaded beside the format of neort
 that is of its kind, and the two are timed in turns, so that every ratio comes from one stretch of time. The machine's
@@ -33,6 +35,8 @@ from neort.threads import available_cpus
 from systems.catalog import COMPARED, REFERENCE, in_order
 from workers import UnavailableError, Worker, Workplace
 
+CELLS = ((32, 1), (512, 1), (1536, 1), (32, 4), (32, 8))  # tokens of each prompt, sequences
+
 
 def main() -> None:
     args = parse_args()
@@ -50,12 +54,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("work", type=Path, help="folder for checkpoints, conversions and virtual environments")
     parser.add_argument("--shape", default="gpt-neo-1.3b")
     parser.add_argument("--systems", nargs="+", choices=list(COMPARED), default=list(COMPARED))
-    parser.add_argument("--prompts", type=int, nargs="+", default=[32, 512, 1536], help="tokens of each prompt")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8], help="sequences at once")
+    parser.add_argument("--cells", type=cell_size, nargs="+", default=CELLS, help="TOKENSxSEQUENCES ...")
     parser.add_argument("--tokens", type=int, default=24, help="new tokens of each sequence, at least 2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=available_cpus())
     return parser.parse_args()
+
+
+def cell_size(text: str) -> tuple[int, int]:
+    """Tokens of each prompt, and sequences: "512x4"."""
+    prompt, batch = text.split("x")
+    return int(prompt), int(batch)
 
 
 def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any]:
@@ -72,7 +81,7 @@ def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any
         with Worker(place, ours, args.threads) as mine, Worker(place, peer, args.threads) as theirs:
             facts["libraries"] = {ours: mine.libraries(), peer: theirs.libraries()}
             facts["cells"] = []
-            for batch, prompt in itertools.product(args.batches, args.prompts):
+            for prompt, batch in args.cells:
                 facts["cells"].append(cell(args, {ours: mine, peer: theirs}, prompt, batch, expected[prompt]))
     except UnavailableError as error:
         print(error, flush=True)
@@ -90,13 +99,14 @@ def reference_tokens(args: argparse.Namespace, place: Workplace) -> dict[int, li
     """The reference's greedy tokens for the first prompt of each length, computed once and kept in a file."""
     file = place.work / f"{place.shape}-prepared" / "reference.json"
     known: dict[str, list[int]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    missing = [length for length in args.prompts if len(known.get(str(length), ())) < args.tokens]
+    lengths = {prompt for prompt, _ in args.cells}
+    missing = [length for length in sorted(lengths) if len(known.get(str(length), ())) < args.tokens]
     if missing:
         with Worker(place, REFERENCE, args.threads) as worker:
             for length in missing:
                 known[str(length)] = worker.measure(make_prompts(length, 1), args.tokens)["tokens"][0]
         file.write_text(json.dumps(known), encoding="utf-8")
-    return {length: known[str(length)][: args.tokens] for length in args.prompts}
+    return {length: known[str(length)][: args.tokens] for length in lengths}
 
 
 def cell(
