@@ -5,9 +5,10 @@
 Writes results/roofline.json. Other benchmarks call `measure` in the same run as what they compare with it, because a
 shared machine's limits move.
 
-Bandwidth: every thread sums its own part of an array of 1 GiB, which no cache holds. Products: onnxruntime's own
-operators, [512, 2048] x [2048, 8192], as a layer of the 1.3B shape has them in a prompt of 512 tokens; 2 operations per
-multiplication and addition.
+Bandwidth: the faster of two readers, numpy's sum of an array of 1 GiB and onnxruntime's product of one row with 256 MiB
+of 8-bit weights in blocks of 256, which no cache holds either. (On some machines numpy reads a third less.) Products:
+onnxruntime's own operators, [512, 2048] x [2048, 8192], as a layer of the 1.3B shape has them in a prompt of 512
+tokens; 2 operations per multiplication and addition.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from neort.threads import available_cpus
 __all__ = ["Limits", "measure"]
 
 ARRAY_BYTES = 1 << 30
+BLOCK, BLOCK_COLUMNS = 256, 1 << 17  # x INNER rows: 256 MiB, and a scale for each block
 ROWS, INNER, COLUMNS = 512, 2048, 8192
 ROUNDS = 7
 
@@ -49,7 +51,7 @@ def measure(threads: int) -> Limits:
     operations = 2 * ROWS * INNER * COLUMNS
     return Limits(
         threads,
-        ARRAY_BYTES / fastest(reader(threads)),
+        max(ARRAY_BYTES / fastest(reader(threads)), block_bytes() / fastest(product(threads, "MatMulNBits"))),
         operations / fastest(product(threads, "MatMulInteger")),
         operations / fastest(product(threads, "MatMul")),
     )
@@ -72,28 +74,45 @@ def reader(threads: int) -> Callable[[], object]:
     return lambda: list(pool.map(np.sum, parts))  # numpy sums without the interpreter's lock
 
 
+def block_bytes() -> int:
+    """Bytes that a product with MatMulNBits reads."""
+    return INNER * BLOCK_COLUMNS * (BLOCK + 4) // BLOCK
+
+
 def product(threads: int, operator: str) -> Callable[[], object]:
     """A matrix product with constant weights in onnxruntime."""
-    random = np.random.default_rng(0)
-    if operator == "MatMulInteger":
-        x: NDArray[Any] = random.integers(0, 255, (ROWS, INNER), np.uint8)
-        weight: NDArray[Any] = random.integers(-127, 127, (INNER, COLUMNS), np.int8)
-        types = onnx.TensorProto.UINT8, onnx.TensorProto.INT32
-    else:
-        x, weight = (random.standard_normal(s).astype(np.float32) for s in ((ROWS, INNER), (INNER, COLUMNS)))
-        types = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT
+    x, inputs, output, attributes = _operands(operator)
+    names = [f"weight_{i}" for i in range(len(inputs))]
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node(operator, ["x", "weight"], ["y"])],
+        [onnx.helper.make_node(operator, ["x", *names], ["y"], **attributes)],
         "product",
-        [onnx.helper.make_tensor_value_info("x", types[0], x.shape)],
-        [onnx.helper.make_tensor_value_info("y", types[1], [ROWS, COLUMNS])],
-        [onnx.numpy_helper.from_array(weight, "weight")],
+        [onnx.helper.make_tensor_value_info("x", onnx.helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+        [onnx.helper.make_tensor_value_info("y", output, None)],
+        [onnx.numpy_helper.from_array(array, name) for array, name in zip(inputs, names, strict=True)],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": x})
+
+
+def _operands(operator: str) -> tuple[NDArray[Any], list[NDArray[Any]], int, dict[str, Any]]:
+    """The first operand, the constant ones, the type of the result, and the attributes."""
+    random = np.random.default_rng(0)
+    if operator == "MatMulInteger":
+        x: NDArray[Any] = random.integers(0, 255, (ROWS, INNER), np.uint8)
+        return x, [random.integers(-127, 127, (INNER, COLUMNS), np.int8)], onnx.TensorProto.INT32, {}
+    if operator == "MatMul":
+        x = random.standard_normal((ROWS, INNER)).astype(np.float32)
+        weight = random.standard_normal((INNER, COLUMNS)).astype(np.float32)
+        return x, [weight], onnx.TensorProto.FLOAT, {}
+    blocks = random.integers(0, 255, (BLOCK_COLUMNS, INNER // BLOCK, BLOCK), np.uint8)
+    scales = np.full(BLOCK_COLUMNS * INNER // BLOCK, 0.01, np.float32)
+    attributes = {"N": BLOCK_COLUMNS, "K": INNER, "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
+    row = random.standard_normal((1, INNER)).astype(np.float32)
+    return row, [blocks, scales], onnx.TensorProto.FLOAT, attributes | {"domain": "com.microsoft"}
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
-from neort.cache import KVCache
+from neort.cache import KVCache, bind_buffer, bind_past, first_row
 from neort.engine import Runner
-from neort.session import bind_buffer, open_session, run_inputs, session_options
+from neort.session import open_session, run_inputs, session_options
 from neort.threads import available_cpus
 
 from .errors import ExportError
@@ -43,8 +43,8 @@ class _Run:
     lengths: NDArray[np.int32]
     keep: int
 
-    def inputs(self) -> dict[str, NDArray[Any]]:
-        return run_inputs(self.token_ids, self.lengths, self.keep)
+    def inputs(self, spec: ModelSpec) -> dict[str, NDArray[Any]]:
+        return run_inputs(self.token_ids, self.lengths, self.keep, spec)
 
     def same(self, other: _Step) -> bool:
         return (
@@ -138,7 +138,7 @@ class LayerwiseRunner:
         return next(self._answers)
 
     def _run_embedding(self, embedding: Segment) -> list[Floats]:
-        runs = [step.inputs() if isinstance(step, _Run) else {} for step in self._steps]
+        runs = [step.inputs(self.spec) if isinstance(step, _Run) else {} for step in self._steps]
         known = np.unique(np.concatenate([run["input_ids"].reshape(-1) for run in runs if run]))
         few = embedding.for_tokens(known)
         loaded = _Loaded(few)
@@ -150,7 +150,8 @@ class LayerwiseRunner:
 
     def _run_block(self, block: Segment, hidden: list[Floats]) -> list[Floats]:
         loaded = _Loaded(block)
-        cache = KVCache(replace(self.spec, num_layers=1, attention_layers=("global",)), SLOTS)
+        kind = self.spec.attention_layers[block.layer]
+        cache = KVCache(replace(self.spec, num_layers=1, attention_layers=(kind,)), SLOTS)
         cache.reserve(max((s.slot + len(s.token_ids) for s in self._steps if isinstance(s, _Run)), default=1), [])
         outputs = []
         for step, rows in zip(self._steps, hidden, strict=True):
@@ -172,7 +173,7 @@ class LayerwiseRunner:
                 for out, i in zip(logits, group, strict=True):
                     step = self._steps[i]
                     if isinstance(step, _Run) and len(out):
-                        out[:, columns] = _run_rows(loaded.session, piece, step.inputs(), hidden[i])
+                        out[:, columns] = _run_rows(loaded.session, piece, step.inputs(self.spec), hidden[i])
                 del loaded  # before the next one is read
             return_freed()
             while logits:
@@ -206,15 +207,16 @@ def _run_rows(session: Any, segment: Segment, inputs: dict[str, NDArray[Any]], h
 def _run_cached(session: Any, block: Segment, step: _Run, hidden: Floats, cache: KVCache) -> Floats:
     """One step of a block, its cache updated in place."""
     binding = session.io_binding()
-    feeds = step.inputs() | {block.hidden: hidden}
+    feeds = step.inputs(cache.spec) | {block.hidden: hidden}
     out = np.empty_like(hidden)
     for name in block.inputs:
         if name in feeds:
             bind_buffer(binding.bind_input, name, feeds[name])
+    is_local = cache.spec.attention_layers == ("local",)
+    first = first_row(cache.spec, int(step.lengths.min())) if is_local else 0
     for kind in ("key", "value"):
-        view = cache.buffers[f"0.{kind}"][step.slot : step.slot + len(step.token_ids)]
-        bind_buffer(binding.bind_input, f"past_key_values.{block.layer}.{kind}", view)
-        bind_buffer(binding.bind_output, f"present.{block.layer}.{kind}", view)
+        slots = cache.buffers[f"0.{kind}"][step.slot : step.slot + len(step.token_ids)]
+        bind_past(binding, f"{block.layer}.{kind}", slots, first)
     bind_buffer(binding.bind_output, block.output, out)
     session.run_with_iobinding(binding)
     return out

@@ -27,7 +27,8 @@ def trace(config: Any) -> ir.Model:
     """The graph of a GPTNeoConfig.
 
     Inputs: ``input_ids`` and ``position_ids`` int64 [B, S]; ``seqlens_k`` int32 [B] (tokens in the cache after this
-    run, minus one, per row); ``total_sequence_length`` int32 [] (the largest of them, plus one);
+    run, minus one, per row); ``total_sequence_length`` int32 [] (the largest of them, plus one); both once more as
+    ``local_seqlens_k`` and ``local_total_sequence_length`` for local layers, whose past may begin at a later token;
     ``past_key_values.{i}.key|value`` float32 [B, H, M, D], where M is the length of the cache buffer.
     Outputs: ``logits`` float32 [B, S, V]; ``present.{i}.key|value`` like the past, meant to be bound to its memory.
     """
@@ -66,10 +67,16 @@ class _Decoder(torch.nn.Module):
         position_ids: torch.Tensor,
         seqlens_k: torch.Tensor,
         total_sequence_length: torch.Tensor,
+        local_seqlens_k: torch.Tensor,
+        local_total_sequence_length: torch.Tensor,
         past: Past,
     ) -> tuple[torch.Tensor, ...]:
+        lengths = {
+            "global": (seqlens_k, total_sequence_length),
+            "local": (local_seqlens_k, local_total_sequence_length),
+        }
         for i, attention in enumerate(self.attentions):
-            attention.past = (past[2 * i], past[2 * i + 1], seqlens_k, total_sequence_length)
+            attention.past = (past[2 * i], past[2 * i + 1], *lengths[self.model.config.attention_layers[i]])
         hidden = self.model.transformer(input_ids=input_ids, position_ids=position_ids, use_cache=False)[0]
         logits = self.model.lm_head(hidden)  # GPTNeoForCausalLM.forward slices in between; KeepLastLogits does that
         return (logits, *(present for attention in self.attentions for present in attention.present))
@@ -105,20 +112,22 @@ def _example_inputs(config: Any) -> tuple[Any, ...]:
     head_dim = config.hidden_size // config.num_heads
     past = [torch.zeros(batch, config.num_heads, buffer, head_dim) for _ in range(2 * config.num_layers)]
     ids = torch.zeros(batch, sequence, dtype=torch.int64)
-    return ids, ids.clone(), torch.zeros(batch, dtype=torch.int32), torch.zeros((), dtype=torch.int32), past
+    lengths, longest = torch.zeros(batch, dtype=torch.int32), torch.zeros((), dtype=torch.int32)
+    return ids, ids.clone(), lengths, longest, lengths.clone(), longest.clone(), past
 
 
 def _dynamic_shapes(config: Any) -> tuple[Any, ...]:
     batch, sequence, buffer = (torch.export.Dim(n) for n in ("batch_size", "sequence_length", "cache_length"))
     past = [{0: batch, 2: buffer}] * (2 * config.num_layers)
-    return {0: batch, 1: sequence}, {0: batch, 1: sequence}, {0: batch}, None, past
+    ids = {0: batch, 1: sequence}
+    return ids, ids, {0: batch}, None, {0: batch}, None, past
 
 
 def _named(model: ir.Model, config: Any) -> ir.Model:
     """Give inputs, outputs and initializers the field's names."""
     graph = model.graph
     cache = [f"{i}.{kind}" for i in range(config.num_layers) for kind in ("key", "value")]
-    for value, name in zip(graph.inputs[4:], cache, strict=True):
+    for value, name in zip(graph.inputs[6:], cache, strict=True):
         value.name = f"past_key_values.{name}"
     for value, name in zip(graph.outputs, ["logits", *(f"present.{n}" for n in cache)], strict=True):
         value.name = name

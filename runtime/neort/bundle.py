@@ -27,7 +27,7 @@ __all__ = [
     "sha256_of",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS = "weights.data"
 MANIFEST = "manifest.json"
 _HASH_BLOCK = 1 << 20

@@ -2,21 +2,48 @@
 
 A buffer has shape [slots, H, M, D]; slot i belongs to the i-th running sequence. M is the model's full context, but
 the memory is anonymous and untouched pages cost nothing, so a cache grows by use.
+
+Local layers see the last ``window`` positions only. Since the heads of a buffer lie M * D apart wherever one begins to
+read, the same buffer bound from row r on is a past without its first r positions: attention then costs as much as the
+window, and nothing is copied or lost.
 """
 
 from __future__ import annotations
 
 import mmap
 import sys
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import ModelSpec
 
-__all__ = ["KVCache"]
+__all__ = ["KVCache", "bind_buffer", "bind_past", "first_row"]
+
+ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
 
 Buffer = NDArray[np.float32]
+
+
+def first_row(spec: ModelSpec, shortest: int) -> int:
+    """Where the past of local layers begins, if the shortest sequence has ``shortest`` positions in the cache."""
+    return max(0, shortest - spec.window_size + 1) // ROW_STEP * ROW_STEP
+
+
+def bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
+    """Bind an array's own memory as an input or output; the array must outlive the binding."""
+    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def bind_past(binding: Any, name: str, slots: Buffer, first: int) -> None:
+    """Bind the cache ``name`` of some slots [B, H, M, D] as past and present at once, from row ``first`` on.
+
+    The shape stays [B, H, M, D]: its last rows lie behind the last slot, where nothing is read or written.
+    """
+    address = slots.ctypes.data + first * slots.strides[2]
+    for bind, prefix in ((binding.bind_input, "past_key_values"), (binding.bind_output, "present")):
+        bind(f"{prefix}.{name}", "cpu", 0, np.float32, slots.shape, address)
 
 
 class KVCache:
@@ -61,11 +88,13 @@ class KVCache:
 def _allocate(shape: tuple[int, ...]) -> Buffer:
     """Zeroed float32 memory that the system commits page by page.
 
-    numpy asks the kernel for huge pages, which commits a whole buffer at its first touch.
+    numpy asks the kernel for huge pages, which commits a whole buffer at its first touch. One head's rows more than
+    ``shape`` lie behind it, so that a past that begins later ends in memory of the buffer.
     """
     count = int(np.prod(shape))
+    nbytes = 4 * (count + int(np.prod(shape[2:])))
     if sys.platform == "win32":
-        memory = mmap.mmap(-1, count * 4)
+        memory = mmap.mmap(-1, nbytes)
     else:
-        memory = mmap.mmap(-1, count * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(memory, np.float32).reshape(shape)
+        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, np.float32, count).reshape(shape)

@@ -17,14 +17,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from .bundle import Bundle
-from .cache import KVCache
+from .bundle import Bundle, ModelSpec
+from .cache import KVCache, bind_buffer, bind_past, first_row
 from .cpu import PrecisionWarning, Run, int8_products_saturate
 from .errors import BundleError
 from .graph_file import external_locations
 from .threads import available_cpus
 
-__all__ = ["DecoderSession", "bind_buffer", "open_session", "run_inputs", "session_options"]
+__all__ = ["DecoderSession", "open_session", "run_inputs", "session_options"]
 
 DECODER = "decoder.onnx"
 INT8_PRODUCT = b"MatMulIntegerToFloat"
@@ -54,6 +54,7 @@ class DecoderSession:
         self._session = _load(bundle, self.num_threads)
         _check_shapes(self._session, bundle)
         self._cache = KVCache(bundle.spec, max_batch_size)
+        self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
         self._decoders: dict[int, _Decode] = {}
 
     @property
@@ -75,8 +76,10 @@ class DecoderSession:
 
         Returns the logits of the last ``keep`` positions, float32 [keep, V], 0 <= keep <= S.
         """
-        feeds = run_inputs(np.ascontiguousarray(token_ids, np.int64)[None], np.array([start], np.int32), keep)
+        lengths = np.array([start], np.int32)
+        feeds = run_inputs(np.ascontiguousarray(token_ids, np.int64)[None], lengths, keep, self.spec)
         binding = self._bind(feeds, slice(slot, slot + 1))
+        self._bind_local(binding, slice(slot, slot + 1), first_row(self.spec, start))
         binding.bind_output("logits", "cpu")
         self._session.run_with_iobinding(binding)
         logits: Logits = binding.get_outputs()[-1].numpy()[0]
@@ -93,6 +96,10 @@ class DecoderSession:
             decoder = self._decoders[count] = _Decode(count, self.spec.vocab_size)
             decoder.binding = self._bind(decoder.feeds, slice(0, count))
             bind_buffer(decoder.binding.bind_output, "logits", decoder.logits)
+        first = first_row(self.spec, int(lengths.min()))
+        if first != decoder.first:
+            self._bind_local(decoder.binding, slice(0, count), first)
+            decoder.first = first
         decoder.set(token_ids, lengths)
         self._session.run_with_iobinding(decoder.binding)
         return decoder.logits[:, 0]
@@ -103,10 +110,14 @@ class DecoderSession:
         for name, array in feeds.items():
             bind_buffer(binding.bind_input, name, array)
         for name, buffer in self._cache.buffers.items():
-            view = buffer[slots]
-            bind_buffer(binding.bind_input, f"past_key_values.{name}", view)
-            bind_buffer(binding.bind_output, f"present.{name}", view)
+            bind_past(binding, name, buffer[slots], 0)
         return binding
+
+    def _bind_local(self, binding: Any, slots: slice, first: int) -> None:
+        """Let the past of local layers begin at row ``first``."""
+        for layer in self._local:
+            for name in (f"{layer}.key", f"{layer}.value"):
+                bind_past(binding, name, self._cache.buffers[name][slots], first)
 
 
 class _Decode:
@@ -118,8 +129,11 @@ class _Decode:
             "position_ids": np.zeros((count, 1), np.int64),
             "seqlens_k": np.zeros(count, np.int32),
             "total_sequence_length": np.zeros((), np.int32),
+            "local_seqlens_k": np.zeros(count, np.int32),
+            "local_total_sequence_length": np.zeros((), np.int32),
             "logits_to_keep": np.ones((), np.int64),
         }
+        self.first = 0  # row at which the past of local layers begins
         self.logits = np.zeros((count, 1, vocab_size), np.float32)
         self.binding: Any = None
 
@@ -128,23 +142,24 @@ class _Decode:
         self.feeds["position_ids"][:, 0] = lengths
         self.feeds["seqlens_k"][:] = lengths
         self.feeds["total_sequence_length"][...] = lengths.max() + 1
+        self.feeds["local_seqlens_k"][:] = lengths - self.first
+        self.feeds["local_total_sequence_length"][...] = lengths.max() + 1 - self.first
 
 
-def run_inputs(token_ids: Ids, lengths: NDArray[np.int32], keep: int) -> dict[str, NDArray[Any]]:
+def run_inputs(token_ids: Ids, lengths: NDArray[np.int32], keep: int, spec: ModelSpec) -> dict[str, NDArray[Any]]:
     """The graph's inputs, the cache apart: ``token_ids`` [B, S] follow ``lengths`` [B] cached positions."""
     count = token_ids.shape[1]
+    last = (lengths + (count - 1)).astype(np.int32)
+    first = first_row(spec, int(lengths.min()))
     return {
         "input_ids": token_ids,
         "position_ids": lengths[:, None].astype(np.int64) + np.arange(count),
-        "seqlens_k": (lengths + (count - 1)).astype(np.int32),
-        "total_sequence_length": np.array(lengths.max() + count, np.int32),
+        "seqlens_k": last,
+        "total_sequence_length": np.array(last.max() + 1, np.int32),
+        "local_seqlens_k": last - np.int32(first),
+        "local_total_sequence_length": np.array(last.max() + 1 - first, np.int32),
         "logits_to_keep": np.array(keep, np.int64),
     }
-
-
-def bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
-    """Bind an array's own memory as an input or output; the array must outlive the binding."""
-    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
 def _check_locations(bundle: Bundle) -> None:

@@ -374,6 +374,8 @@ def feeds_of(model: ir.Model, keep: int = IDS.shape[1]) -> Arrays:
         "position_ids": np.tile(np.arange(length), (batch, 1)),
         "seqlens_k": np.full(batch, length - 1, np.int32),
         "total_sequence_length": np.array(length, np.int32),
+        "local_seqlens_k": np.full(batch, length - 1, np.int32),
+        "local_total_sequence_length": np.array(length, np.int32),
         "logits_to_keep": np.array(keep, np.int64),
     }
     names = [v.name for v in model.graph.inputs]

@@ -29,13 +29,16 @@ def test_inputs_and_outputs_carry_the_field_s_names_and_shapes(traced: ir.Model)
         "position_ids",
         "seqlens_k",
         "total_sequence_length",
+        "local_seqlens_k",
+        "local_total_sequence_length",
         *(f"past_key_values.{name}" for name in cache),
     ]
     assert [v.name for v in traced.graph.outputs] == ["logits", *(f"present.{name}" for name in cache)]
     shapes = {v.name: [str(d) if isinstance(d, ir.SymbolicDim) else d for d in v.shape] for v in traced.graph.inputs}
     assert shapes["input_ids"] == shapes["position_ids"] == ["batch_size", "sequence_length"]
     assert shapes["past_key_values.1.value"] == ["batch_size", 4, "cache_length", 8]
-    assert (shapes["seqlens_k"], shapes["total_sequence_length"]) == (["batch_size"], [])
+    for prefix in ("", "local_"):
+        assert (shapes[f"{prefix}seqlens_k"], shapes[f"{prefix}total_sequence_length"]) == (["batch_size"], [])
 
 
 def test_initializers_are_the_checkpoint_s_tensors_without_values(traced: ir.Model, checkpoint: Path) -> None:

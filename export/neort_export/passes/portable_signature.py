@@ -15,6 +15,8 @@ TOTAL = "past_sequence_length + sequence_length"  # the axis name that transform
 class PortableSignature(Rewrite):
     """seqlens_k -> sum(attention_mask) - 1, total_sequence_length -> its width, logits_to_keep -> sequence_length.
 
+    Local layers get the same: their past begins at the first token.
+
     What is left are the inputs ``input_ids``, ``attention_mask``, ``position_ids`` and the past, the outputs
     ``logits`` [B, S, V] and the present: past and new tokens in one array, or, where a caller binds the past's memory
     to it, the past itself. GroupQueryAttention does either.
@@ -38,6 +40,7 @@ class PortableSignature(Rewrite):
             "total_sequence_length": _int32(first, width),
             "logits_to_keep": new_tokens,
         }
+        replacements |= {f"local_{name}": replacements[name] for name in ("seqlens_k", "total_sequence_length")}
         for name, value in replacements.items():
             ir.convenience.replace_all_uses_with(old.pop(name), value)
         _roll(graph, first, [ids, positions], _padding(graph, first, mask, new_tokens, width), new_tokens)
