@@ -16,6 +16,7 @@ from .passes import (
     FlattenTokens,
     FoldOutliers,
     FuseGelu,
+    FuseGeluBias,
     FuseLinears,
     KeepLastLogits,
     PackQKV,
@@ -53,7 +54,7 @@ def quantize(
         "int8-block": QuantizeBlocks(BLOCKS_OF_8_BITS, head=BLOCKS_OF_8_BITS),
         "int4": QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS, moments=moments),
     }
-    _run(model, FoldOutliers(ranges, moments), linears[quantization], QuantizeEmbedding())
+    _run(model, FoldOutliers(ranges, moments), linears[quantization], FuseGeluBias(), QuantizeEmbedding())
 
 
 def portable_graph(decoder: ir.Model) -> ir.Model:

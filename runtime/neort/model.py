@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -59,11 +60,20 @@ class Model:
     Several threads may use one model: their sequences are decoded together.
     """
 
-    def __init__(self, bundle: Bundle, *, num_threads: int | None = None, max_batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        num_threads: int | None = None,
+        max_batch_size: int = 8,
+        packed_weights: Path | None = None,
+    ) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
         self.generation_config = GenerationConfig.from_hf(bundle.read_json("generation_config.json"))
-        self._session = DecoderSession(bundle, num_threads=num_threads, max_batch_size=max_batch_size)
+        self._session = DecoderSession(
+            bundle, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=packed_weights
+        )
         self._engine = Engine(self._session)
 
     @property
@@ -171,6 +181,7 @@ def load(
     num_threads: int | None = None,
     max_batch_size: int = 8,
     check_weights: bool = False,
+    packed_weights: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a bundle folder, or the bundled demonstration model.
 
@@ -178,8 +189,12 @@ def load(
     ``max_batch_size`` is how many sequences are decoded together, further ones wait; ``check_weights`` also compares
     the weights with their hash in the manifest, about a second per gigabyte.
 
-    Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version,
-    TokenizerError for a tokenizer that cannot be reproduced exactly.
+    ``packed_weights`` is a folder for the weights as onnxruntime's kernels want them. The first load saves them there,
+    twice the size of the bundle; later ones map them into memory, which is faster and shares them among processes. Its
+    files are trusted: it must be a folder that nobody else can write to.
+
+    Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, or when packed
+    weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly.
     """
     for name, value in (("num_threads", num_threads), ("max_batch_size", max_batch_size)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -187,7 +202,8 @@ def load(
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
     opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
-    return Model(opened, num_threads=num_threads, max_batch_size=max_batch_size)
+    folder = None if packed_weights is None else Path(packed_weights).expanduser()
+    return Model(opened, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=folder)
 
 
 class _Collector:

@@ -6,7 +6,9 @@ Knows tensors and slots; knows nothing about requests, sampling or text.
 from __future__ import annotations
 
 import os
+import platform
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from .cache import KVCache, bind_buffer, bind_past, first_row
 from .cpu import PrecisionWarning, Run, int8_products_saturate
 from .errors import BundleError
 from .graph_file import external_locations
+from .packed import packed_graph, save_packed
 from .threads import available_cpus
 
 __all__ = ["DecoderSession", "open_session", "run_inputs", "session_options"]
@@ -42,16 +45,24 @@ class DecoderSession:
     Not thread-safe: the engine holds a lock around it.
     """
 
-    def __init__(self, bundle: Bundle, *, num_threads: int | None = None, max_batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        num_threads: int | None = None,
+        max_batch_size: int = 8,
+        packed_weights: Path | None = None,
+    ) -> None:
         """Load the graph; weights are memory-mapped and packed by onnxruntime.
 
-        ``num_threads`` None means all CPUs that the process may use. Raises BundleError when onnxruntime refuses the
-        graph.
+        ``num_threads`` None means all CPUs that the process may use; ``packed_weights`` is a folder in which packed
+        weights are kept, so that processes share them (see `packed`). Raises BundleError when onnxruntime refuses the
+        graph, or the folder cannot be written.
         """
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()
         _check_locations(bundle)
-        self._session = _load(bundle, self.num_threads)
+        self._session = _load(bundle, self.num_threads, packed_weights)
         _check_shapes(self._session, bundle)
         self._cache = KVCache(bundle.spec, max_batch_size)
         self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
@@ -176,16 +187,32 @@ def _check_locations(bundle: Bundle) -> None:
         )
 
 
-def _load(bundle: Bundle, num_threads: int) -> Any:
+def _load(bundle: Bundle, num_threads: int, packed_weights: Path | None) -> Any:
     file = bundle.file(DECODER)
-    options = session_options(num_threads, file.read_bytes())
+    graph = file.read_bytes()
+    options = session_options(num_threads, graph)
     try:
+        if packed_weights is not None:
+            file = _packed(bundle, packed_weights, graph, options.graph_optimization_level)
         return open_session(os.fspath(file), options)
+    except BundleError:
+        raise
     except Exception as error:  # onnxruntime's errors share no public base class
         raise BundleError(
             f"onnxruntime {ort.__version__} cannot load {file}: {error}; "
             "check the bundle with `neort verify`, or update onnxruntime"
         ) from error
+
+
+def _packed(bundle: Bundle, folder: Path, graph: bytes, level: Any) -> Path:
+    """The graph whose packed weights lie in ``folder``; a session that is dropped at once saves them first."""
+
+    def save(partial: Path) -> None:
+        options = session_options(1, graph)
+        save_packed(options, partial)
+        open_session(os.fspath(bundle.file(DECODER)), options)
+
+    return packed_graph(bundle, folder, f"onnxruntime {ort.__version__} {platform.machine()} {level}", save)
 
 
 def session_options(num_threads: int, graph: bytes) -> Any:

@@ -24,6 +24,7 @@ from neort_export.passes import (
     FlattenTokens,
     FoldOutliers,
     FuseGelu,
+    FuseGeluBias,
     FuseLinears,
     KeepLastLogits,
     PackQKV,
@@ -120,6 +121,30 @@ def test_a_function_that_is_not_gelu_new_is_left_alone(other: tuple[str, str]) -
     model = parsed(GELU.replace(*other))
     before = operators(model)
     assert operators(applied(model, FuseGelu())) == before
+
+
+def test_the_bias_before_gelu_becomes_its_input_with_the_same_bits() -> None:
+    text = """
+    biased (float[m, 24] x, float[24] bias) => (float[m, 24] y) {
+      z = Add (x, bias)
+      y = com.microsoft.FastGelu (z)
+    }
+    """
+    model = parsed(text, bias=normal(24))
+    feeds = {"x": 3 * normal(50, 24)}
+    before = execute(model, feeds)
+    assert operators(applied(model, FuseGeluBias())) == {"FastGelu": 1}
+    np.testing.assert_array_equal(execute(model, feeds), before)
+
+
+def test_a_sum_of_two_computed_values_before_gelu_is_left_alone() -> None:
+    text = """
+    sums (float[m, 24] x, float[m, 24] z) => (float[m, 24] y) {
+      s = Add (x, z)
+      y = com.microsoft.FastGelu (s)
+    }
+    """
+    assert operators(applied(parsed(text), FuseGeluBias())) == {"Add": 1, "FastGelu": 1}
 
 
 ATTENTION = """

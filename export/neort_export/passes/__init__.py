@@ -1,8 +1,8 @@
 """Rewrites of the traced graph, one per module, each a pass with its rule as the docstring.
 
 decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
-int8      FoldOutliers, QuantizeLinears, QuantizeEmbedding, after those
-blocks    FoldOutliers, QuantizeBlocks, QuantizeEmbedding instead
+int8      FoldOutliers, QuantizeLinears, FuseGeluBias, QuantizeEmbedding, after those
+blocks    FoldOutliers, QuantizeBlocks, FuseGeluBias, QuantizeEmbedding instead
 portable  PortableSignature, on a clone of what these made
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from .bind_weights import BindWeights
 from .flatten_tokens import FlattenTokens
 from .fold_outliers import FoldOutliers
-from .fuse_gelu import FuseGelu
+from .fuse_gelu import FuseGelu, FuseGeluBias
 from .fuse_linears import FuseLinears
 from .keep_last_logits import KeepLastLogits
 from .pack_qkv import PackQKV
@@ -25,6 +25,7 @@ __all__ = [
     "FlattenTokens",
     "FoldOutliers",
     "FuseGelu",
+    "FuseGeluBias",
     "FuseLinears",
     "KeepLastLogits",
     "PackQKV",

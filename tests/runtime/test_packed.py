@@ -1,0 +1,92 @@
+"""Packed weights in a folder: the same logits, one copy for all processes, and nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neort
+from neort import BundleError, packed
+from neort.cli import main
+
+IDS = list(range(40))
+
+
+def only_folder(folder: Path) -> Path:
+    (found,) = folder.iterdir()
+    return found
+
+
+def test_packed_weights_give_the_same_bits_when_they_are_saved_and_when_they_are_mapped(
+    bundle_path: Path, model: neort.Model, tmp_path: Path
+) -> None:
+    expected = model.logits(IDS)
+    for _ in range(2):
+        loaded = neort.load(bundle_path, num_threads=2, packed_weights=tmp_path)
+        np.testing.assert_array_equal(loaded.logits(IDS), expected)
+    assert {file.name for file in only_folder(tmp_path).iterdir()} == {packed.GRAPH, packed.DATA, packed.SIZES}
+
+
+def test_later_loads_write_nothing(bundle_path: Path, tmp_path: Path) -> None:
+    neort.load(bundle_path, packed_weights=tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    neort.load(bundle_path, packed_weights=tmp_path)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", [packed.GRAPH, packed.DATA, packed.SIZES])
+def test_what_is_truncated_is_made_again(bundle_path: Path, model: neort.Model, tmp_path: Path, name: str) -> None:
+    neort.load(bundle_path, packed_weights=tmp_path)
+    file = only_folder(tmp_path) / name
+    file.write_bytes(file.read_bytes()[:-7])
+    loaded = neort.load(bundle_path, packed_weights=tmp_path)
+    np.testing.assert_array_equal(loaded.logits(IDS), model.logits(IDS))
+
+
+def test_another_bundle_has_other_packed_weights(
+    bundle_path: Path, bundle_copy: Path, replace_file: Callable[[str, bytes], None], tmp_path: Path
+) -> None:
+    weights = bytearray((bundle_copy / "weights.data").read_bytes())
+    weights[-1] ^= 1
+    replace_file("weights.data", bytes(weights))
+    folder = tmp_path / "packed"
+    for path in (bundle_path, bundle_copy):
+        neort.load(path, packed_weights=folder)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_too_little_space_is_one_error_and_leaves_nothing(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 4321))  # type: ignore[attr-defined]
+    with pytest.raises(BundleError, match=r"need [\d,]+ bytes in .*, which has 4,321 free"):
+        neort.load(bundle_path, packed_weights=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_leaves_nothing(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(options: object, folder: Path) -> None:
+        (folder / packed.DATA).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neort.session.save_packed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        neort.load(bundle_path, packed_weights=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(bundle_path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(BundleError, match="packed weights cannot be written"):
+        neort.load(bundle_path, packed_weights=file / "folder")
+
+
+def test_the_command_line_takes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "It was", "--max-new-tokens", "3", "--packed-weights", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("It was")
+    assert only_folder(tmp_path).is_dir()
