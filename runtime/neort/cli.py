@@ -40,6 +40,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="text to continue; - reads it from standard input")
     parser.add_argument("--model", metavar="BUNDLE", help="folder; default: the bundled demonstration model")
     parser.add_argument("--num-threads", type=int, metavar="N", help="default: the CPUs this process may use")
+    parser.add_argument(
+        "--draft", metavar="HOW", help="prompt-lookup, or a smaller model's bundle: the same text, faster"
+    )
     parser.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
     parser.add_argument("--json", action="store_true", help="print one JSON object per result")
     options = parser.add_argument_group("generation options", argument_default=argparse.SUPPRESS)
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    model = load(args.model, num_threads=args.num_threads, packed_weights=args.packed_weights)
+    model = load(args.model, num_threads=args.num_threads, packed_weights=args.packed_weights, draft=args.draft)
     prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompts]
     names = {field.name for field in dataclasses.fields(GenerationConfig)}
     config = model.generation_config.replace(**{k: v for k, v in vars(args).items() if k in names})

@@ -6,8 +6,10 @@ Knows slots, logits and token ids; knows nothing about text or about onnxruntime
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -18,6 +20,7 @@ from .bundle import ModelSpec
 from .config import GenerationConfig
 from .errors import NeortError, PromptError
 from .sampling import LogitsProcessor, build_processors, check_finite, greedy, make_generator, sample
+from .speculation import Speculator
 from .turns import Turn
 
 __all__ = ["Engine", "FinishReason", "Request", "Runner", "Stats", "TokenSink"]
@@ -59,7 +62,8 @@ class TokenSink(Protocol):
 class Stats:
     """What a request cost.
 
-    Times are wall-clock seconds, so they include the work done for the sequences that ran beside it.
+    Times are wall-clock seconds, so they include the work done for the sequences that ran beside it. Of
+    ``drafted_tokens`` (see `neort.load`), ``accepted_tokens`` were those that the model chose.
     """
 
     prompt_tokens: int
@@ -67,6 +71,8 @@ class Stats:
     time_to_first_token: float
     prefill_seconds: float
     decode_seconds: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -97,6 +103,8 @@ class Request:
         self.processors: list[LogitsProcessor] = build_processors(self.config, len(self.prompt_ids))
         self.submitted = self.first_token = time.perf_counter()
         self.prefill_seconds = 0.0
+        self.speculator: Speculator | None = None
+        self.drafted = self.accepted = 0
 
     def stats(self) -> Stats:
         """The figures so far."""
@@ -106,6 +114,8 @@ class Request:
             time_to_first_token=self.first_token - self.submitted,
             prefill_seconds=self.prefill_seconds,
             decode_seconds=time.perf_counter() - self.first_token,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
         )
 
     def choose(self, logits: Logits) -> int:
@@ -116,6 +126,17 @@ class Request:
             logits = processor(ids, logits)
         return sample(logits, self.rng) if self.config.do_sample else greedy(logits)
 
+    def rehearse(self) -> Callable[[Logits], int]:
+        """A function that chooses as `choose` would the next tokens, one after the other, and changes nothing."""
+        twin = copy.copy(self)
+        twin.rng, twin.token_ids = copy.deepcopy(self.rng), self.token_ids.copy()
+
+        def choose(logits: Logits) -> int:
+            twin.token_ids.append(twin.choose(logits))
+            return twin.token_ids[-1]
+
+        return choose
+
 
 class Engine:
     """Runs any number of requests on one model, up to ``runner.max_batch_size`` at a time.
@@ -123,9 +144,17 @@ class Engine:
     Several threads may share an engine: each drives it for all, one step at a time and in turns.
     """
 
-    def __init__(self, runner: Runner, *, prefill_chunk: int = PREFILL_CHUNK) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        prefill_chunk: int = PREFILL_CHUNK,
+        speculate: Callable[[], Speculator] | None = None,
+    ) -> None:
+        """``speculate`` makes what drafts for a sequence, as long as it is the only one that runs."""
         self.runner = runner
         self.prefill_chunk = prefill_chunk
+        self.speculate = speculate
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # the request at index i owns slot i
         self._turn = Turn()
@@ -204,6 +233,7 @@ class Engine:
         limit = self.runner.spec.max_position_embeddings
         missing = request.config.max_new_tokens - len(request.token_ids)
         request.context = request.context[-(limit - min(missing - 1, limit // 2)) :]
+        request.speculator = None  # it followed the longer context
 
     def _reserve(self, slots: int) -> None:
         self.runner.reserve(slots, [request.cached for request in self.running])
@@ -253,6 +283,40 @@ class Engine:
         self._sweep()
         if not self.running:
             return
+        if len(self.running) == 1 and (drafted := self._draft(self.running[0])):
+            self._verify(self.running[0], drafted)
+        else:
+            self._decode_all()
+        self._sweep()
+
+    def _draft(self, request: Request) -> list[int]:
+        """Tokens that may come next; several sequences share a run's weights already, so only one alone has any."""
+        if self.speculate is None:
+            return []
+        request.speculator = request.speculator or self.speculate()
+        positions = self.runner.spec.max_position_embeddings - request.cached
+        wanted = request.config.max_new_tokens - len(request.token_ids)
+        return request.speculator.draft(request.context, min(positions, wanted) - 1, request.rehearse)
+
+    def _verify(self, request: Request, drafted: list[int]) -> None:
+        """Run the last token and the drafted ones; hand out tokens up to the first that was not drafted.
+
+        The cache then holds rows of rejected tokens, beyond ``request.cached``, which the next run overwrites.
+        """
+        ids = np.array([request.context[-1], *drafted], np.int64)
+        before = request.accepted
+        request.drafted += len(drafted)
+        logits = self.runner.prefill(0, ids, request.cached, len(ids))
+        for row, expected in zip(logits, [*drafted, None], strict=True):
+            request.cached += 1
+            self._hand_out(request, row)
+            if request.done or request.context[-1] != expected:
+                break
+            request.accepted += 1
+        if request.speculator:
+            request.speculator.learn(len(drafted), request.accepted - before)
+
+    def _decode_all(self) -> None:
         last_ids = np.array([request.context[-1] for request in self.running], np.int64)
         lengths = np.array([request.cached for request in self.running], np.int32)
         logits = self.runner.decode(last_ids, lengths)
@@ -260,7 +324,6 @@ class Engine:
             request.cached += 1
             if not request.done:
                 self._hand_out(request, row)
-        self._sweep()
 
     def _overflow(self, request: Request, slot: int) -> None:
         """The context is full: stop, or drop the oldest tokens and prefill what is kept."""

@@ -7,16 +7,18 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import Bundle, ModelSpec, bundled_path
+from .bundle import WEIGHTS, Bundle, ModelSpec, bundled_path
 from .config import GenerationConfig
+from .drafting import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup
 from .engine import Engine, FinishReason, Request, Stats
-from .errors import NeortError, PromptError
+from .errors import BundleError, NeortError, PromptError
 from .session import DecoderSession
+from .speculation import ROW_COSTS, Speculator
 from .text import TextStream
 from .tokenizer import Tokenizer
 
@@ -67,6 +69,7 @@ class Model:
         num_threads: int | None = None,
         max_batch_size: int = 8,
         packed_weights: Path | None = None,
+        draft: Bundle | Literal["prompt-lookup"] | None = None,
     ) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
@@ -74,7 +77,7 @@ class Model:
         self._session = DecoderSession(
             bundle, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=packed_weights
         )
-        self._engine = Engine(self._session)
+        self._engine = Engine(self._session, speculate=self._speculate(draft) if draft is not None else None)
 
     @property
     def spec(self) -> ModelSpec:
@@ -152,6 +155,28 @@ class Model:
         """
         return self._engine.logits(_as_ids(token_ids))
 
+    def _speculate(self, draft: Bundle | Literal["prompt-lookup"]) -> Callable[[], Speculator]:
+        """What makes a sequence's speculator. Raises BundleError for a draft model with another tokenizer."""
+        drafter: Drafter = self._draft_model(draft) if isinstance(draft, Bundle) else PromptLookup()
+        row_cost = ROW_COSTS.get(self.bundle.quantization, max(ROW_COSTS.values()))
+        return lambda: Speculator(drafter, row_cost)
+
+    def _draft_model(self, draft: Bundle) -> ModelDrafter:
+        """A drafted token costs what its weights weigh: decoding is bound by reading them."""
+        tokenizer, spec = Tokenizer.from_file(draft.file("tokenizer.json")), draft.spec
+        different = [
+            i for i in range(self.spec.vocab_size) if tokenizer.token_bytes(i) != self.tokenizer.token_bytes(i)
+        ]
+        if spec.vocab_size != self.spec.vocab_size or different:
+            what = f"token {different[0]}" if different else f"{spec.vocab_size} tokens, not {self.spec.vocab_size}"
+            raise BundleError(
+                f"{draft.path} cannot draft for {self.bundle.path}: its vocabulary is another one ({what}); "
+                "a draft model shares the tokenizer"
+            )
+        weights = [bundle.file(WEIGHTS).stat().st_size for bundle in (draft, self.bundle)]
+        session = DecoderSession(draft, num_threads=self.num_threads, max_batch_size=1)
+        return ModelDrafter(session, cost=weights[0] / weights[1])
+
     def _options(self, config: GenerationConfig | None, overrides: dict[str, Any]) -> GenerationConfig:
         if config is not None and not isinstance(config, GenerationConfig):
             raise TypeError(f"config is a neort.GenerationConfig, not {type(config).__name__}")
@@ -182,6 +207,7 @@ def load(
     max_batch_size: int = 8,
     check_weights: bool = False,
     packed_weights: str | os.PathLike[str] | None = None,
+    draft: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a bundle folder, or the bundled demonstration model.
 
@@ -193,6 +219,10 @@ def load(
     twice the size of the bundle; later ones map them into memory, which is faster and shares them among processes. Its
     files are trusted: it must be a folder that nobody else can write to.
 
+    ``draft`` proposes tokens, of which the model checks several in one run: "prompt-lookup" copies from the text
+    itself, the folder of a smaller model's bundle with the same tokenizer lets that model propose. The tokens stay
+    those of plain decoding, up to rounding in near ties; a sequence that is alone in the engine gets them faster.
+
     Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, or when packed
     weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly.
     """
@@ -203,7 +233,13 @@ def load(
             raise ValueError(f"{name} is {value}; it must be at least 1")
     opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
     folder = None if packed_weights is None else Path(packed_weights).expanduser()
-    return Model(opened, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=folder)
+    return Model(
+        opened,
+        num_threads=num_threads,
+        max_batch_size=max_batch_size,
+        packed_weights=folder,
+        draft=PROMPT_LOOKUP if draft == PROMPT_LOOKUP else None if draft is None else Bundle(draft),
+    )
 
 
 class _Collector:
