@@ -2,9 +2,9 @@
 
     python benchmarks/speculation.py [BUNDLE] [--draft prompt-lookup] [--tokens 160] [--rounds 3]
 
-The model is made to write given texts: whatever its logits, a request takes the text's next token. So acceptance is that
-of real text under a model that would write it, and time is that of the model's own runs; a model with random weights
-gives the same figures as a trained one. Plain and speculative decoding take turns.
+The model is made to write given texts: whatever its logits, a request takes the text's next token. So acceptance is
+that of real text under a model that would write it, and time is that of the model's own runs; random weights
+give the same figures as trained ones. Plain and speculative decoding take turns.
 
     quote    a passage, and then the same passage again
     edit     a passage, and then the same with every twelfth word replaced
