@@ -67,6 +67,7 @@ class Model:
         num_threads: int | None = None,
         max_batch_size: int = 8,
         packed_weights: Path | None = None,
+        max_cache_bytes: int | None = None,
     ) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
@@ -74,7 +75,7 @@ class Model:
         self._session = DecoderSession(
             bundle, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=packed_weights
         )
-        self._engine = Engine(self._session)
+        self._engine = Engine(self._session, max_cache_bytes=max_cache_bytes)
 
     @property
     def spec(self) -> ModelSpec:
@@ -182,6 +183,7 @@ def load(
     max_batch_size: int = 8,
     check_weights: bool = False,
     packed_weights: str | os.PathLike[str] | None = None,
+    max_cache_bytes: int | None = None,
 ) -> Model:
     """Load a bundle folder, or the bundled demonstration model.
 
@@ -193,17 +195,30 @@ def load(
     twice the size of the bundle; later ones map them into memory, which is faster and shares them among processes. Its
     files are trusted: it must be a folder that nobody else can write to.
 
+    ``max_cache_bytes`` limits the key-value cache: requests wait until the running ones leave room, and one that alone
+    needs more raises PromptError. None means no limit.
+
     Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, or when packed
     weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly.
     """
-    for name, value in (("num_threads", num_threads), ("max_batch_size", max_batch_size)):
+    for name, value in (
+        ("num_threads", num_threads),
+        ("max_batch_size", max_batch_size),
+        ("max_cache_bytes", max_cache_bytes),
+    ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{name} is an integer, not {type(value).__name__}")
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
     opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
     folder = None if packed_weights is None else Path(packed_weights).expanduser()
-    return Model(opened, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=folder)
+    return Model(
+        opened,
+        num_threads=num_threads,
+        max_batch_size=max_batch_size,
+        packed_weights=folder,
+        max_cache_bytes=max_cache_bytes,
+    )
 
 
 class _Collector:
