@@ -54,6 +54,12 @@ class KVCache:
         self.max_slots = max_slots
         self.slots = 0
         self.buffers: dict[str, Buffer] = {}
+        self._memory: dict[str, mmap.mmap] = {}
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Memory that one position of one sequence takes, in all layers."""
+        return len(self._names) * self.spec.num_heads * self.spec.head_dim * np.dtype(np.float32).itemsize
 
     def reserve(self, slots: int, lengths: list[int]) -> bool:
         """Make room for ``slots`` sequences, keeping the first ``lengths[i]`` positions of slot i.
@@ -64,12 +70,29 @@ class KVCache:
         if slots <= self.slots:
             return False
         slots = min(self.max_slots, max(slots, 2 * self.slots))
-        grown = {name: _allocate((slots, *self._slot_shape)) for name in self._names}
-        for name, old in self.buffers.items():
-            for slot, length in enumerate(lengths):
-                grown[name][slot, :, :length] = old[slot, :, :length]
-        self.buffers, self.slots = grown, slots
+        for name in self._names:  # one after the other: the old buffer goes before the next one is copied
+            grown, memory = _allocate((slots, *self._slot_shape))
+            if name in self.buffers:
+                for slot, length in enumerate(lengths):
+                    grown[slot, :, :length] = self.buffers[name][slot, :, :length]
+            self.buffers[name], self._memory[name] = grown, memory
+        self.slots = slots
         return True
+
+    def release(self, slot: int) -> None:
+        """Give a slot's whole pages back to the system; their contents are lost.
+
+        Linux takes them at once, macOS when it needs them. Elsewhere nothing happens.
+        """
+        advice = getattr(mmap, "MADV_DONTNEED", None) if sys.platform == "linux" else getattr(mmap, "MADV_FREE", None)
+        if advice is None or slot >= self.slots:
+            return
+        for name, buffer in self.buffers.items():
+            size = buffer[slot].nbytes
+            first = -(-slot * size // mmap.PAGESIZE) * mmap.PAGESIZE
+            last = (slot + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE
+            if last > first:
+                self._memory[name].madvise(advice, first, last - first)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` positions of one slot over another."""
@@ -85,7 +108,7 @@ class KVCache:
         return [f"{i}.{kind}" for i in range(self.spec.num_layers) for kind in ("key", "value")]
 
 
-def _allocate(shape: tuple[int, ...]) -> Buffer:
+def _allocate(shape: tuple[int, ...]) -> tuple[Buffer, mmap.mmap]:
     """Zeroed float32 memory that the system commits page by page.
 
     numpy asks the kernel for huge pages, which commits a whole buffer at its first touch. One head's rows more than
@@ -97,4 +120,4 @@ def _allocate(shape: tuple[int, ...]) -> Buffer:
         memory = mmap.mmap(-1, nbytes)
     else:
         memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(memory, np.float32, count).reshape(shape)
+    return np.frombuffer(memory, np.float32, count).reshape(shape), memory

@@ -45,6 +45,14 @@ class Runner(Protocol):
     def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits: ...
 
 
+class MeasuredRunner(Runner, Protocol):
+    """A runner that tells what its cache takes, and gives it back."""
+
+    @property
+    def bytes_per_position(self) -> int: ...
+    def release(self, slot: int) -> None: ...
+
+
 class TokenSink(Protocol):
     """Where a request's tokens go."""
 
@@ -146,21 +154,30 @@ class Engine:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: MeasuredRunner,
         *,
         prefill_chunk: int = PREFILL_CHUNK,
+        max_cache_bytes: int | None = None,
         speculate: Callable[[], Speculator] | None = None,
     ) -> None:
-        """``speculate`` makes what drafts for a sequence, as long as it is the only one that runs."""
+        """``max_cache_bytes`` limits the cache; None means no limit. ``speculate`` makes what drafts for a sequence, as
+        long as it is the only one that runs.
+        """
         self.runner = runner
+        self.max_cache_bytes = max_cache_bytes
         self.prefill_chunk = prefill_chunk
         self.speculate = speculate
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # the request at index i owns slot i
+        self._used = 0  # slots that may hold memory
         self._turn = Turn()
 
     def check(self, request: Request) -> None:
-        """Raises PromptError when a prompt is empty, holds unknown ids, or does not fit and overflow is "error"."""
+        """Raises PromptError for a prompt that is empty, holds unknown ids, or does not fit.
+
+        It does not fit when overflow is "error" and the context is too short, or when the request alone needs more
+        cache than ``max_cache_bytes``.
+        """
         check_ids(request.prompt_ids, self.runner.spec)
         limit, config = self.runner.spec.max_position_embeddings, request.config
         length = len(request.prompt_ids)
@@ -171,6 +188,7 @@ class Engine:
                 f"positions; the model has {limit}. Shorten the prompt, lower max_new_tokens, or set overflow to "
                 '"stop" or "truncate_left"'
             )
+        self._check_bytes(self._positions(request), f"{length} prompt tokens and {config.max_new_tokens} new ones")
 
     def submit(self, request: Request) -> None:
         """Queue a request. Raises what `check` does."""
@@ -190,6 +208,7 @@ class Engine:
         if self._turn.take_if_free():
             try:
                 self._drop_done()
+                self._release_idle()
             finally:
                 self._turn.pass_on()
 
@@ -218,12 +237,44 @@ class Engine:
             slot = len(self.running)
             if slot >= self.runner.max_batch_size:
                 raise PromptError(f"all {slot} slots are generating; raise max_batch_size, or wait for a sequence")
+            self._check_bytes(len(token_ids), f"{len(token_ids)} tokens")
+            if not self._has_room(len(token_ids)):
+                raise PromptError(
+                    f"running sequences leave too little of max_cache_bytes {self.max_cache_bytes} for "
+                    f"{len(token_ids)} tokens; wait for a sequence, or raise max_cache_bytes"
+                )
             self._reserve(slot + 1)
             out = np.empty((len(token_ids), spec.vocab_size), np.float32)
             for start in range(0, len(token_ids), self.prefill_chunk):
                 chunk = token_ids[start : start + self.prefill_chunk]
                 out[start : start + len(chunk)] = self.runner.prefill(slot, chunk, start, len(chunk))
+            self._release_idle()
             return out
+
+    def _positions(self, request: Request) -> int:
+        """Positions of the cache that a request may come to use."""
+        return min(len(request.prompt_ids) + request.config.max_new_tokens, self.runner.spec.max_position_embeddings)
+
+    def _has_room(self, positions: int) -> bool:
+        """Whether the cache limit allows ``positions`` more beside the running sequences."""
+        total = positions + sum(self._positions(request) for request in self.running)
+        return self.max_cache_bytes is None or total * self.runner.bytes_per_position <= self.max_cache_bytes
+
+    def _check_bytes(self, positions: int, what: str) -> None:
+        needed = positions * self.runner.bytes_per_position
+        if self.max_cache_bytes is not None and needed > self.max_cache_bytes:
+            raise PromptError(
+                f"{what} need {needed} bytes of cache; max_cache_bytes is {self.max_cache_bytes}. Shorten the prompt, "
+                "lower max_new_tokens, or raise max_cache_bytes"
+            )
+
+    def _release_idle(self) -> None:
+        """Give idle slots' memory back, unless waiting requests are about to use it again."""
+        if self.waiting and self.max_cache_bytes is None:
+            return
+        for slot in range(len(self.running), self._used):
+            self.runner.release(slot)
+        self._used = len(self.running)
 
     def _too_long(self, request: Request) -> bool:
         return len(request.context) > self.runner.spec.max_position_embeddings
@@ -237,10 +288,13 @@ class Engine:
 
     def _reserve(self, slots: int) -> None:
         self.runner.reserve(slots, [request.cached for request in self.running])
+        self._used = max(self._used, slots)
 
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.runner.max_batch_size:
             request = self.waiting[0]
+            if not self._has_room(self._positions(request)):
+                break
             if self._too_long(request):  # overflow="stop"
                 self._finish(request, "length")
             else:
@@ -255,6 +309,7 @@ class Engine:
         self._drop_done()
         self._admit()
         self._decode()
+        self._release_idle()
 
     def _drop_done(self) -> None:
         """Forget the requests that were cancelled since the last step."""

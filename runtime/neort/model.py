@@ -70,6 +70,7 @@ class Model:
         max_batch_size: int = 8,
         packed_weights: Path | None = None,
         draft: Bundle | Literal["prompt-lookup"] | None = None,
+        max_cache_bytes: int | None = None,
     ) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
@@ -77,7 +78,11 @@ class Model:
         self._session = DecoderSession(
             bundle, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=packed_weights
         )
-        self._engine = Engine(self._session, speculate=self._speculate(draft) if draft is not None else None)
+        self._engine = Engine(
+            self._session,
+            max_cache_bytes=max_cache_bytes,
+            speculate=self._speculate(draft) if draft is not None else None,
+        )
 
     @property
     def spec(self) -> ModelSpec:
@@ -208,6 +213,7 @@ def load(
     check_weights: bool = False,
     packed_weights: str | os.PathLike[str] | None = None,
     draft: str | os.PathLike[str] | None = None,
+    max_cache_bytes: int | None = None,
 ) -> Model:
     """Load a bundle folder, or the bundled demonstration model.
 
@@ -223,10 +229,17 @@ def load(
     itself, the folder of a smaller model's bundle with the same tokenizer lets that model propose. The tokens stay
     those of plain decoding, up to rounding in near ties; a sequence that is alone in the engine gets them faster.
 
+    ``max_cache_bytes`` limits the key-value cache: requests wait until the running ones leave room, and one that alone
+    needs more raises PromptError. None means no limit.
+
     Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, or when packed
     weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly.
     """
-    for name, value in (("num_threads", num_threads), ("max_batch_size", max_batch_size)):
+    for name, value in (
+        ("num_threads", num_threads),
+        ("max_batch_size", max_batch_size),
+        ("max_cache_bytes", max_cache_bytes),
+    ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{name} is an integer, not {type(value).__name__}")
         if value is not None and value < 1:
@@ -239,6 +252,7 @@ def load(
         max_batch_size=max_batch_size,
         packed_weights=folder,
         draft=PROMPT_LOOKUP if draft == PROMPT_LOOKUP else None if draft is None else Bundle(draft),
+        max_cache_bytes=max_cache_bytes,
     )
 
 

@@ -82,6 +82,15 @@ class DecoderSession:
         """Let the sequence of one slot continue in another."""
         self._cache.move(source, target, length)
 
+    @property
+    def bytes_per_position(self) -> int:
+        """Cache memory that one position of one sequence takes, in all layers."""
+        return self._cache.bytes_per_position
+
+    def release(self, slot: int) -> None:
+        """Give the memory of a slot that no sequence uses back to the system."""
+        self._cache.release(slot)
+
     def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits:
         """Append ``token_ids`` [S] to a slot that holds ``start`` positions.
 

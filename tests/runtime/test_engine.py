@@ -67,6 +67,14 @@ class FakeRunner:
             kept = [slot[:length] for slot, length in zip(self.slots, lengths, strict=False)]
             self.slots = kept + [[] for _ in range(slots - len(kept))]
 
+    @property
+    def bytes_per_position(self) -> int:
+        return 10
+
+    def release(self, slot: int) -> None:
+        if slot < len(self.slots):
+            self.slots[slot] = []
+
     def move(self, source: int, target: int, length: int) -> None:
         self.calls.append(("move", source, target, length))
         assert len(self.slots[source]) >= length
@@ -686,3 +694,26 @@ def test_arrivals_and_cancellations_do_not_change_what_a_finished_request_gets(
 def test_contradicting_options_are_refused_before_a_request_exists() -> None:
     with pytest.raises(ConfigError, match="min_new_tokens=3 exceeds max_new_tokens=2"):
         make([1], max_new_tokens=2, min_new_tokens=3)
+
+
+def test_requests_wait_for_room_within_the_cache_limit() -> None:
+    engine = Engine(FakeRunner(), prefill_chunk=CHUNK, max_cache_bytes=100)
+    requests = [submit(engine, [1, 2], max_new_tokens=3) for _ in range(3)]
+    engine.step()
+    assert len(engine.running) == 2
+    drive(engine, *[request for request, _ in requests])
+    assert [request.token_ids for request, _ in requests] == [requests[0][0].token_ids] * 3
+
+
+def test_a_request_that_alone_exceeds_the_cache_limit_is_refused() -> None:
+    engine = Engine(FakeRunner(), prefill_chunk=CHUNK, max_cache_bytes=100)
+    with pytest.raises(PromptError, match="need 110 bytes of cache; max_cache_bytes is 100"):
+        submit(engine, [1, 2], max_new_tokens=9)
+    with pytest.raises(PromptError, match="max_cache_bytes"):
+        engine.logits(np.ones(11, np.int64))
+
+
+def test_idle_slots_give_their_memory_back(engine: Engine, runner: FakeRunner) -> None:
+    request, _ = submit(engine, [1, 2], max_new_tokens=3)
+    drive(engine, request)
+    assert runner.slots == [[]]
