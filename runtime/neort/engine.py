@@ -23,7 +23,7 @@ from .sampling import LogitsProcessor, build_processors, check_finite, greedy, m
 from .speculation import Speculator
 from .turns import Turn
 
-__all__ = ["Engine", "FinishReason", "Request", "Runner", "Stats", "TokenSink"]
+__all__ = ["Engine", "FinishReason", "MeasuredRunner", "Request", "Runner", "Stats", "TokenSink"]
 
 FinishReason = Literal["stop", "length"]
 Ids = NDArray[np.int64]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .engine import Engine, Runner
+from .engine import Engine, MeasuredRunner, Runner
 from .errors import BundleError
 from .sampling import log_softmax
 from .session import DecoderSession
@@ -112,7 +112,7 @@ def record_golden(logits: Floats, token_ids: Ids, positions: Sequence[int], tole
     }
 
 
-def golden_difference(runner: Runner, golden: Mapping[str, Any]) -> float:
+def golden_difference(runner: MeasuredRunner, golden: Mapping[str, Any]) -> float:
     """Largest absolute difference of the stored logits and log-sum-exp to those computed now; inf for NaN."""
     logits = Engine(runner).logits(np.array(golden["token_ids"], np.int64))[golden["positions"]]
     now = np.take_along_axis(logits, np.array(golden["top_ids"], np.int64), axis=-1)
