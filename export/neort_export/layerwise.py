@@ -95,6 +95,11 @@ class LayerwiseRunner:
         """Bytes of weights that ``run`` will load."""
         return sum(segment.nbytes for segment in self._segments)
 
+    bytes_per_position = 0  # no engine needs to ration a cache that lives for one block's runs
+
+    def release(self, slot: int) -> None:
+        """Nothing to do: no cache outlives its block."""
+
     def rehearse(self, function: Callable[[Runner], object]) -> None:
         """Note the steps of ``function``, which must take the same ones when it is called again."""
         function(self)
