@@ -29,7 +29,7 @@ COPIES = 2.2  # onnxruntime keeps the plain weights beside the packed ones
 
 
 def packed_graph(bundle: Bundle, file: Path, folder: Path, variant: str, save: Callable[[Path], None]) -> Path:
-    """The bundle's graph ``file`` with packed weights, in a folder of its own below ``folder``; saved there when missing.
+    """The graph ``file`` of the bundle with packed weights, in a folder of its own below ``folder``; saved if missing.
 
     ``variant`` says what else the packing depends on, such as onnxruntime's version; ``save`` writes GRAPH and DATA
     into the folder that it is given. Other processes see all of it or nothing.

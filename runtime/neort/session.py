@@ -225,10 +225,10 @@ def run_inputs(
 
 def _decoder_file(bundle: Bundle, kv_cache: CacheType) -> Path:
     """The graph for a cache of this type. Raises BundleError when the bundle has none."""
-    if DECODERS[kv_cache] not in bundle.file_names:
+    if kv_cache == "int8" and DECODERS[kv_cache] not in bundle.file_names:
         raise BundleError(
-            f"{bundle.path} ({bundle.quantization}) has no graph for kv_cache {kv_cache!r}; use "
-            f'kv_cache="fp32", or export the checkpoint again, in a format other than fp32'
+            f"{bundle.path} has no graph for kv_cache 'int8' (its format is {bundle.quantization}); use "
+            "kv_cache='fp32', or export the checkpoint again, in a format other than fp32"
         )
     return bundle.file(DECODERS[kv_cache])
 
