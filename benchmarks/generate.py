@@ -94,8 +94,8 @@ def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any
 
 
 def make_prompts(length: int, count: int, round_number: int = 0) -> list[list[int]]:
-    """Random tokens, others in every round; a round's first prompt of a length is the same for every count."""
-    generator = np.random.default_rng((length, round_number))
+    """Random tokens, others in every round and cell; only in round 0 every count begins with the reference's prompt."""
+    generator = np.random.default_rng((length, round_number, count if round_number else 0))
     prompts: list[list[int]] = generator.integers(0, 50257, (count, length)).tolist()
     return prompts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from generate import cell_size, count_equal, make_prompts, median_limits, median_rates, rounded
+from generate import CELLS, cell_size, count_equal, make_prompts, median_limits, median_rates, rounded
 from roofline import Limits
 
 
@@ -50,9 +50,10 @@ def test_first_prompt_is_the_same_for_every_batch() -> None:
     assert all(len(prompt) == 32 and max(prompt) < 50257 for prompt in together)
 
 
-def test_no_round_repeats_the_beginning_of_a_prompt() -> None:
-    beginnings = [prompt[0] for number in range(6) for prompt in make_prompts(512, 1, number)]
-    assert len(set(beginnings)) == 6
+def test_no_measured_round_repeats_the_beginning_of_a_prompt() -> None:
+    sizes = [(512, 1, 0), *((length, count, number) for length, count in CELLS for number in (1, 2, 3))]
+    beginnings = [tuple(prompt[:3]) for size in sizes for prompt in make_prompts(*size)]
+    assert len(set(beginnings)) == len(beginnings)
 
 
 def test_prompts_are_the_same_in_every_run() -> None:
