@@ -19,6 +19,7 @@ import numpy as np
 
 from common import write_results
 from neort.bundle import Bundle
+from neort.cache import CacheType
 from neort.session import DecoderSession
 from neort.tokenizer import Tokenizer
 from neort_export import export
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             export(args.checkpoint, path, quantization=name)
         sequences = read_sequences(args, bundles["fp32"], checkpoint.config.max_position_embeddings)
         rows = {name: measure(path, Reference(checkpoint), sequences) for name, path in bundles.items()}
+        for name in FORMATS[1:]:  # an fp32 bundle has an fp32 cache only
+            rows[f"{name}, int8 cache"] = measure(bundles[name], Reference(checkpoint), sequences, "int8")
     return {"checkpoint": args.checkpoint.name, "text": args.text.name, "formats": rows}
 
 
@@ -56,12 +59,15 @@ def read_sequences(args: argparse.Namespace, bundle: Path, length: int) -> list[
     return [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
 
 
-def measure(path: Path, reference: Reference, sequences: list[list[int]]) -> dict[str, Any]:
-    session = DecoderSession(Bundle(path))
+def measure(
+    path: Path, reference: Reference, sequences: list[list[int]], kv_cache: CacheType = "fp32"
+) -> dict[str, Any]:
+    session = DecoderSession(Bundle(path), kv_cache=kv_cache)
     agreement = compare(torch_logits(reference, sequences), chunk_logits(session, sequences), sequences)
     size = sum(file.stat().st_size for file in path.iterdir())
     print(
-        f"{path.name}: mean KL {agreement.mean_kl:.2e}, perplexity ratio {agreement.perplexity_ratio:.5f}", flush=True
+        f"{path.name}, {kv_cache} cache: mean KL {agreement.mean_kl:.2e}, perplexity ratio {agreement.perplexity_ratio:.5f}",
+        flush=True,
     )
     return {"bytes": size, **agreement.to_json()}
 

@@ -294,6 +294,7 @@ def _options(num_threads: int) -> Any:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")  # loads in half the time
     return options
 
 
