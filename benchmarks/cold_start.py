@@ -2,9 +2,10 @@
 
     python benchmarks/cold_start.py WORK [--shape gpt-neo-1.3b] [--systems ...] [--rounds 5] [--prompt 32]
 
-Files are in the page cache, as they are after a first use. Every round starts each system once, in a fresh process:
-Python itself, imports, loading, then the first token of a prompt. Two more fresh processes import numpy, and numpy and
-neort, which tells what `import neort` costs by itself.
+Files are in the page cache, as they are after a first use: a system's are read before each of its starts, and the first
+round does not count. Every round starts each system once, in a fresh process: Python itself, imports, loading, then the
+first token of a prompt. Two more fresh processes import numpy, and numpy and neort, which tells what `import neort`
+costs by itself.
 
 Writes results/cold_start-SHAPE.json: raw seconds and medians. Systems measured before on the same machine stay.
 """
@@ -76,7 +77,7 @@ def measure_systems(args: argparse.Namespace, place: Workplace) -> dict[str, Any
                 facts[name]["stopped"] = str(error)
                 continue
             print(i, name, row, flush=True)
-            if i:  # the first round brings the files into the page cache
+            if i:  # the first round brings the libraries into the page cache
                 rows[name].append(row)
     for name, raw in rows.items():
         if raw:
@@ -87,6 +88,8 @@ def measure_systems(args: argparse.Namespace, place: Workplace) -> dict[str, Any
 def start(args: argparse.Namespace, place: Workplace, name: str) -> dict[str, float]:
     """One start: from nothing to a loaded model, of that imports and loading, then the first token."""
     prompts = make_prompts(args.prompt, 1)
+    for file in place.files(name):
+        read(file)
     with Worker(place, name, args.threads) as worker:
         began = time.perf_counter()
         worker.measure(prompts, 1)
@@ -95,6 +98,13 @@ def start(args: argparse.Namespace, place: Workplace, name: str) -> dict[str, fl
             "load_seconds": round(worker.load_seconds, 4),
             "first_token_seconds": round(time.perf_counter() - began, 4),
         }
+
+
+def read(file: Path) -> None:
+    """Read a file to its end, into the page cache."""
+    with file.open("rb", buffering=0) as stream:
+        while stream.read(1 << 24):
+            pass
 
 
 if __name__ == "__main__":

@@ -5,15 +5,16 @@
 A cell is a prompt's length and the number of sequences at once: 512x4 is four prompts of 512 tokens.
 
 Each system has a process and a virtual environment of its own (`workers.py`). It is loaded beside the format of neort
-that is of its kind, and the two are timed in turns, so that every ratio comes from one stretch of time. The machine's
-limits are measured before and after each pair (`roofline.py`). A system that cannot be made or run is recorded with its
-reason.
+that is of its kind. In every round both get the same prompts, which no round before had, so that nobody can answer from
+what he kept; who goes first alternates, and the machine's limits (`roofline.py`) are measured before the two. The first
+round warms up. A system that cannot be made or run is recorded with its reason.
 
-Every system's greedy tokens are compared with those of transformers in float32: `first_tokens_equal` counts how many
-are the same before the first that differs. With random weights near ties are common, so quantized systems may soon
-differ.
+Every system's greedy tokens of the first round are compared with those of transformers in float32: `first_tokens_equal`
+counts how many are the same before the first that differs. With random weights near ties are common, so quantized
+systems may soon differ: many equal tokens say that a conversion is right, few say nothing.
 
-Writes results/generate-SHAPE.json after each pair: raw seconds of every round, and medians. Other pairs measured on the
+Writes results/generate-SHAPE.json after each pair: raw seconds of every round, and medians over the rounds; a round's
+decode rate is that of all its steps together. Other pairs measured on the
 same machine stay as they are.
 """
 
@@ -23,19 +24,21 @@ import argparse
 import itertools
 import json
 import statistics
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import roofline
 from common import earlier_results, write_results
 from neort.threads import available_cpus
+from roofline import Limits, Machine
 from systems.catalog import COMPARED, REFERENCE, in_order
 from workers import UnavailableError, Worker, Workplace
 
 CELLS = ((32, 1), (512, 1), (1536, 1), (32, 4), (32, 8))  # tokens of each prompt, sequences
+PAUSE = 0.2  # seconds before each measurement, in which the threads of the one before fall asleep
 
 
 def main() -> None:
@@ -77,21 +80,23 @@ def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any
         expected = reference_tokens(args, place)
         for system in (ours, peer):
             place.prepared(system)  # conversions come before anything is measured
-        facts["limits_before"] = asdict(roofline.measure(args.threads))
+        machine = Machine(args.threads)
         with Worker(place, ours, args.threads) as mine, Worker(place, peer, args.threads) as theirs:
             facts["libraries"] = {ours: mine.libraries(), peer: theirs.libraries()}
             facts["cells"] = []
             for prompt, batch in args.cells:
-                facts["cells"].append(cell(args, {ours: mine, peer: theirs}, prompt, batch, expected[prompt]))
+                workers = {ours: mine, peer: theirs}
+                facts["cells"].append(cell(args, machine, workers, prompt, batch, expected[prompt]))
     except UnavailableError as error:
         print(error, flush=True)
         return {**facts, "stopped": str(error)}
-    return {**facts, "limits_after": asdict(roofline.measure(args.threads))}
+    return facts
 
 
-def make_prompts(length: int, count: int) -> list[list[int]]:
-    """Random tokens; the first prompt of a length is the same for every count."""
-    prompts: list[list[int]] = np.random.default_rng(length).integers(0, 50257, (count, length)).tolist()
+def make_prompts(length: int, count: int, round_number: int = 0) -> list[list[int]]:
+    """Random tokens, others in every round and cell; only in round 0 every count begins with the reference's prompt."""
+    generator = np.random.default_rng((length, round_number, count if round_number else 0))
+    prompts: list[list[int]] = generator.integers(0, 50257, (count, length)).tolist()
     return prompts
 
 
@@ -110,33 +115,45 @@ def reference_tokens(args: argparse.Namespace, place: Workplace) -> dict[int, li
 
 
 def cell(
-    args: argparse.Namespace, workers: dict[str, Worker], prompt: int, batch: int, expected: list[int]
+    args: argparse.Namespace, machine: Machine, workers: dict[str, Worker], prompt: int, batch: int, expected: list[int]
 ) -> dict[str, Any]:
-    """Raw and median seconds of both systems for one prompt length and batch size."""
-    prompts = make_prompts(prompt, batch)
+    """Raw and median seconds of both systems for one prompt length and batch size, and the limits meanwhile."""
     raw: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
     equal: dict[str, int] = {}
+    limits: list[Limits] = []
     for i in range(args.rounds + 1):
-        for name, worker in workers.items():
-            timing = worker.measure(prompts, args.tokens)
-            equal[name] = count_equal(timing.pop("tokens")[0], expected)
-            if i:  # the first round warms up
+        prompts = make_prompts(prompt, batch, i)
+        limits.append(machine.limits(rounds=2))
+        for name in sorted(workers, reverse=i % 2 == 1):
+            time.sleep(PAUSE)
+            timing = workers[name].measure(prompts, args.tokens)
+            tokens = timing.pop("tokens")
+            if i == 0:  # this round warms up
+                equal[name] = count_equal(tokens[0], expected)
+            else:
                 raw[name].append(timing)
     medians = {name: median_rates(timings, prompt, batch) for name, timings in raw.items()}
     print(prompt, batch, json.dumps(medians), json.dumps(equal), flush=True)
     return {
-        "prompt_tokens": prompt, "batch": batch, "medians": medians, "first_tokens_equal": equal, "raw": rounded(raw),
+        "prompt_tokens": prompt, "batch": batch, "medians": medians, "first_tokens_equal": equal,
+        "limits": median_limits(limits), "raw": rounded(raw),
     }  # fmt: skip
 
 
 def median_rates(timings: list[dict[str, Any]], prompt: int, batch: int) -> dict[str, float]:
-    """Tokens per second of all sequences together."""
+    """Tokens per second of all sequences together. A round's step is the mean of its steps: some tell no more."""
     prefill = statistics.median(timing["prefill_seconds"] for timing in timings)
-    step = statistics.median(seconds for timing in timings for seconds in timing["step_seconds"])
+    step = statistics.median(statistics.fmean(timing["step_seconds"]) for timing in timings)
     return {
         "prefill_tokens_per_second": round(batch * prompt / prefill, 2),
         "decode_tokens_per_second": round(batch / step, 3),
     }
+
+
+def median_limits(limits: list[Limits]) -> dict[str, float]:
+    """Of each limit the median."""
+    rows = [asdict(row) for row in limits]
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
 def count_equal(tokens: list[int], expected: list[int]) -> int:

@@ -59,7 +59,7 @@ def alone(args: argparse.Namespace, place: Workplace, system: str) -> dict[str, 
     """One process of a system, after loading and after generating."""
     facts: dict[str, Any] = {"prompt_tokens": args.prompt, "new_tokens": args.tokens}
     try:
-        facts["weight_bytes"] = place.weight_bytes(system)
+        facts["weight_bytes"] = sum(file.stat().st_size for file in place.files(system))
         with Worker(place, system, args.threads) as worker:
             facts["loaded"] = memory(worker.process.pid)
             worker.measure(make_prompts(args.prompt, 1), args.tokens)

@@ -66,7 +66,7 @@ def memory(results: dict[str, Any]) -> Figure:
     panel.barh(names, files, left=own, color=[color(name) for name in names], alpha=0.45, height=0.72)
     for name, a, b in zip(names, own, files, strict=True):
         panel.annotate(f"{a + b:.2f}", (a + b, name), xytext=(3, 0), textcoords="offset points", va="center")
-    panel.set_xlabel(f"resident memory, GB: own (dark) and mapped files (light), {results['shape']}")
+    figure.supxlabel(f"resident memory, GB: own (dark) and mapped files (light), {results['shape']}", fontsize=9)
     return figure
 
 

@@ -3,7 +3,8 @@
     python benchmarks/readme.py [--check]
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`, where NAME is that of a file in results/; of a name
-like `generate-gpt-neo-1.3b`, `generate` says which table. Where the file is missing, the document stays as it is.
+like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`. Where the
+file is missing, the document stays as it is.
 With --check nothing is written, and the exit status is 1 when a table is out of date.
 """
 
@@ -20,7 +21,7 @@ import tables
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("formats.md", "quantization.md")))
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("benchmarks.md", "formats.md", "quantization.md")))
 
 
 def quality(results: dict[str, Any]) -> list[str]:
@@ -132,9 +133,12 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "speed": speed,
     "processors": processors,
     "generate": tables.generate,
+    "shares": tables.shares,
+    "batches": tables.batches,
     "cold_start": tables.cold_start,
     "memory": tables.memory,
 }
+SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
 
 
 def render(text: str) -> str:
@@ -142,10 +146,11 @@ def render(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
-        file = RESULTS / f"{name}.json"
+        kind, dash, shape = name.partition("-")
+        file = RESULTS / f"{SOURCES.get(kind, kind)}{dash}{shape}.json"
         if not file.exists():
             return match.group()
-        lines = TABLES[name.partition("-")[0]](json.loads(file.read_text(encoding="utf-8")))
+        lines = TABLES[kind](json.loads(file.read_text(encoding="utf-8")))
         return "\n".join([f"<!-- results: {name} -->", *lines, "<!-- end -->"])
 
     return re.sub(r"<!-- results: ([\w.-]+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)

@@ -2,7 +2,7 @@
 
     python benchmarks/roofline.py [--threads 2]
 
-Writes results/roofline.json. Other benchmarks call `measure` in the same run as what they compare with it, because a
+Writes results/roofline.json. Other benchmarks measure the limits in turns with what they compare with them, because a
 shared machine's limits move.
 
 Bandwidth: the faster of two readers, numpy's sum of an array of 1 GiB and onnxruntime's product of one row with 256 MiB
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from common import write_results
 from neort.threads import available_cpus
 
-__all__ = ["Limits", "measure"]
+__all__ = ["Limits", "Machine"]
 
 ARRAY_BYTES = 1 << 30
 BLOCK, BLOCK_COLUMNS = 256, 1 << 17  # x INNER rows: 256 MiB, and a scale for each block
@@ -46,22 +46,30 @@ class Limits:
     fp32_operations_per_second: float
 
 
-def measure(threads: int) -> Limits:
-    """The machine's limits with so many threads: the best of a few rounds each."""
-    operations = 2 * ROWS * INNER * COLUMNS
-    return Limits(
-        threads,
-        max(ARRAY_BYTES / fastest(reader(threads)), block_bytes() / fastest(product(threads, "MatMulNBits"))),
-        operations / fastest(product(threads, "MatMulInteger")),
-        operations / fastest(product(threads, "MatMul")),
-    )
+class Machine:
+    """The machine's limits, measured again and again; what is read and multiplied is made once."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._readers = ((ARRAY_BYTES, reader(threads)), (block_bytes(), product(threads, "MatMulNBits")))
+        self._int8, self._fp32 = product(threads, "MatMulInteger"), product(threads, "MatMul")
+
+    def limits(self, rounds: int = ROUNDS) -> Limits:
+        """The best of a few rounds each."""
+        operations = 2 * ROWS * INNER * COLUMNS
+        return Limits(
+            self.threads,
+            max(size / fastest(read, rounds) for size, read in self._readers),
+            operations / fastest(self._int8, rounds),
+            operations / fastest(self._fp32, rounds),
+        )
 
 
-def fastest(run: Callable[[], object]) -> float:
+def fastest(run: Callable[[], object], rounds: int) -> float:
     """Seconds of the fastest round, the first one not counted."""
     run()
     times = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
@@ -118,4 +126,4 @@ def _operands(operator: str) -> tuple[NDArray[Any], list[NDArray[Any]], int, dic
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=available_cpus())
-    write_results("roofline", {"limits": asdict(measure(parser.parse_args().threads))})
+    write_results("roofline", {"limits": asdict(Machine(parser.parse_args().threads).limits())})

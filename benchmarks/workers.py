@@ -65,7 +65,8 @@ class Workplace:
         if not folder.exists():
             partial = folder.with_name(f"{folder.name}-partial")
             shutil.rmtree(partial, ignore_errors=True)
-            command = [self.python(system), FOLDER / "worker.py", "prepare", system, self.checkpoint, partial]
+            maker = next(name for name in SYSTEMS if SYSTEMS[name].prepared == SYSTEMS[system].prepared)
+            command = [self.python(maker), FOLDER / "worker.py", "prepare", maker, self.checkpoint, partial]
             try:
                 self.run(f"{system} conversion", command)
                 partial.rename(folder)
@@ -73,12 +74,12 @@ class Workplace:
                 shutil.rmtree(partial, ignore_errors=True)
         return folder
 
-    def weight_bytes(self, system: str) -> int:
-        """The size of the files that a system loads: its conversion, or the checkpoint where it has none."""
+    def files(self, system: str) -> list[Path]:
+        """The files that a system loads: its conversion, or the checkpoint where it has none."""
         folder = self.prepared(system)
         if (folder / "checkpoint").exists():
             folder = self.checkpoint
-        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        return [file for file in folder.rglob("*") if file.is_file()]
 
     def log(self, name: str) -> Path:
         """The file for what a system prints."""
@@ -118,8 +119,12 @@ class Worker:
         self.start_seconds = time.perf_counter() - began  # from the start of the process
 
     def measure(self, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
-        """A Timing, as a dictionary. Raises UnavailableError when the process ends."""
-        return self._ask({"prompts": prompts, "new_tokens": new_tokens})
+        """A Timing, as a dictionary. Raises UnavailableError when the process ends or generates other than asked."""
+        timing = self._ask({"prompts": prompts, "new_tokens": new_tokens})
+        counts = [len(tokens) for tokens in timing["tokens"]]
+        if counts != [new_tokens] * len(prompts):
+            raise UnavailableError(f"{self.system} generated {counts} tokens instead of {new_tokens} per prompt")
+        return timing
 
     def libraries(self) -> dict[str, str]:
         """The versions of what the system runs on."""
