@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, paths: dict[Any, Path]) -> dict[str, Any]:
-    models = {name: neort.load(path) for name, path in paths.items()}
+    models = {name: neort.load(path, prefix_cache_bytes=0) for name, path in paths.items()}
     vocabulary = next(iter(models.values())).spec.vocab_size
     prompt = np.random.default_rng(0).integers(0, vocabulary, args.prompt)
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in models}

@@ -18,7 +18,7 @@ def prepare(system: str, checkpoint: Path, folder: Path) -> None:
 def load(system: str, folder: Path, threads: int) -> Measure:
     import neort
 
-    model = neort.load(folder, num_threads=threads)
+    model = neort.load(folder, num_threads=threads, prefix_cache_bytes=0)  # the others keep no prompts either
 
     def measure(prompts: Prompts, new_tokens: int) -> Timing:
         """All prompts are prefilled, one after the other, before the first step; steps are timed together."""
