@@ -1,13 +1,13 @@
 """Where does a run's time go, by kind of node?
 
-    python benchmarks/profile_nodes.py [BUNDLE] [--threads 2] [--rounds 9]
+    python benchmarks/profile_nodes.py NAME before=BUNDLE after=BUNDLE [--threads 2] [--rounds 9]
 
 onnxruntime's own profiler, on decode steps behind prompts of several lengths and on a chunk of a prompt. A row is the
 median over rounds: milliseconds of all nodes of a kind in one run, and how many they are. Products are split by layer.
 `between nodes` is the rest of the run, the profiler's own cost included; `limit` is what the machine would need at its
 measured best for what the products do: reading their weights (decode), or multiplying (prefill).
 
-Writes results/profile-BUNDLE.json.
+Bundles, one or several, are profiled one after the other, each under its label. Writes results/profile-NAME.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 import roofline
 from common import write_results
 from neort import session
-from neort.bundle import Bundle, ModelSpec, bundled_path
+from neort.bundle import Bundle, ModelSpec
 from neort.engine import PREFILL_CHUNK
 from neort.threads import available_cpus
 
@@ -43,25 +43,31 @@ Rows = dict[str, dict[str, float]]
 
 def main() -> None:
     args = parse_args()
-    bundle = Bundle(args.bundle or bundled_path())
     limits = roofline.measure(args.threads)
-    runs = measure(bundle, args.threads, args.rounds)
-    for name, facts in runs.items():
-        facts["limit_milliseconds"] = limit(bundle, facts["tokens"], limits)
-        print(f"{name}: {facts['milliseconds']:.1f} ms, limit {facts['limit_milliseconds']:.1f} ms")
-        for kind, row in facts["nodes"].items():
-            print(f"  {row['milliseconds']:8.2f} ms {row['count']:5.0f} x {kind}")
-    content = {"bundle": bundle.path.name, "format": bundle.quantization, "limits": asdict(limits), "runs": runs}
-    write_results(f"profile-{args.name or bundle.path.name}", content)
+    bundles = {}
+    for label, path in args.bundles:
+        bundle = Bundle(path)
+        runs = measure(bundle, args.threads, args.rounds)
+        for name, facts in runs.items():
+            facts["limit_milliseconds"] = limit(bundle, facts["tokens"], limits)
+            print(f"{label}, {name}: {facts['milliseconds']:.1f} ms, limit {facts['limit_milliseconds']:.1f} ms")
+        bundles[label] = {"format": bundle.quantization, "runs": runs}
+    write_results(f"profile-{args.name}", {"name": args.name, "limits": asdict(limits), "bundles": bundles})
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", nargs="?", help="default: the bundled model")
-    parser.add_argument("--name", help="of the results file; default: the bundle's folder")
+    parser.add_argument("name", help="of the results file")
+    parser.add_argument("bundles", nargs="+", type=labelled, metavar="LABEL=BUNDLE")
     parser.add_argument("--threads", type=int, default=available_cpus())
     parser.add_argument("--rounds", type=int, default=9)
     return parser.parse_args()
+
+
+def labelled(text: str) -> tuple[str, str]:
+    """A label and a path: "after=BUNDLE"."""
+    label, _, path = text.partition("=")
+    return label, path
 
 
 def measure(bundle: Bundle, threads: int, rounds: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import own_tables
 import tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -137,6 +138,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "batches": tables.batches,
     "cold_start": tables.cold_start,
     "memory": tables.memory,
+    "profile": own_tables.profile,
+    "kv_cache": own_tables.kv_cache,
 }
 SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
 

@@ -1,0 +1,61 @@
+"""Tables of neort alone, as lines of Markdown: where a run's time goes, and what either cache takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from profile_nodes import BETWEEN
+from tables import machine
+
+__all__ = ["kv_cache", "profile"]
+
+PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
+LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
+
+
+def profile(results: dict[str, Any]) -> list[str]:
+    """Milliseconds of each kind of node, in every bundle that was profiled, for some kinds of run."""
+    labels, bundles = list(results["bundles"]), list(results["bundles"].values())
+    runs = [name for name in bundles[0]["runs"] if name in PROFILED]
+    kinds = [kind for kind in bundles[-1]["runs"][runs[0]]["nodes"] if kind != BETWEEN]
+    kinds += [kind for kind in bundles[0]["runs"][runs[0]]["nodes"] if kind not in (*kinds, BETWEEN)]
+    shown = [kind for kind in kinds if any(_milliseconds(b, run, kind) >= LEAST for b in bundles for run in runs)]
+
+    def row(name: str, value: Callable[[dict[str, Any], str], float]) -> str:
+        return f"| {name} | " + " | ".join(f"{value(b, run):.1f}" for run in runs for b in bundles) + " |"
+
+    return [
+        f"| {results['name']}, {machine(results)}; ms | "
+        + " | ".join(f"{run}, {label}" if len(labels) > 1 else run for run in runs for label in labels)
+        + " |",
+        "|---|" + "---|" * (len(runs) * len(labels)),
+        *(row(kind, lambda b, run, kind=kind: _milliseconds(b, run, kind)) for kind in shown),
+        row("other nodes", lambda b, run: sum(_milliseconds(b, run, k) for k in kinds if k not in shown)),
+        row(BETWEEN, lambda b, run: _milliseconds(b, run, BETWEEN)),
+        row("**all**", lambda b, run: b["runs"][run]["milliseconds"]),
+        row("products at the machine's limit", lambda b, run: b["runs"][run]["limit_milliseconds"]),
+        row(
+            "nodes",
+            lambda b, run: sum(node["count"] for kind, node in b["runs"][run]["nodes"].items() if kind != BETWEEN),
+        ),
+    ]
+
+
+def kv_cache(results: dict[str, Any]) -> list[str]:
+    """Times with either cache."""
+    fp32, int8 = (results["bytes_per_position"][kind] / 1000 for kind in ("fp32", "int8"))
+    return [
+        f"| {results['bundle']}, {machine(results)}; ms | fp32 cache | int8 cache | fp32 / int8 |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {row['milliseconds']['fp32']:.1f} | {row['milliseconds']['int8']:.1f} | "
+            f"{row['fp32_over_int8']:.2f} |"
+            for name, row in results["runs"].items()
+        ),
+        f"| kB per position of a sequence | {fp32:.1f} | {int8:.1f} | {fp32 / int8:.2f} |",
+    ]
+
+
+def _milliseconds(bundle: dict[str, Any], run: str, kind: str) -> float:
+    return float(bundle["runs"][run]["nodes"].get(kind, {"milliseconds": 0.0})["milliseconds"])

@@ -1,0 +1,72 @@
+"""Tables of neort alone, and how a profile's events become rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from own_tables import kv_cache, profile
+from profile_nodes import BETWEEN, kind, median, split
+
+MACHINE = {"cpu": "Some CPU", "cpus": 2}
+
+
+def event(operator: str, name: str, start: int, microseconds: int) -> dict[str, Any]:
+    args = {"op_name": operator}
+    return {"cat": "Node", "name": f"{name}_kernel_time", "ts": start, "dur": microseconds, "args": args}
+
+
+def run(start: int, microseconds: int) -> dict[str, Any]:
+    return {"cat": "Session", "name": "model_run", "ts": start, "dur": microseconds, "args": {}}
+
+
+EVENTS = [
+    {"cat": "Session", "name": "model_loading", "ts": 0, "dur": 5, "args": {}},
+    event("Add", "a/Add", 10, 1000),
+    event("MatMulIntegerToFloat", "h.0.mlp.c_fc/product", 1020, 3000),
+    run(5, 5000),
+    event("Add", "a/Add", 6000, 2000),
+    event("MatMulIntegerToFloat", "h.0.mlp.c_fc/product", 8010, 5000),
+    run(5990, 8000),
+]
+
+
+def test_a_run_is_its_nodes_and_what_lies_between_them() -> None:
+    first, second = split(EVENTS)
+    assert {name: row["milliseconds"] for name, row in first.items()} == {
+        "Add": 1,
+        "MatMulIntegerToFloat c_fc": 3,
+        BETWEEN: 1,
+    }
+    assert sum(row["milliseconds"] for row in second.values()) == 8
+
+
+def test_products_are_told_apart_by_layer() -> None:
+    assert kind(event("MatMulNBits", "transformer.h.3.attn.attention.out_proj/product", 0, 1)) == "MatMulNBits out_proj"
+    assert kind(event("Add", "transformer.h.3.mlp.c_fc/biased", 0, 1)) == "Add"
+
+
+def test_a_profile_has_a_column_for_each_run_and_bundle() -> None:
+    facts = median(list(split(EVENTS))) | {"limit_milliseconds": 2.5}
+    results = {
+        "name": "tiny",
+        "machine": MACHINE,
+        "bundles": {label: {"runs": {"decode @32": facts}} for label in ("before", "after")},
+    }
+    lines = profile(results)
+    assert lines[0].count("|") == lines[1].count("|") == lines[-1].count("|") == 4
+    assert lines[0].endswith("| decode @32, before | decode @32, after |")
+    assert "| MatMulIntegerToFloat c_fc | 4.0 | 4.0 |" in lines
+    assert "| **all** | 6.5 | 6.5 |" in lines
+
+
+def test_caches_are_compared_run_by_run() -> None:
+    results = {
+        "bundle": "tiny",
+        "machine": MACHINE,
+        "bytes_per_position": {"fp32": 4000, "int8": 1000},
+        "runs": {"decode @32, batch 1": {"milliseconds": {"fp32": 2.0, "int8": 1.0}, "fp32_over_int8": 2.0}},
+    }
+    assert kv_cache(results)[2:] == [
+        "| decode @32, batch 1 | 2.0 | 1.0 | 2.00 |",
+        "| kB per position of a sequence | 4.0 | 1.0 | 4.00 |",
+    ]
