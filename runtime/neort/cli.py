@@ -33,7 +33,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     check = commands.add_parser("verify", help="check a bundle's hashes and golden logits; needs no torch")
     for command in (info, check):
         command.add_argument("bundle", nargs="?", metavar="BUNDLE", help="folder; default: the bundled model")
+    _add_kv_cache(check)
     return parser.parse_args(argv)
+
+
+def _add_kv_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +50,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--draft", metavar="HOW", help="prompt-lookup, or a smaller model's bundle: the same text, faster"
     )
     parser.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
-    parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
+    _add_kv_cache(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per result")
     options = parser.add_argument_group("generation options", argument_default=argparse.SUPPRESS)
     for flag in ("--max-new-tokens", "--min-new-tokens", "--min-length", "--top-k", "--seed", "--num-return-sequences"):
@@ -135,7 +140,7 @@ def info(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     path = args.bundle or bundled_path()
-    checks = verify(path)
+    checks = verify(path, kv_cache=args.kv_cache)
     print(f"{path}: all files match the manifest")
     for check in checks:
         limit = "" if check.limit is None else f" (limit {check.limit:g})"

@@ -11,7 +11,7 @@ import neort
 from neort import BundleError, Model, PrefixError
 from neort.bundle import Bundle
 from neort.session import DECODERS, DecoderSession
-from neort.verification import batch_difference, chunk_differences
+from neort.verification import batch_difference, chunk_differences, verify
 
 TEXT = (
     "It was a dark night, and the captain said nothing. He went to the window and looked at the river, where the boats "
@@ -92,6 +92,11 @@ def test_a_prefix_file_belongs_to_one_type_of_cache(small: Model, model: Model, 
         assert len(again) == len(prefix)
     with pytest.raises(PrefixError):
         model.load_prefix(tmp_path / "small")
+
+
+def test_verify_holds_an_int8_cache_to_identity_in_batches_and_chunks(bundle_path: Path) -> None:
+    checks = verify(bundle_path, kv_cache="int8")
+    assert [(check.value, check.limit) for check in checks] == [(0, 0), (0, 0)]
 
 
 def test_a_bundle_without_such_a_graph_says_so(bundle_copy: Path, edit_manifest: object) -> None:
