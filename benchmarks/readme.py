@@ -16,11 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import speculation_tables
 import tables
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("formats.md", "quantization.md")))
+DOCUMENTS = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("formats.md", "quantization.md", "speculation.md")),
+)
 
 
 def quality(results: dict[str, Any]) -> list[str]:
@@ -131,6 +135,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "exports": exports,
     "speed": speed,
     "processors": processors,
+    "speculation": speculation_tables.speculation,
+    "row_costs": speculation_tables.row_costs,
+    "draft_model": speculation_tables.draft_model,
     "generate": tables.generate,
     "cold_start": tables.cold_start,
     "memory": tables.memory,

@@ -80,8 +80,7 @@ def main() -> None:
     parser.add_argument("--texts", nargs="*", choices=TEXTS, help="only these; default: all")
     args = parser.parse_args()
     model = neort.load(args.bundle, draft="prompt-lookup", max_batch_size=1)
-    drafting = model._engine
-    plain = Engine(drafting.runner)
+    plain, drafting = Engine(model._session), Engine(model._session, speculate=model._engine.speculate)
     given = texts(model, args.tokens)
     compare(plain, drafting, *given["prose"], 1)  # warms up
     for text in args.texts or given:

@@ -12,10 +12,12 @@ from .errors import (
     LogitsError,
     MissingExtraError,
     NeortError,
+    PrefixError,
     PromptError,
     TokenizerError,
 )
 from .model import Completion, Model, Piece, load
+from .prefix import Prefix
 from .tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -33,6 +35,8 @@ __all__ = [
     "NeortError",
     "Piece",
     "PrecisionWarning",
+    "Prefix",
+    "PrefixError",
     "PromptError",
     "Stats",
     "Tokenizer",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class KVCache:
         """Memory that one position of one sequence takes, in all layers."""
         return len(self._names) * self.spec.num_heads * self.spec.head_dim * np.dtype(np.float32).itemsize
 
+    @property
+    def row_types(self) -> dict[str, np.dtype[Any]]:
+        """The dtype of each buffer, by its name; known before there are any."""
+        return dict.fromkeys(self._names, np.dtype(np.float32))
+
     def reserve(self, slots: int, lengths: list[int]) -> bool:
         """Make room for ``slots`` sequences, keeping the first ``lengths[i]`` positions of slot i.
 
@@ -98,6 +104,15 @@ class KVCache:
         """Copy the first ``length`` positions of one slot over another."""
         for buffer in self.buffers.values():
             buffer[target, :, :length] = buffer[source, :, :length]
+
+    def read(self, slot: int, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """A copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
+        return {name: buffer[slot, :, start:stop].copy() for name, buffer in self.buffers.items()}
+
+    def write(self, slot: int, start: int, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
+        for name, buffer in self.buffers.items():
+            buffer[slot, :, start : start + rows[name].shape[1]] = rows[name]
 
     @property
     def _slot_shape(self) -> tuple[int, int, int]:

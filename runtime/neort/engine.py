@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .bundle import ModelSpec
 from .config import GenerationConfig
 from .errors import NeortError, PromptError
+from .prefix_cache import Pin, PrefixCache, Rows
 from .sampling import LogitsProcessor, build_processors, check_finite, greedy, make_generator, sample
 from .speculation import Speculator
 from .turns import Turn
@@ -72,7 +73,8 @@ class Stats:
     """What a request cost.
 
     Times are wall-clock seconds, so they include the work done for the sequences that ran beside it. Of
-    ``drafted_tokens`` (see `neort.load`), ``accepted_tokens`` were those that the model chose.
+    ``drafted_tokens`` (see `neort.load`), ``accepted_tokens`` were those that the model chose. Of ``prompt_tokens``,
+    ``reused_tokens`` were not prefilled, since a kept prompt begins with them.
     """
 
     prompt_tokens: int
@@ -82,11 +84,12 @@ class Stats:
     decode_seconds: float
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    reused_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:
-        """Prefill rate of this prompt alone."""
-        return _rate(self.prompt_tokens, self.prefill_seconds)
+        """Prefill rate of this prompt alone: of the tokens that were not reused."""
+        return _rate(self.prompt_tokens - self.reused_tokens, self.prefill_seconds)
 
     @property
     def tokens_per_second(self) -> float:
@@ -96,7 +99,10 @@ class Stats:
 
 @dataclass(eq=False)
 class Request:
-    """One sequence to generate. ``context`` is what the model attends to, ``token_ids`` what it has written."""
+    """One sequence to generate. ``context`` is what the model attends to, ``token_ids`` what it has written.
+
+    Its prompt stays in the engine's prefix cache as long as ``pin`` does.
+    """
 
     prompt_ids: Ids
     config: GenerationConfig
@@ -104,6 +110,7 @@ class Request:
     index: int = 0
     token_ids: list[int] = field(default_factory=list)
     done: bool = False
+    pin: Pin | None = None
 
     def __post_init__(self) -> None:
         self.context = self.prompt_ids.tolist()
@@ -113,7 +120,8 @@ class Request:
         self.submitted = self.first_token = time.perf_counter()
         self.prefill_seconds = 0.0
         self.speculator: Speculator | None = None
-        self.drafted = self.accepted = 0
+        self.drafted = self.accepted = self.reused = 0
+        self.finished = False  # neither cancelled nor failed
 
     def stats(self) -> Stats:
         """The figures so far."""
@@ -125,6 +133,7 @@ class Request:
             decode_seconds=time.perf_counter() - self.first_token,
             drafted_tokens=self.drafted,
             accepted_tokens=self.accepted,
+            reused_tokens=self.reused,
         )
 
     def choose(self, logits: Logits) -> int:
@@ -160,14 +169,17 @@ class Engine:
         prefill_chunk: int = PREFILL_CHUNK,
         max_cache_bytes: int | None = None,
         speculate: Callable[[], Speculator] | None = None,
+        prefixes: PrefixCache | None = None,
     ) -> None:
         """``max_cache_bytes`` limits the cache; None means no limit. ``speculate`` makes what drafts for a sequence, as
-        long as it is the only one that runs.
+        long as it is the only one that runs. ``prefixes``, a cache with blocks of ``prefill_chunk`` tokens, keeps
+        prompts for later ones that begin alike.
         """
         self.runner = runner
         self.max_cache_bytes = max_cache_bytes
         self.prefill_chunk = prefill_chunk
         self.speculate = speculate
+        self.prefixes = prefixes
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # the request at index i owns slot i
         self._used = 0  # slots that may hold memory
@@ -206,12 +218,19 @@ class Engine:
         step. The slot is free at once, or when that step has ended.
         """
         request.done = True
-        if self._turn.take_if_free():
-            try:
-                self._drop_done()
-                self._release_idle()
-            finally:
-                self._turn.pass_on()
+        self._settle()
+
+    def pin(self, pin: Pin, token_ids: Ids, read: Callable[[int, int], Rows], logits: Logits) -> None:
+        """Put a prefix into the prefix cache whose rows and logits are known; see `PrefixCache.add`."""
+        if self.prefixes:
+            with self._turn:
+                self.prefixes.add(token_ids, read, logits, pin)
+
+    def release(self, pin: Pin) -> None:
+        """Unpin a prefix. Never waits, as `cancel`."""
+        if self.prefixes:
+            self.prefixes.release(pin)
+            self._settle()
 
     def step(self) -> None:
         """Prefill what fits, then decode one token for every running sequence."""
@@ -269,8 +288,19 @@ class Engine:
                 "lower max_new_tokens, or raise max_cache_bytes"
             )
 
+    def _settle(self) -> None:
+        """Free what was cancelled or unpinned, now or, if a step is under way, when it ends."""
+        if self._turn.take_if_free():
+            try:
+                self._drop_done()
+                self._release_idle()
+            finally:
+                self._turn.pass_on()
+
     def _release_idle(self) -> None:
-        """Give idle slots' memory back, unless waiting requests are about to use it again."""
+        """Give idle slots' memory back, unless waiting requests are about to use it again; and unpinned prefixes'."""
+        if self.prefixes:
+            self.prefixes.trim()
         if self.waiting and self.max_cache_bytes is None:
             return
         for slot in range(len(self.running), self._used):
@@ -319,16 +349,22 @@ class Engine:
         self._sweep()
 
     def _prefill(self, request: Request, slot: int) -> None:
-        """Run the context in chunks; only the last one computes logits, for its last position."""
+        """Run the context in chunks, behind what is kept of it; only the last one computes logits, of its end."""
         started = time.perf_counter()
         ids = np.asarray(request.context, np.int64)
-        for start in range(0, len(ids), self.prefill_chunk):
+        reused, logits = self.prefixes.restore(slot, ids) if self.prefixes else (0, None)
+        for start in range(reused, len(ids), self.prefill_chunk):
             chunk = ids[start : start + self.prefill_chunk]
             last = start + len(chunk) == len(ids)
-            logits = self.runner.prefill(slot, chunk, start, int(last))
+            rows = self.runner.prefill(slot, chunk, start, int(last))
+            logits = rows[-1] if last else None
+        assert logits is not None  # of a run, or kept
         request.cached = len(ids)
+        if self.prefixes and not request.token_ids:  # a prompt; what goes on behind a full context is of no use later
+            request.reused = reused
+            self.prefixes.keep(slot, ids, logits, request.pin)
         request.prefill_seconds += time.perf_counter() - started
-        self._hand_out(request, logits[-1])
+        self._hand_out(request, logits)
 
     def _decode(self) -> None:
         """One token for every running sequence; those at the end of the context are dealt with first."""
@@ -408,6 +444,7 @@ class Engine:
             self._finish(request, "length")
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
+        request.finished = True
         request.sink.finish(reason, request.stats())
         request.done = True  # last: other threads look at it without the lock
 
@@ -415,10 +452,16 @@ class Engine:
         """Give the slots of finished requests to the last ones, so that running sequences stay contiguous."""
         for slot in reversed(range(len(self.running))):
             if self.running[slot].done:
+                self._keep_turn(self.running[slot], slot)
                 last = self.running.pop()
                 if slot < len(self.running):
                     self.runner.move(len(self.running), slot, last.cached)
                     self.running[slot] = last
+
+    def _keep_turn(self, request: Request, slot: int) -> None:
+        """Keep a finished text with its prompt, where steps give the bits of a prefill: the next prompt may go on."""
+        if self.prefixes and self.prefixes.step == 1 and request.finished and request.cached > len(request.prompt_ids):
+            self.prefixes.keep(slot, np.asarray(request.context[: request.cached], np.int64), None)
 
 
 _NO_IDS = np.empty(0, np.int64)

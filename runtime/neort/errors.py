@@ -3,6 +3,7 @@
     NeortError
     ├── BundleError (also ValueError)      a bundle that is missing, damaged, tampered with or too new
     ├── PromptError (also ValueError)      a prompt that is empty, too long, or holds tokens out of range
+    ├── PrefixError (also ValueError)      a prefix file that is damaged, of another model, or cannot be written
     ├── ConfigError (also ValueError)      a generation option with a value that makes no sense
     ├── TokenizerError (also ValueError)   a tokenizer file that the runtime cannot reproduce exactly
     ├── LogitsError (also ArithmeticError) the model produced NaN or infinite logits
@@ -19,6 +20,7 @@ __all__ = [
     "LogitsError",
     "MissingExtraError",
     "NeortError",
+    "PrefixError",
     "PromptError",
     "TokenizerError",
 ]
@@ -34,6 +36,10 @@ class BundleError(NeortError, ValueError):
 
 class PromptError(NeortError, ValueError):
     """A prompt that is empty, longer than the context, or holds token ids outside the vocabulary."""
+
+
+class PrefixError(NeortError, ValueError):
+    """A prefix file that cannot be read or written, is damaged, or belongs to another model; or a closed prefix."""
 
 
 class ConfigError(NeortError, ValueError):

@@ -15,14 +15,19 @@ from numpy.typing import NDArray
 from .bundle import WEIGHTS, Bundle, ModelSpec, bundled_path
 from .config import GenerationConfig
 from .drafting import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup
-from .engine import Engine, FinishReason, Request, Stats
+from .engine import PREFILL_CHUNK, Engine, FinishReason, Request, Stats
 from .errors import BundleError, NeortError, PromptError
+from .prefix import Prefix
+from .prefix_cache import Pin, PrefixCache
+from .prefix_file import PrefixFormat
 from .session import DecoderSession
 from .speculation import Speculator, draft_cost, verification_cost
 from .text import TextStream
 from .tokenizer import Tokenizer
 
 __all__ = ["Completion", "Model", "Piece", "load"]
+
+LEAST_PREFIX_BYTES = 64 << 20
 
 Ids = NDArray[np.int64]
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
@@ -71,6 +76,7 @@ class Model:
         packed_weights: Path | None = None,
         draft: Bundle | Literal["prompt-lookup"] | None = None,
         max_cache_bytes: int | None = None,
+        prefix_cache_bytes: int | None = None,
     ) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
@@ -78,10 +84,13 @@ class Model:
         self._session = DecoderSession(
             bundle, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=packed_weights
         )
+        budget = _default_prefix_bytes(bundle) if prefix_cache_bytes is None else prefix_cache_bytes
+        self._prefixes = PrefixCache(self._session, budget=budget, block=PREFILL_CHUNK)
         self._engine = Engine(
             self._session,
             max_cache_bytes=max_cache_bytes,
             speculate=self._speculate(draft) if draft is not None else None,
+            prefixes=self._prefixes,
         )
 
     @property
@@ -128,10 +137,7 @@ class Model:
             for ids in [self._encode(p) for p in ([prompt] if one else prompt)]
             for index in range(options.num_return_sequences)
         ]
-        with _Submitted(self._engine, collectors):
-            for collector in collectors:
-                while not collector.request.done:
-                    self._engine.advance(collector.request)
+        self._run(collectors)
         completions = [collector.completion() for collector in collectors]
         return completions[0] if one and len(completions) == 1 else completions
 
@@ -159,6 +165,63 @@ class Model:
         Raises PromptError for ids outside the vocabulary or more tokens than positions, TypeError for other types.
         """
         return self._engine.logits(_as_ids(token_ids))
+
+    def prefix(self, text: Prompt) -> Prefix:
+        """Prefill text or token ids once, for all prompts that begin with them.
+
+        Every prompt that begins with the same tokens starts from there, `generate` and `stream` need not be told; the
+        logits are those of a prefill of the whole prompt, bit for bit. Only whole runs of the prefill (256 tokens each)
+        can be shared, but for a prompt that is the prefix itself: `Stats.reused_tokens` says how much it was.
+
+        The prompts used last are kept in any case (see ``prefix_cache_bytes`` of `neort.load`); a Prefix stays, within
+        that or beyond, until it is closed or dropped. It takes the memory that its tokens take in the cache.
+
+        Raises what `generate` does: PromptError for a prefix that is empty, too long or holds unknown ids, LogitsError.
+        """
+        ids, pin = self._encode(text), Pin()
+        collector = self._collector(ids, GenerationConfig(max_new_tokens=1), 0)
+        collector.request.pin = pin
+        try:
+            self._run([collector])
+            collector.completion()  # raises the error, if there was one
+        except BaseException:
+            self._engine.release(pin)
+            raise
+        return self._pinned(ids, pin)
+
+    def load_prefix(self, file: str | os.PathLike[str]) -> Prefix:
+        """A prefix that `Prefix.save` wrote, pinned as that of `prefix` is.
+
+        The prefill's bits depend on the kind of processor and on onnxruntime's release. A file from another machine
+        serves as well up to rounding, but only one from the same kind gives what a prefill would, bit for bit.
+
+        The file must be of the same model. Nothing in it is run, and damage is found; but prompts that begin with its
+        tokens are answered from the numbers in it, so it must come from someone who may decide what the model says.
+
+        Raises PrefixError for a file that is missing, truncated, damaged, of another model, dtype or format version.
+        """
+        stored = self._prefix_format().load(Path(file).expanduser())
+        pin = Pin()
+        self._engine.pin(
+            pin,
+            stored.token_ids,
+            lambda start, stop: {name: rows[:, start:stop].copy() for name, rows in stored.rows.items()},
+            stored.logits,
+        )
+        return self._pinned(stored.token_ids, pin)
+
+    def _pinned(self, ids: Ids, pin: Pin) -> Prefix:
+        return Prefix(ids, pin, self._prefix_format(), self._engine.release)
+
+    def _prefix_format(self) -> PrefixFormat:
+        return PrefixFormat(self.spec, self._session.row_types, self.bundle.model_hash, PREFILL_CHUNK)
+
+    def _run(self, collectors: list[_Collector]) -> None:
+        """Take requests from their first step to their last."""
+        with _Submitted(self._engine, collectors):
+            for collector in collectors:
+                while not collector.request.done:
+                    self._engine.advance(collector.request)
 
     def _speculate(self, draft: Bundle | Literal["prompt-lookup"]) -> Callable[[], Speculator]:
         """What makes a sequence's speculator. Raises BundleError for a draft model with another tokenizer."""
@@ -213,6 +276,7 @@ def load(
     packed_weights: str | os.PathLike[str] | None = None,
     draft: str | os.PathLike[str] | None = None,
     max_cache_bytes: int | None = None,
+    prefix_cache_bytes: int | None = None,
 ) -> Model:
     """Load a bundle folder, or the bundled demonstration model.
 
@@ -231,6 +295,11 @@ def load(
     ``max_cache_bytes`` limits the key-value cache: requests wait until the running ones leave room, and one that alone
     needs more raises PromptError. None means no limit.
 
+    ``prefix_cache_bytes`` limits what is kept of prompts that were prefilled, so that later ones with the same
+    beginning start from there; the least recently used goes first. It comes on top of ``max_cache_bytes``, which is for
+    sequences that run: together they bound the cache, but for prefixes that `Model.prefix` pins, which count and stay.
+    0 keeps nothing else; None means a quarter of the weights, 64 MiB at least.
+
     Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, or when packed
     weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly.
     """
@@ -238,11 +307,13 @@ def load(
         ("num_threads", num_threads),
         ("max_batch_size", max_batch_size),
         ("max_cache_bytes", max_cache_bytes),
+        ("prefix_cache_bytes", prefix_cache_bytes),
     ):
+        least = 0 if name == "prefix_cache_bytes" else 1
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{name} is an integer, not {type(value).__name__}")
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}; it must be at least {least}")
     opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
     folder = None if packed_weights is None else Path(packed_weights).expanduser()
     return Model(
@@ -252,6 +323,7 @@ def load(
         packed_weights=folder,
         draft=PROMPT_LOOKUP if draft == PROMPT_LOOKUP else None if draft is None else Bundle(draft),
         max_cache_bytes=max_cache_bytes,
+        prefix_cache_bytes=prefix_cache_bytes,
     )
 
 
@@ -324,6 +396,11 @@ class _Submitted:
 
 def _weight_bytes(bundle: Bundle) -> int:
     return bundle.file(WEIGHTS).stat().st_size
+
+
+def _default_prefix_bytes(bundle: Bundle) -> int:
+    """What is kept of prompts: about a thousand positions of a large model, and what a small one does not notice."""
+    return max(LEAST_PREFIX_BYTES, _weight_bytes(bundle) // 4)
 
 
 def _is_ids(prompt: Any) -> bool:

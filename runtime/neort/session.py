@@ -25,6 +25,7 @@ from .cpu import PrecisionWarning, Run, int8_products_saturate
 from .errors import BundleError
 from .graph_file import external_locations
 from .packed import packed_graph, save_packed
+from .prefix_cache import Rows
 from .threads import available_cpus
 
 __all__ = ["DecoderSession", "open_session", "run_inputs", "session_options"]
@@ -90,6 +91,24 @@ class DecoderSession:
     def release(self, slot: int) -> None:
         """Give the memory of a slot that no sequence uses back to the system."""
         self._cache.release(slot)
+
+    @property
+    def prefix_step(self) -> int | None:
+        """See `prefix_cache.RowStore`: attention over other numbers of rows may add up in another order."""
+        return None
+
+    @property
+    def row_types(self) -> dict[str, np.dtype[Any]]:
+        """The dtype of each cache buffer, by its name."""
+        return self._cache.row_types
+
+    def read(self, slot: int, start: int, stop: int) -> Rows:
+        """A copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
+        return self._cache.read(slot, start, stop)
+
+    def write(self, slot: int, start: int, rows: Rows) -> None:
+        """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
+        self._cache.write(slot, start, rows)
 
     def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits:
         """Append ``token_ids`` [S] to a slot that holds ``start`` positions.

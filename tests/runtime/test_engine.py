@@ -22,6 +22,7 @@ from neort.bundle import ModelSpec
 from neort.config import GenerationConfig
 from neort.engine import Engine, FinishReason, Request, Stats
 from neort.errors import ConfigError, LogitsError, NeortError, PromptError
+from neort.prefix_cache import Rows
 
 VOCAB = 19
 LIMIT = 32
@@ -44,6 +45,8 @@ def logits_of(context: Sequence[int]) -> Logits:
 
 class FakeRunner:
     """A runner that keeps each slot's tokens in a list and writes down every call."""
+
+    prefix_step: int | None = None
 
     def __init__(self, max_batch_size: int = 4, limit: int = LIMIT) -> None:
         self.spec = ModelSpec(
@@ -75,6 +78,16 @@ class FakeRunner:
         if slot < len(self.slots):
             self.slots[slot] = []
 
+    def read(self, slot: int, start: int, stop: int) -> Rows:
+        assert len(self.slots[slot]) >= stop
+        cells = np.array(self.slots[slot][start:stop]).reshape(1, -1, 1)
+        return {"cells": cells, "padding": np.zeros((1, stop - start, self.bytes_per_position - 8), np.int8)}
+
+    def write(self, slot: int, start: int, rows: Rows) -> None:
+        cells = rows["cells"].reshape(-1).tolist()
+        self.calls.append(("write", slot, start, len(cells)))
+        self._place(slot, cells, start)
+
     def move(self, source: int, target: int, length: int) -> None:
         self.calls.append(("move", source, target, length))
         assert len(self.slots[source]) >= length
@@ -104,9 +117,12 @@ class FakeRunner:
         return [call[1:] for call in self.calls if call[0] == kind]
 
     def _append(self, slot: int, token_ids: list[int], start: int) -> None:
+        self._place(slot, token_ids, start)
+
+    def _place(self, slot: int, cells: list[int], start: int) -> None:
         assert len(self.slots[slot]) >= start
-        assert start + len(token_ids) <= self.spec.max_position_embeddings
-        self.slots[slot] = self.slots[slot][:start] + token_ids
+        assert start + len(cells) <= self.spec.max_position_embeddings
+        self.slots[slot] = self.slots[slot][:start] + cells
 
 
 class Sink:

@@ -1,0 +1,170 @@
+"""Where does a run's time go, by kind of node?
+
+    python benchmarks/profile_nodes.py [BUNDLE] [--threads 2] [--rounds 9]
+
+onnxruntime's own profiler, on decode steps behind prompts of several lengths and on a chunk of a prompt. A row is the
+median over rounds: milliseconds of all nodes of a kind in one run, and how many they are. Products are split by layer.
+`between nodes` is the rest of the run, the profiler's own cost included; `limit` is what the machine would need at its
+measured best for what the products do: reading their weights (decode), or multiplying (prefill).
+
+Writes results/profile-BUNDLE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import roofline
+from common import write_results
+from neort import session
+from neort.bundle import Bundle, ModelSpec, bundled_path
+from neort.engine import PREFILL_CHUNK
+from neort.threads import available_cpus
+
+PRODUCTS = {"MatMulIntegerToFloat", "MatMulNBits", "Gemm", "MatMul"}
+LAYERS = ("qkv_proj", "out_proj", "c_fc", "c_proj", "lm_head")
+BETWEEN = "between nodes"
+STEPS = (32, 512, 1536)  # cached tokens before a decode step
+CHUNKS = (0, 256)  # cached tokens before a chunk of a prompt
+
+Rows = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    args = parse_args()
+    bundle = Bundle(args.bundle or bundled_path())
+    limits = roofline.measure(args.threads)
+    runs = measure(bundle, args.threads, args.rounds)
+    for name, facts in runs.items():
+        facts["limit_milliseconds"] = limit(bundle, facts["tokens"], limits)
+        print(f"{name}: {facts['milliseconds']:.1f} ms, limit {facts['limit_milliseconds']:.1f} ms")
+        for kind, row in facts["nodes"].items():
+            print(f"  {row['milliseconds']:8.2f} ms {row['count']:5.0f} x {kind}")
+    content = {"bundle": bundle.path.name, "format": bundle.quantization, "limits": asdict(limits), "runs": runs}
+    write_results(f"profile-{args.name or bundle.path.name}", content)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", nargs="?", help="default: the bundled model")
+    parser.add_argument("--name", help="of the results file; default: the bundle's folder")
+    parser.add_argument("--threads", type=int, default=available_cpus())
+    parser.add_argument("--rounds", type=int, default=9)
+    return parser.parse_args()
+
+
+def measure(bundle: Bundle, threads: int, rounds: int) -> dict[str, Any]:
+    """The median profile of each kind of run."""
+    spec = bundle.spec
+    names = [*(f"decode @{n}" for n in STEPS), *(f"prefill {PREFILL_CHUNK} @{n}" for n in CHUNKS)]
+    lengths = dict(zip(names, [*STEPS, *CHUNKS], strict=True))
+    fitting = {name: n for name, n in lengths.items() if n + PREFILL_CHUNK <= spec.max_position_embeddings}
+    profiles: dict[str, list[Rows]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        runner, events = profiled(bundle, threads, Path(folder) / "profile")
+        order = [(name, n) for _ in range(rounds + 1) for name, n in fitting.items()]
+        for name, length in order:
+            run(runner, spec, length, decode=name.startswith("decode"))
+        for (name, _), rows in zip(order, split(events()), strict=True):
+            profiles[name].append(rows)
+    return {
+        name: {"tokens": 1 if name.startswith("decode") else PREFILL_CHUNK, "cached": fitting[name]} | median(rows[1:])
+        for name, rows in profiles.items()
+    }
+
+
+def profiled(
+    bundle: Bundle, threads: int, prefix: Path
+) -> tuple[session.DecoderSession, Callable[[], list[dict[str, Any]]]]:
+    """A session that notes how long each node takes, and what ends it and returns its notes."""
+    options = session.session_options
+
+    def with_profiler(num_threads: int, graph: bytes) -> Any:
+        result = options(num_threads, graph)
+        result.enable_profiling, result.profile_file_prefix = True, str(prefix)
+        return result
+
+    session.session_options = with_profiler
+    try:
+        runner = session.DecoderSession(bundle, num_threads=threads, max_batch_size=1)
+    finally:
+        session.session_options = options
+    runner.reserve(1, [])
+    return runner, lambda: json.loads(Path(runner._session.end_profiling()).read_text(encoding="utf-8"))
+
+
+def run(runner: session.DecoderSession, spec: ModelSpec, cached: int, *, decode: bool) -> None:
+    """One run behind ``cached`` positions. What they hold changes nothing about its time."""
+    ids = np.random.default_rng(cached).integers(0, spec.vocab_size, PREFILL_CHUNK)
+    if decode:
+        runner.decode(ids[:1], np.array([cached], np.int32))
+    else:
+        runner.prefill(0, ids, cached, 0)
+
+
+def split(events: list[dict[str, Any]]) -> Iterator[Rows]:
+    """The nodes of each run, by kind."""
+    times: dict[str, float] = defaultdict(float)
+    counts: Counter[str] = Counter()
+    for event in sorted((e for e in events if "ts" in e), key=lambda e: e["ts"] + e["dur"]):
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            name = kind(event)
+            times[name] += event["dur"] / 1000
+            counts[name] += 1
+        elif event["name"] == "model_run":
+            times[BETWEEN] = event["dur"] / 1000 - sum(times.values())
+            counts[BETWEEN] = 1
+            yield {name: {"milliseconds": times[name], "count": counts[name]} for name in times}
+            times.clear()
+            counts.clear()
+
+
+def kind(event: dict[str, Any]) -> str:
+    """The operator; of a product, the layer too."""
+    operator: str = event["args"]["op_name"]
+    if operator not in PRODUCTS:
+        return operator
+    layer = next((layer for layer in LAYERS if re.search(rf"\b{layer}\b", event["name"])), "")
+    return f"{operator} {layer}".strip()
+
+
+def median(profiles: list[Rows]) -> dict[str, Any]:
+    """The median of each kind of node over several runs, the longest first."""
+    nodes = {
+        name: {
+            "milliseconds": round(statistics.median(p[name]["milliseconds"] for p in profiles), 4),
+            "count": profiles[0][name]["count"],
+        }
+        for name in profiles[0]
+    }
+    total = statistics.median(sum(row["milliseconds"] for row in p.values()) for p in profiles)
+    order = sorted(nodes, key=lambda name: -nodes[name]["milliseconds"])
+    return {"milliseconds": round(total, 3), "nodes": {name: nodes[name] for name in order}}
+
+
+def limit(bundle: Bundle, tokens: int, limits: roofline.Limits) -> float:
+    """Milliseconds that the products take at the machine's best."""
+    spec = bundle.spec
+    layers = 12 * spec.num_layers * spec.hidden_size**2
+    if tokens > 1:
+        rate = limits.fp32_operations_per_second if bundle.quantization == "fp32" else limits.int8_operations_per_second
+        return round(2000 * tokens * layers / rate, 3)
+    head = spec.vocab_size * spec.hidden_size
+    layer_bytes = {"fp32": 4, "int8": 1, "int8-block": 1 + 4 / 64, "int4": 0.5 + 4 / 32}[bundle.quantization]
+    head_bytes = {"fp32": 4, "int8": 1}.get(bundle.quantization, 1 + 4 / 64)
+    return round(1000 * (layers * layer_bytes + head * head_bytes) / limits.read_bytes_per_second, 3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Keys and values of prompts that were prefilled: prompts that begin alike are not prefilled twice.
+
+A tree of blocks. A block holds the rows of up to ``block`` tokens and follows the block of the tokens before, so
+prompts with the same beginning share its memory. A prompt may start from a kept one only where its own prefill would
+be cut as well, at multiples of the prefill's chunk: then it is computed as it would be alone, bit for bit. A prompt
+that was kept as a whole has its logits beside it and needs no run at all.
+
+Knows token ids and rows; knows nothing about requests, files or onnxruntime.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Block", "Pin", "PrefixCache", "RowStore", "Rows"]
+
+Ids = NDArray[np.int64]
+Logits = NDArray[np.float32]
+Rows = dict[str, NDArray[Any]]  # one array [H, positions, D] per cache buffer, by the buffer's name
+
+
+class RowStore(Protocol):
+    """A runner whose cache can be copied."""
+
+    @property
+    def bytes_per_position(self) -> int: ...
+
+    @property
+    def prefix_step(self) -> int | None:
+        """A prefill may be cut at each multiple of this, whatever its chunks, without a change in any bit.
+
+        None: only where its chunks end. With 1, rows of decode steps have the bits of a prefill's, too.
+        """
+
+    def read(self, slot: int, start: int, stop: int) -> Rows:
+        """A copy of positions ``start`` to ``stop`` of a slot."""
+
+    def write(self, slot: int, start: int, rows: Rows) -> None:
+        """Overwrite a slot's positions from ``start`` on."""
+
+
+@dataclass(eq=False)
+class Pin:
+    """Keeps the blocks of a prefix from being dropped, as long as it lives and is not released."""
+
+    blocks: list[Block] = field(default_factory=list)
+
+
+class Block:
+    """The rows of a few tokens behind those of ``parent``, and the logits behind its last one, where they are known."""
+
+    def __init__(self, parent: Block | None, key: bytes, start: int, rows: Rows) -> None:
+        self.parent, self.key, self.start, self.rows = parent, key, start, rows
+        self.ids: Ids = np.frombuffer(key, np.int64)
+        self.logits: Logits | None = None
+        self.children: dict[bytes, Block] = {}
+        self.pins: weakref.WeakSet[Pin] = weakref.WeakSet()
+        self.used = 0
+        self._row_bytes = sum(array.nbytes for array in rows.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the rows and logits."""
+        return self._row_bytes + (0 if self.logits is None else self.logits.nbytes)
+
+
+class PrefixCache:
+    """What is kept of prompts: at most ``budget`` bytes, the least recently used goes first.
+
+    Pinned blocks count, but stay even where they alone exceed the budget. Not thread-safe, `release` apart: the engine
+    takes turns.
+    """
+
+    def __init__(self, store: RowStore, *, budget: int, block: int) -> None:
+        """``block`` is the number of tokens in a block: the prefill's chunk."""
+        self.budget = budget
+        self.block = block
+        self.step = store.prefix_step or block
+        self._store = store
+        self._root = Block(None, b"", 0, {})
+        self._clock = 0
+        self._released = False
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in use."""
+        return sum(block.nbytes for block in self._blocks())
+
+    def restore(self, slot: int, ids: Ids) -> tuple[int, Logits | None]:
+        """Copy the longest kept beginning of ``ids`` [T] into a slot.
+
+        Returns its length n, 0 <= n <= T, and the logits [V] behind it (read-only) if n is T, else None.
+        """
+        path = self._path(ids)
+        self._touch(path)
+        length = sum(len(block.ids) for block in path)
+        logits = path[-1].logits if path and length == len(ids) else None
+        if logits is None:
+            if self.step < self.block:
+                length += self._extend(path, ids[length:])
+            length = min(length, len(ids) - 1) // self.step * self.step
+        for block in path:
+            count = min(length - block.start, len(block.ids))
+            if count > 0:
+                self._store.write(slot, block.start, {name: rows[:, :count] for name, rows in block.rows.items()})
+        return length, logits
+
+    def keep(self, slot: int, ids: Ids, logits: Logits | None, pin: Pin | None = None) -> None:
+        """Keep a slot's first positions, which hold ``ids`` [T], and the logits [V] behind the last one.
+
+        Copies what is not kept already, as far as the budget allows, and all of it for ``pin``.
+        """
+        self.add(ids, lambda start, stop: self._store.read(slot, start, stop), logits, pin)
+
+    def add(self, ids: Ids, read: Callable[[int, int], Rows], logits: Logits | None, pin: Pin | None) -> None:
+        """As `keep`, where ``read`` returns new arrays with the rows from one position to another."""
+        path: list[Block] = []
+        block = self._root
+        for start in range(0, len(ids), self.block):
+            key = ids[start : start + self.block].tobytes()
+            stop = min(start + self.block, len(ids))
+            if key not in block.children:
+                needed = (stop - start) * self._store.bytes_per_position
+                if not self._make_room(needed, spare=block) and pin is None:
+                    break
+                child = Block(block, key, start, read(start, stop))
+                self._drop_contained(block, key)
+                block.children[key] = child
+            block = block.children[key]
+            path.append(block)
+        else:
+            if logits is not None and block.logits is None:
+                block.logits = logits.copy()
+                block.logits.setflags(write=False)
+            if pin is not None:
+                block.pins.add(pin)
+                pin.blocks = path.copy()
+        self._touch(path)
+        self._make_room(0)
+
+    def release(self, pin: Pin) -> None:
+        """Unpin a prefix; from the next `trim` on it is kept as far as the budget allows. Any thread may call it."""
+        for block in pin.blocks[-1:]:
+            block.pins.discard(pin)
+        pin.blocks = []
+        self._released = True
+
+    def trim(self) -> None:
+        """Drop what the budget does not allow since pins were released."""
+        if self._released:
+            self._released = False
+            self._make_room(0)
+
+    def _path(self, ids: Ids) -> list[Block]:
+        """The kept blocks, one after the other, of which each is the next of ``ids`` as a whole."""
+        path, block = [], self._root
+        for start in range(0, len(ids), self.block):
+            child = block.children.get(ids[start : start + self.block].tobytes())
+            if child is None:
+                break
+            path.append(child)
+            block = child
+        return path
+
+    def _extend(self, path: list[Block], rest: Ids) -> int:
+        """Append the block behind ``path`` that has most tokens in common with ``rest``; returns how many."""
+        children = (path[-1] if path else self._root).children.values()
+        closest = max(children, key=lambda child: _common(child.ids, rest), default=None)
+        if closest is None:
+            return 0
+        self._touch([closest])
+        path.append(closest)
+        return _common(closest.ids, rest)
+
+    def _touch(self, path: list[Block]) -> None:
+        self._clock += 1
+        for block in path:
+            block.used = self._clock
+
+    def _make_room(self, needed: int, spare: Block | None = None) -> bool:
+        """Drop blocks that nothing follows, the least recently used first, until ``needed`` bytes more fit.
+
+        Returns whether they do; for what can never fit nothing is dropped.
+        """
+        fits = needed <= self.budget
+        excess = self.nbytes + (needed if fits else 0) - self.budget
+        while excess > 0:
+            idle = [b for b in self._blocks() if not b.children and not b.pins and b is not spare]
+            victim = min(idle, key=lambda block: block.used, default=None)
+            if victim is None or victim.parent is None:
+                return False
+            del victim.parent.children[victim.key]
+            excess -= victim.nbytes
+        return fits
+
+    def _drop_contained(self, parent: Block, key: bytes) -> None:
+        """Drop blocks that are the beginning of a new one, where every beginning of a block can be used."""
+        if self.step == 1:
+            for other in list(parent.children.values()):
+                if key.startswith(other.key) and not other.pins:
+                    del parent.children[other.key]
+
+    def _blocks(self) -> Iterator[Block]:
+        rest = list(self._root.children.values())
+        while rest:
+            block = rest.pop()
+            yield block
+            rest += block.children.values()
+
+
+def _common(first: Ids, second: Ids) -> int:
+    """How many tokens two sequences begin with alike."""
+    length = min(len(first), len(second))
+    different = np.flatnonzero(first[:length] != second[:length])
+    return int(different[0]) if different.size else length
