@@ -44,7 +44,7 @@ def row_costs(results: dict[str, Any]) -> list[str]:
                 f"{' | '.join(beyond)} | {fitted} |"
             )
     return [
-        "| model | cached tokens | a decode step, ms | 2 rows, in steps | 4 | 8 | 17 | k drafted tokens cost, in steps |",
+        "| model | cached tokens | decode step, ms | 2 rows, in steps | 4 | 8 | 17 | k drafted tokens cost, in steps |",
         "|---|---|---|---|---|---|---|---|",
         *rows,
     ]
