@@ -159,6 +159,7 @@ def lost_steps(steps: list[tuple[float, bool, int]]) -> float:
     """What runs with drafts took longer than the steps around them, in steps, less the tokens that they won.
 
     The machine's speed drifts by more within a text than hostile drafts cost; from one step to the next it does not.
+    Runs without a plain step around them are left out, so for text that is mostly drafted this says nothing.
     """
     lost = 0.0
     for i, (seconds, drafted, accepted) in enumerate(steps):
