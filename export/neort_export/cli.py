@@ -133,6 +133,9 @@ def _print_figures(path: Path, measured: Verification) -> None:
             f"top-1 agreement {q.top1_agreement:.2%}, "
             f"perplexity ratio {q.perplexity_ratio:.5f} +- {q.perplexity_ratio_error:.5f}"
         )
+    if measured.int8_cache:
+        q = measured.int8_cache
+        print(f"  with an int8 cache: mean KL {q.mean_kl:.2e}, perplexity ratio {q.perplexity_ratio:.5f}")
     print(f"  in a batch against alone: {measured.batch_difference:g}, in chunks: {measured.chunk_difference:.2g}")
 
 

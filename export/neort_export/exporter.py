@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from neort.bundle import WEIGHTS
+from neort.bundle import WEIGHTS, read_spec
 from neort.session import DECODER
 from neort.verification import VERIFICATION
 
@@ -21,7 +21,9 @@ from .checkpoint import Checkpoint
 from .errors import ExportError
 from .formats import FORMATS, Quantization
 from .graphs import decoder_graph, quantize
-from .manifest import write_json, write_manifest
+from .int8_cache import write_int8_cache
+from .layerwise import LayerwiseRunner
+from .manifest import model_section, write_json, write_manifest
 from .moments import Moments
 from .portable import write_portable
 from .progress import Progress, Silent
@@ -30,7 +32,7 @@ from .staging import staged_folder
 from .texts import Texts
 from .tokenization import write_tokenizer
 from .verification import Limits
-from .verifier import Verification, measure
+from .verifier import Verification, load_decoders, measure
 from .writer import external_weights, write_graph
 
 __all__ = ["Report", "export"]
@@ -111,9 +113,11 @@ class _Job:
         if self.quantization != "fp32":
             hidden = self._quantize(graph, texts, texts.verification if verify else [])
         weights_hash = self._write(graph)
+        if self.quantization != "fp32":
+            self._write_int8_cache(texts)
         measured = None
         if verify:
-            written = ir.load(self.folder / DECODER)
+            written = load_decoders(self.folder)
             measured = measure(self.reference, fp32, written, self.quantization, texts, self.progress, hidden)
             measured.check(limits)
             write_json(self.folder / VERIFICATION, measured.to_json(texts, limits))
@@ -140,6 +144,14 @@ class _Job:
         shutil.rmtree(self.folder / MOMENTS, ignore_errors=True)
         write_portable(self.source, self.folder)
         return weights_hash
+
+    def _write_int8_cache(self, texts: Texts) -> None:
+        def run(runner: LayerwiseRunner) -> None:
+            self.progress.stage("calibrating the int8 cache", runner.nbytes)
+            runner.run(self.progress.advance)
+
+        spec = read_spec({"model": model_section(self.source)})
+        write_int8_cache(self.folder, spec, texts.calibration, run)
 
     def _recipe(self, texts: Texts) -> dict[str, Any]:
         """How the weights were made; the manifest's ``recipe`` section."""

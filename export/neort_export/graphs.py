@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
 
 from .calibration import ChannelRange
@@ -22,12 +24,13 @@ from .passes import (
     PackQKV,
     PortableSignature,
     QuantizeBlocks,
+    QuantizeCache,
     QuantizeEmbedding,
     QuantizeLinears,
 )
 from .trace import trace
 
-__all__ = ["decoder_graph", "portable_graph", "quantize"]
+__all__ = ["decoder_graph", "int8_cache_graph", "portable_graph", "quantize"]
 
 
 def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
@@ -55,6 +58,13 @@ def quantize(
         "int4": QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS, moments=moments),
     }
     _run(model, FoldOutliers(ranges, moments), linears[quantization], FuseGeluBias(), QuantizeEmbedding())
+
+
+def int8_cache_graph(decoder: ir.Model, largest: Mapping[str, NDArray[np.float32]]) -> ir.Model:
+    """A quantized decoder graph whose cache is int8 (see `QuantizeCache`); its weights are shared."""
+    model = decoder.clone()
+    _run(model, QuantizeCache(largest))
+    return model
 
 
 def portable_graph(decoder: ir.Model) -> ir.Model:

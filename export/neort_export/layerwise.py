@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
-from neort.cache import KVCache, bind_buffer, bind_past, first_row
+from neort.cache import CacheType, KVCache, bind_buffer, bind_past, first_row
 from neort.engine import Runner
 from neort.session import open_session, run_inputs, session_options
 from neort.threads import available_cpus
@@ -29,6 +29,8 @@ __all__ = ["LayerwiseRunner"]
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
+
+Watch = Callable[[str, Floats], object]  # gets the name of a cache, such as "0.key", and new rows of it, [H, S, D]
 
 SLOTS = 8
 GROUP_ROWS = 256  # rows of logits in memory at a time
@@ -43,8 +45,8 @@ class _Run:
     lengths: NDArray[np.int32]
     keep: int
 
-    def inputs(self, spec: ModelSpec) -> dict[str, NDArray[Any]]:
-        return run_inputs(self.token_ids, self.lengths, self.keep, spec)
+    def inputs(self, spec: ModelSpec, kv_cache: CacheType = "fp32") -> dict[str, NDArray[Any]]:
+        return run_inputs(self.token_ids, self.lengths, self.keep, spec, kv_cache)
 
     def same(self, other: _Step) -> bool:
         return (
@@ -78,8 +80,11 @@ class LayerwiseRunner:
     block; when the functions run again, in the same order, they get their logits.
     """
 
-    def __init__(self, model: ir.Model, spec: ModelSpec) -> None:
+    def __init__(self, model: ir.Model, spec: ModelSpec, watch: Watch | None = None) -> None:
+        """``watch`` gets what every run stores in the cache."""
         self.spec = spec
+        self._kv_cache: CacheType = "int8" if _cache_type(model) == ir.DataType.INT8 else "fp32"
+        self._watch = watch
         self._segments = cut(model, spec.num_layers)
         self._steps: list[_Step] = []
         self._answers: Iterator[Floats] | None = None
@@ -160,7 +165,7 @@ class LayerwiseRunner:
     def _run_block(self, block: Segment, hidden: list[Floats]) -> list[Floats]:
         loaded = _Loaded(block)
         kind = self.spec.attention_layers[block.layer]
-        cache = KVCache(replace(self.spec, num_layers=1, attention_layers=(kind,)), SLOTS)
+        cache = KVCache(replace(self.spec, num_layers=1, attention_layers=(kind,)), SLOTS, self._kv_cache)
         cache.reserve(max((s.slot + len(s.token_ids) for s in self._steps if isinstance(s, _Run)), default=1), [])
         outputs = []
         for step, rows in zip(self._steps, hidden, strict=True):
@@ -169,6 +174,8 @@ class LayerwiseRunner:
                 outputs.append(rows)
             else:
                 outputs.append(_run_cached(loaded.session, block, step, rows, cache))
+                if self._watch:
+                    _show(self._watch, block, step, cache)
         return outputs
 
     def _run_head(self, head: Segment, hidden: list[Floats]) -> Iterator[Floats]:
@@ -216,19 +223,32 @@ def _run_rows(session: Any, segment: Segment, inputs: dict[str, NDArray[Any]], h
 def _run_cached(session: Any, block: Segment, step: _Run, hidden: Floats, cache: KVCache) -> Floats:
     """One step of a block, its cache updated in place."""
     binding = session.io_binding()
-    feeds = step.inputs(cache.spec) | {block.hidden: hidden}
+    feeds = step.inputs(cache.spec, cache.kv_cache) | {block.hidden: hidden}
     out = np.empty_like(hidden)
     for name in block.inputs:
         if name in feeds:
             bind_buffer(binding.bind_input, name, feeds[name])
     is_local = cache.spec.attention_layers == ("local",)
-    first = first_row(cache.spec, int(step.lengths.min())) if is_local else 0
+    first = first_row(cache.spec, int(step.lengths.min()), cache.kv_cache) if is_local else 0
     for kind in ("key", "value"):
         slots = cache.buffers[f"0.{kind}"][step.slot : step.slot + len(step.token_ids)]
         bind_past(binding, f"{block.layer}.{kind}", slots, first)
     bind_buffer(binding.bind_output, block.output, out)
     session.run_with_iobinding(binding)
     return out
+
+
+def _show(watch: Watch, block: Segment, step: _Run, cache: KVCache) -> None:
+    """Tell what a step has stored."""
+    for i, start in enumerate(step.lengths.tolist()):
+        for name, rows in cache.read(step.slot + i, start, start + step.token_ids.shape[1]).items():
+            watch(f"{block.layer}.{name.partition('.')[2]}", rows)
+
+
+def _cache_type(model: ir.Model) -> ir.DataType | None:
+    """The element type of the graph's past."""
+    past = next(value for value in model.graph.inputs if (value.name or "").startswith("past_key_values."))
+    return past.dtype
 
 
 class _Loaded:

@@ -125,17 +125,25 @@ def _aligned(first: Iterable[Floats], second: Iterable[Floats]) -> Iterator[tupl
         a, b = a[rows:], b[rows:]
 
 
-def check(fp32: Agreement, quantized: Agreement | None, batch_difference: float | None, limits: Limits) -> None:
+def check(
+    fp32: Agreement,
+    quantized: Agreement | None,
+    batch_difference: float | None,
+    limits: Limits,
+    int8_cache: Agreement | None = None,
+) -> None:
     """Raise VerificationError, with the figures, unless all of them are within ``limits``.
 
-    ``batch_difference`` is None where identity in a batch is not promised.
+    ``batch_difference`` is None where identity in a batch is not promised; ``int8_cache`` is ``quantized`` with an int8
+    cache, which has the same limits.
     """
     figures = [("fp32 against torch, max abs logit difference", fp32.max_abs_diff, limits.max_abs_diff)]
-    if quantized:
-        figures.append(("quantized against torch, mean KL in nats", quantized.mean_kl, limits.mean_kl))
-        surely = quantized.perplexity_ratio - 2 * quantized.perplexity_ratio_error
-        name = "quantized over torch, perplexity ratio less two standard errors"
-        figures.append((name, surely, limits.perplexity_ratio))
+    for what, agreement in (("quantized", quantized), ("with an int8 cache", int8_cache)):
+        if agreement:
+            figures.append((f"{what} against torch, mean KL in nats", agreement.mean_kl, limits.mean_kl))
+            surely = agreement.perplexity_ratio - 2 * agreement.perplexity_ratio_error
+            name = f"{what} over torch, perplexity ratio less two standard errors"
+            figures.append((name, surely, limits.perplexity_ratio))
     if batch_difference is not None:
         name = "in a batch against alone, max abs logit difference"
         figures.append((name, batch_difference, limits.batch_difference))

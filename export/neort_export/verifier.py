@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from neort.bundle import WEIGHTS, Bundle, read_spec
+from neort.cache import CacheType
 from neort.engine import Runner
-from neort.session import DECODER
+from neort.session import DECODERS
 from neort.tokenizer import Tokenizer
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
 
@@ -35,7 +36,7 @@ from .staging import staged_folder
 from .texts import Texts
 from .verification import Agreement, Limits, check, chunk_logits, compare
 
-__all__ = ["Verification", "measure", "verify"]
+__all__ = ["Verification", "load_decoders", "measure", "verify"]
 
 Floats = NDArray[np.float32]
 
@@ -44,9 +45,10 @@ Floats = NDArray[np.float32]
 class Verification:
     """The figures of verification.json.
 
-    ``fp32`` and ``quantized`` are logits against torch's, ``quantized`` None in a bundle of fp32. The others compare
-    the bundle with itself: the largest difference of logits in a batch, and the largest and the mean one of a prompt
-    in chunks. ``golden`` is what `neort verify` compares with later.
+    ``fp32`` and ``quantized`` are logits against torch's, ``quantized`` None in a bundle of fp32; ``int8_cache`` is
+    ``quantized`` with an int8 cache, where the bundle has one. The others compare the bundle with itself: the largest
+    difference of logits in a batch, and the largest and the mean one of a prompt in chunks. ``golden`` is what `neort
+    verify` compares with later.
     """
 
     quantization: Quantization
@@ -56,16 +58,20 @@ class Verification:
     chunk_difference: float
     mean_chunk_difference: float
     golden: dict[str, Any]
+    int8_cache: Agreement | None = None
 
     def check(self, limits: Limits) -> None:
         """Raise VerificationError unless the figures are within ``limits``."""
-        check(self.fp32, self.quantized, self.batch_difference if self.quantized else None, limits)
+        difference = self.batch_difference if self.quantized else None
+        check(self.fp32, self.quantized, difference, limits, self.int8_cache)
 
     def to_json(self, texts: Texts, limits: Limits) -> dict[str, Any]:
         """The contents of verification.json."""
         figures = {"fp32": self.fp32.to_json()}
         if self.quantized:
             figures[self.quantization] = self.quantized.to_json()
+        if self.int8_cache:
+            figures[f"{self.quantization}, int8 cache"] = self.int8_cache.to_json()
         return {
             "text": texts.verification_facts(),
             "against_torch": figures,
@@ -82,13 +88,13 @@ class Verification:
 def measure(
     reference: Reference,
     fp32: ir.Model,
-    written: ir.Model,
+    written: Mapping[CacheType, ir.Model],
     quantization: Quantization,
     texts: Texts,
     progress: Progress,
     hidden: list[torch.Tensor] | None = None,
 ) -> Verification:
-    """Compare ``written``, the decoder graph of a bundle, with torch and with itself.
+    """Compare ``written``, the decoder graphs of a bundle by the type of their cache, with torch and with themselves.
 
     ``fp32`` is the graph before quantization: it shows that the graph computes what torch computes. ``hidden`` is
     what torch makes of the verification text, where that is known already.
@@ -99,7 +105,7 @@ def measure(
     agreement = None
     if quantization != "fp32":
         agreement = _compare(reference, hidden, _runner(reference, fp32), texts, progress, "fp32", [])
-    runner = _runner(reference, written)
+    runner = _runner(reference, written["fp32"])
     ids, positions = np.array(texts.golden, np.int64), texts.golden_positions()
     in_batch = partial(batch_difference, token_ids=ids)
     in_chunks = partial(chunk_differences, token_ids=ids)
@@ -109,7 +115,16 @@ def measure(
     largest, mean = in_chunks(runner)
     golden = record_golden(np.concatenate(rows), ids, positions, FORMATS[quantization].golden_tolerance)
     quantized = own if agreement else None
-    return Verification(quantization, agreement or own, quantized, difference, largest, mean, golden)
+    small = None
+    if "int8" in written:
+        name = f"{quantization} with an int8 cache"
+        small = _compare(reference, hidden, _runner(reference, written["int8"]), texts, progress, name, [])
+    return Verification(quantization, agreement or own, quantized, difference, largest, mean, golden, small)
+
+
+def load_decoders(folder: Path) -> dict[CacheType, ir.Model]:
+    """The decoder graphs that a bundle's folder has, by the type of their cache."""
+    return {kind: ir.load(folder / name) for kind, name in DECODERS.items() if (folder / name).exists()}
 
 
 def verify(
@@ -136,7 +151,7 @@ def verify(
     limits, progress = limits or FORMATS[quantization].limits, progress or Silent()
     texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.config, text)
     progress.stage("tracing")
-    fp32, written = decoder_graph(source), ir.load(opened.file(DECODER))
+    fp32, written = decoder_graph(source), load_decoders(opened.path)
     measured = measure(Reference(source), fp32, written, quantization, texts, progress)
     measured.check(limits)
     _rewrite(opened, source, measured.to_json(texts, limits))

@@ -85,10 +85,9 @@ class Bundle:
         """The bundle's format, such as "int8" or "fp32"."""
         return str(self.manifest["recipe"]["quantization"])
 
-    @property
-    def model_hash(self) -> str:
-        """Hex digest that tells the graph and its weights from others, by their hashes in the manifest."""
-        hashes = [self.manifest["files"][name]["sha256"] for name in ("decoder.onnx", WEIGHTS)]
+    def model_hash(self, graph: str) -> str:
+        """Hex digest that tells a graph file and its weights from others, by their hashes in the manifest."""
+        hashes = [self.manifest["files"][name]["sha256"] for name in (graph, WEIGHTS)]
         return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
     def file(self, name: str) -> Path:

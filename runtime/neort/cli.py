@@ -13,6 +13,7 @@ from typing import Any
 
 from . import __version__
 from .bundle import Bundle, bundled_path
+from .cache import CACHE_TYPES
 from .config import GenerationConfig
 from .errors import NeortError
 from .model import Completion, Model, load
@@ -44,6 +45,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--draft", metavar="HOW", help="prompt-lookup, or a smaller model's bundle: the same text, faster"
     )
     parser.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
+    parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
     parser.add_argument("--json", action="store_true", help="print one JSON object per result")
     options = parser.add_argument_group("generation options", argument_default=argparse.SUPPRESS)
     for flag in ("--max-new-tokens", "--min-new-tokens", "--min-length", "--top-k", "--seed", "--num-return-sequences"):
@@ -75,7 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    model = load(args.model, num_threads=args.num_threads, packed_weights=args.packed_weights, draft=args.draft)
+    model = load(
+        args.model,
+        num_threads=args.num_threads,
+        packed_weights=args.packed_weights,
+        draft=args.draft,
+        kv_cache=args.kv_cache,
+    )
     prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompts]
     names = {field.name for field in dataclasses.fields(GenerationConfig)}
     config = model.generation_config.replace(**{k: v for k, v in vars(args).items() if k in names})

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import WEIGHTS, Bundle, ModelSpec, bundled_path
+from .cache import CACHE_TYPES, CacheType
 from .config import GenerationConfig
 from .drafting import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup
 from .engine import PREFILL_CHUNK, Engine, FinishReason, Request, Stats
@@ -77,12 +78,17 @@ class Model:
         draft: Bundle | Literal["prompt-lookup"] | None = None,
         max_cache_bytes: int | None = None,
         prefix_cache_bytes: int | None = None,
+        kv_cache: CacheType = "fp32",
     ) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
         self.generation_config = GenerationConfig.from_hf(bundle.read_json("generation_config.json"))
         self._session = DecoderSession(
-            bundle, num_threads=num_threads, max_batch_size=max_batch_size, packed_weights=packed_weights
+            bundle,
+            num_threads=num_threads,
+            max_batch_size=max_batch_size,
+            packed_weights=packed_weights,
+            kv_cache=kv_cache,
         )
         budget = _default_prefix_bytes(bundle) if prefix_cache_bytes is None else prefix_cache_bytes
         self._prefixes = PrefixCache(self._session, budget=budget, block=PREFILL_CHUNK)
@@ -214,7 +220,7 @@ class Model:
         return Prefix(ids, pin, self._prefix_format(), self._engine.release)
 
     def _prefix_format(self) -> PrefixFormat:
-        return PrefixFormat(self.spec, self._session.row_types, self.bundle.model_hash, PREFILL_CHUNK)
+        return PrefixFormat(self.spec, self._session.row_types, self._session.model_hash, PREFILL_CHUNK)
 
     def _run(self, collectors: list[_Collector]) -> None:
         """Take requests from their first step to their last."""
@@ -277,6 +283,7 @@ def load(
     draft: str | os.PathLike[str] | None = None,
     max_cache_bytes: int | None = None,
     prefix_cache_bytes: int | None = None,
+    kv_cache: CacheType = "fp32",
 ) -> Model:
     """Load a bundle folder, or the bundled demonstration model.
 
@@ -300,6 +307,10 @@ def load(
     sequences that run: together they bound the cache, but for prefixes that `Model.prefix` pins, which count and stay.
     0 keeps nothing else; None means a quarter of the weights, 64 MiB at least.
 
+    ``kv_cache`` "int8" takes a quarter of the memory for keys and values, with scales that were calibrated at the
+    export. Attention then has the same bits however a text is cut into runs, so that speculation gives plain decoding's
+    tokens exactly and any common beginning of two prompts can be reused. It is slower in prefill.
+
     Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, or when packed
     weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly.
     """
@@ -314,6 +325,8 @@ def load(
             raise TypeError(f"{name} is an integer, not {type(value).__name__}")
         if value is not None and value < least:
             raise ValueError(f"{name} is {value}; it must be at least {least}")
+    if kv_cache not in CACHE_TYPES:
+        raise ValueError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(CACHE_TYPES)}")
     opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
     folder = None if packed_weights is None else Path(packed_weights).expanduser()
     return Model(
@@ -324,6 +337,7 @@ def load(
         draft=PROMPT_LOOKUP if draft == PROMPT_LOOKUP else None if draft is None else Bundle(draft),
         max_cache_bytes=max_cache_bytes,
         prefix_cache_bytes=prefix_cache_bytes,
+        kv_cache=kv_cache,
     )
 
 

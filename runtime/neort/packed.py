@@ -28,16 +28,15 @@ SMALLEST = "1024"  # bytes of a tensor that lies in DATA rather than in GRAPH
 COPIES = 2.2  # onnxruntime keeps the plain weights beside the packed ones
 
 
-def packed_graph(bundle: Bundle, folder: Path, variant: str, save: Callable[[Path], None]) -> Path:
-    """The bundle's graph with packed weights, in a folder of its own below ``folder``; saved there when it is missing.
+def packed_graph(bundle: Bundle, file: Path, folder: Path, variant: str, save: Callable[[Path], None]) -> Path:
+    """The graph ``file`` of the bundle with packed weights, in a folder of its own below ``folder``; saved if missing.
 
     ``variant`` says what else the packing depends on, such as onnxruntime's version; ``save`` writes GRAPH and DATA
     into the folder that it is given. Other processes see all of it or nothing.
 
     Raises BundleError when there is too little space or the folder cannot be written.
     """
-    hashes = [bundle.manifest["files"][name]["sha256"] for name in ("decoder.onnx", WEIGHTS)]
-    digest = hashlib.sha256(" ".join([*hashes, variant]).encode()).hexdigest()
+    digest = hashlib.sha256(f"{bundle.model_hash(file.name)} {variant}".encode()).hexdigest()
     target = folder / f"{bundle.path.resolve().name}-{digest[:16]}"
     if not _is_whole(target):
         try:

@@ -20,7 +20,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from .bundle import Bundle, ModelSpec
-from .cache import KVCache, bind_buffer, bind_past, first_row
+from .cache import CacheType, KVCache, bind_buffer, bind_past, first_row
 from .cpu import PrecisionWarning, Run, int8_products_saturate
 from .errors import BundleError
 from .graph_file import external_locations
@@ -28,12 +28,14 @@ from .packed import packed_graph, save_packed
 from .prefix_cache import Rows
 from .threads import available_cpus
 
-__all__ = ["DecoderSession", "open_session", "run_inputs", "session_options"]
+__all__ = ["DECODER", "DECODERS", "DecoderSession", "open_session", "run_inputs", "session_options"]
 
 DECODER = "decoder.onnx"
+DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
 INT8_PRODUCT = b"MatMulIntegerToFloat"
 UNSIGNED_WEIGHTS_SINCE = (1, 30)  # older onnxruntimes abort when they convert weights that have no zero point
 FUSIONS = ["BiasGeluFusion", "SkipLayerNormFusion"]  # what ORT_ENABLE_EXTENDED would do to decoder.onnx besides
+ONE_ROW_AS_MANY = {"int8", "int8-block"}  # formats whose products give a row the same bits in any company, everywhere
 SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
 
 Ids = NDArray[np.int64]
@@ -53,19 +55,29 @@ class DecoderSession:
         num_threads: int | None = None,
         max_batch_size: int = 8,
         packed_weights: Path | None = None,
+        kv_cache: CacheType = "fp32",
     ) -> None:
         """Load the graph; weights are memory-mapped and packed by onnxruntime.
 
         ``num_threads`` None means all CPUs that the process may use; ``packed_weights`` is a folder in which packed
-        weights are kept, so that processes share them (see `packed`). Raises BundleError when onnxruntime refuses the
-        graph, or the folder cannot be written.
+        weights are kept, so that processes share them (see `packed`); ``kv_cache`` is the cache's element type. In int8
+        there are no more threads than heads: onnxruntime would split a head's past among them and add up in another
+        order.
+
+        Raises BundleError when onnxruntime refuses the graph, the bundle has none for an int8 cache, or the folder
+        cannot be written.
         """
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()
-        _check_locations(bundle)
-        self._session = _load(bundle, self.num_threads, packed_weights)
-        _check_shapes(self._session, bundle)
-        self._cache = KVCache(bundle.spec, max_batch_size)
+        if kv_cache == "int8":
+            self.num_threads = min(self.num_threads, bundle.spec.num_heads)
+        file = _decoder_file(bundle, kv_cache)
+        _check_locations(bundle, file)
+        self._session = _load(bundle, file, self.num_threads, packed_weights)
+        _check_shapes(self._session, bundle, file)
+        self._cache = KVCache(bundle.spec, max_batch_size, kv_cache)
+        self._model_hash = bundle.model_hash(file.name)
+        self._one_row_as_many = kv_cache == "int8" and bundle.quantization in ONE_ROW_AS_MANY
         self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
         self._steps: dict[tuple[int, int], _Step] = {}
 
@@ -94,8 +106,15 @@ class DecoderSession:
 
     @property
     def prefix_step(self) -> int | None:
-        """See `prefix_cache.RowStore`: attention over other numbers of rows may add up in another order."""
-        return None
+        """See `prefix_cache.RowStore`: attention over other numbers of rows may add up in another order, unless the
+        cache is int8; so may int4's product with a single row, on some processors.
+        """
+        return 1 if self._one_row_as_many else None
+
+    @property
+    def model_hash(self) -> str:
+        """Tells the graph, the cache's scales and the weights from others."""
+        return self._model_hash
 
     @property
     def row_types(self) -> dict[str, np.dtype[Any]]:
@@ -116,9 +135,10 @@ class DecoderSession:
         Returns the logits of the last ``keep`` positions, float32 [keep, V], 0 <= keep <= S.
         """
         lengths = np.array([start], np.int32)
-        feeds = run_inputs(np.ascontiguousarray(token_ids, np.int64)[None], lengths, keep, self.spec)
+        ids = np.ascontiguousarray(token_ids, np.int64)[None]
+        feeds = run_inputs(ids, lengths, keep, self.spec, self._cache.kv_cache)
         binding = self._bind(feeds, slice(slot, slot + 1))
-        self._bind_local(binding, slice(slot, slot + 1), first_row(self.spec, start))
+        self._bind_local(binding, slice(slot, slot + 1), first_row(self.spec, start, self._cache.kv_cache))
         binding.bind_output("logits", "cpu")
         self._session.run_with_iobinding(binding)
         logits: Logits = binding.get_outputs()[-1].numpy()[0]
@@ -148,7 +168,7 @@ class DecoderSession:
             step = self._steps[count, rows] = _Step(count, rows, self.spec.vocab_size)
             step.binding = self._bind(step.feeds, slice(0, count))
             bind_buffer(step.binding.bind_output, "logits", step.logits)
-        first = first_row(self.spec, int(lengths.min()))
+        first = first_row(self.spec, int(lengths.min()), self._cache.kv_cache)
         if first != step.first:
             self._bind_local(step.binding, slice(0, count), first)
             step.first = first
@@ -201,11 +221,13 @@ class _Step:
         self.feeds["local_total_sequence_length"][...] = longest - self.first
 
 
-def run_inputs(token_ids: Ids, lengths: NDArray[np.int32], keep: int, spec: ModelSpec) -> dict[str, NDArray[Any]]:
+def run_inputs(
+    token_ids: Ids, lengths: NDArray[np.int32], keep: int, spec: ModelSpec, kv_cache: CacheType = "fp32"
+) -> dict[str, NDArray[Any]]:
     """The graph's inputs, the cache apart: ``token_ids`` [B, S] follow ``lengths`` [B] cached positions."""
     count = token_ids.shape[1]
     last = (lengths + (count - 1)).astype(np.int32)
-    first = first_row(spec, int(lengths.min()))
+    first = first_row(spec, int(lengths.min()), kv_cache)
     return {
         "input_ids": token_ids,
         "position_ids": lengths[:, None].astype(np.int64) + np.arange(count),
@@ -217,9 +239,18 @@ def run_inputs(token_ids: Ids, lengths: NDArray[np.int32], keep: int, spec: Mode
     }
 
 
-def _check_locations(bundle: Bundle) -> None:
+def _decoder_file(bundle: Bundle, kv_cache: CacheType) -> Path:
+    """The graph for a cache of this type. Raises BundleError when the bundle has none."""
+    if kv_cache == "int8" and DECODERS[kv_cache] not in bundle.file_names:
+        raise BundleError(
+            f"{bundle.path} has no graph for kv_cache 'int8' (its format is {bundle.quantization}); use "
+            "kv_cache='fp32', or export the checkpoint again, in a format other than fp32"
+        )
+    return bundle.file(DECODERS[kv_cache])
+
+
+def _check_locations(bundle: Bundle, file: Path) -> None:
     """Raises BundleError where the graph's weights lie in a file that the manifest does not vouch for."""
-    file = bundle.file(DECODER)
     try:
         foreign = external_locations(file.read_bytes()) - set(bundle.file_names)
     except (ValueError, RecursionError) as error:
@@ -231,13 +262,12 @@ def _check_locations(bundle: Bundle) -> None:
         )
 
 
-def _load(bundle: Bundle, num_threads: int, packed_weights: Path | None) -> Any:
-    file = bundle.file(DECODER)
+def _load(bundle: Bundle, file: Path, num_threads: int, packed_weights: Path | None) -> Any:
     graph = file.read_bytes()
     options = session_options(num_threads, graph)
     try:
         if packed_weights is not None:
-            file = _packed(bundle, packed_weights, graph, options.graph_optimization_level)
+            file = _packed(bundle, file, packed_weights, graph, options.graph_optimization_level)
         return open_session(os.fspath(file), options)
     except BundleError:
         raise
@@ -248,15 +278,15 @@ def _load(bundle: Bundle, num_threads: int, packed_weights: Path | None) -> Any:
         ) from error
 
 
-def _packed(bundle: Bundle, folder: Path, graph: bytes, level: Any) -> Path:
+def _packed(bundle: Bundle, file: Path, folder: Path, graph: bytes, level: Any) -> Path:
     """The graph whose packed weights lie in ``folder``; a session that is dropped at once saves them first."""
 
     def save(partial: Path) -> None:
         options = session_options(1, graph)
         save_packed(options, partial)
-        open_session(os.fspath(bundle.file(DECODER)), options)
+        open_session(os.fspath(file), options)
 
-    return packed_graph(bundle, folder, f"onnxruntime {ort.__version__} {platform.machine()} {level}", save)
+    return packed_graph(bundle, file, folder, f"onnxruntime {ort.__version__} {platform.machine()} {level}", save)
 
 
 def session_options(num_threads: int, graph: bytes) -> Any:
@@ -309,7 +339,7 @@ def _use_unsigned_weights(options: Any) -> None:
     )
 
 
-def _check_shapes(session: Any, bundle: Bundle) -> None:
+def _check_shapes(session: Any, bundle: Bundle, file: Path) -> None:
     """Raises BundleError where the graph's cache or logits have other dimensions than the manifest says."""
     spec = bundle.spec
     names = {f"past_key_values.{i}.{kind}" for i in range(spec.num_layers) for kind in ("key", "value")}
@@ -318,6 +348,6 @@ def _check_shapes(session: Any, bundle: Bundle) -> None:
     vocab = {value.shape[-1] for value in session.get_outputs() if value.name == "logits"}
     if set(caches) != names or heads != {(spec.num_heads, spec.head_dim)} or vocab != {spec.vocab_size}:
         raise BundleError(
-            f"{bundle.file(DECODER)} is of another model than the manifest: it has {len(caches) // 2} layers, heads x "
+            f"{file} is of another model than the manifest: it has {len(caches) // 2} layers, heads x "
             f"head_dim {sorted(heads)} and vocab_size {sorted(vocab)}; export the bundle again"
         )

@@ -16,7 +16,7 @@ from neort.session import DecoderSession
 CHUNK = 64
 
 
-def whole_past(spec: ModelSpec, shortest: int) -> int:
+def whole_past(spec: ModelSpec, shortest: int, kv_cache: str) -> int:
     return 0
 
 
@@ -44,7 +44,7 @@ def test_steps_that_read_the_window_only_have_the_bits_of_those_that_read_everyt
     assert np.array_equal(windowed, steps(bundle_path, lengths, 40))
 
 
-def whole_past_in_steps(spec: ModelSpec, shortest: int) -> int:
+def whole_past_in_steps(spec: ModelSpec, shortest: int, kv_cache: str) -> int:
     """A prefill begins at a multiple of CHUNK here; the steps' lengths begin at one of the prompts' lengths."""
     return first_row(spec, shortest) if shortest % CHUNK == 0 else 0
 

@@ -11,9 +11,10 @@ import pytest
 
 import neort
 from neort.bundle import Bundle
+from neort.cache import CacheType
 from neort.session import DecoderSession
 
-KV_CACHES = ("fp32",)
+KV_CACHES: tuple[CacheType, ...] = ("fp32", "int8")
 EXACT_CACHES = ("int8",)  # attention over several rows has the bits of that over one
 NEAR_TIE = 0.02  # difference of two logits that rounding may reverse
 PROMPTS = (
@@ -28,9 +29,8 @@ PROMPTS = (
 )
 
 
-def load(bundle: Path, kv_cache: str, **options: Any) -> neort.Model:
-    assert kv_cache in KV_CACHES
-    return neort.load(bundle, num_threads=2, max_batch_size=1, **options)
+def load(bundle: Path, kv_cache: CacheType, **options: Any) -> neort.Model:
+    return neort.load(bundle, num_threads=2, max_batch_size=1, kv_cache=kv_cache, **options)
 
 
 def differences(plain: neort.Model, drafting: neort.Model, prompt: list[int], count: int) -> Iterator[float]:
@@ -49,7 +49,7 @@ def differences(plain: neort.Model, drafting: neort.Model, prompt: list[int], co
 
 
 @pytest.mark.parametrize("kv_cache", KV_CACHES)
-def test_greedy_text_is_that_of_plain_decoding(bundle_path: Path, kv_cache: str) -> None:
+def test_greedy_text_is_that_of_plain_decoding(bundle_path: Path, kv_cache: CacheType) -> None:
     """3,600 tokens, each text beyond three windows; only near ties may go the other way, and only few."""
     plain, drafting = load(bundle_path, kv_cache), load(bundle_path, kv_cache, draft="prompt-lookup")
     prompts = [plain.tokenizer.encode(prompt) for prompt in PROMPTS]
@@ -95,10 +95,11 @@ def test_the_context_s_end_is_reached_and_not_passed(model: neort.Model, bundle_
     assert len(longer.token_ids) == 300
 
 
-def test_rejected_rows_leave_no_trace_where_the_window_moves(bundle_path: Path) -> None:
+@pytest.mark.parametrize("kv_cache", KV_CACHES)
+def test_rejected_rows_leave_no_trace_where_the_window_moves(bundle_path: Path, kv_cache: CacheType) -> None:
     """The logits after a run do not depend on what was drafted in vain, at any length around the window's steps."""
     bundle = Bundle(bundle_path)
-    sessions = [DecoderSession(bundle, num_threads=2, max_batch_size=1) for _ in range(2)]
+    sessions = [DecoderSession(bundle, num_threads=2, max_batch_size=1, kv_cache=kv_cache) for _ in range(2)]
     draw = np.random.default_rng(0)
     ids = draw.integers(1, bundle.spec.vocab_size, bundle.spec.max_position_embeddings)
     for session in sessions:

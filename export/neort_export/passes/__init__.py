@@ -3,7 +3,8 @@
 decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
 int8      FoldOutliers, QuantizeLinears, FuseGeluBias, QuantizeEmbedding, after those
 blocks    FoldOutliers, QuantizeBlocks, FuseGeluBias, QuantizeEmbedding instead
-portable  PortableSignature, on a clone of what these made
+int8 cache  QuantizeCache, on a clone of what these made
+portable  PortableSignature, likewise
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .keep_last_logits import KeepLastLogits
 from .pack_qkv import PackQKV
 from .portable_signature import PortableSignature
 from .quantize_blocks import QuantizeBlocks
+from .quantize_cache import QuantizeCache
 from .quantize_embedding import QuantizeEmbedding
 from .quantize_linears import QuantizeLinears
 
@@ -31,6 +33,7 @@ __all__ = [
     "PackQKV",
     "PortableSignature",
     "QuantizeBlocks",
+    "QuantizeCache",
     "QuantizeEmbedding",
     "QuantizeLinears",
 ]

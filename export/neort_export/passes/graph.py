@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -79,7 +79,7 @@ def add_node(
     before: ir.Node,
     op_type: str,
     inputs: list[ir.Value | None],
-    attributes: dict[str, int | float | str] | None = None,
+    attributes: Mapping[str, int | float | str] | None = None,
     *,
     name: str,
     domain: str = "",

@@ -1,0 +1,48 @@
+"""The decoder with an int8 cache: what its keys and values look like on the calibration text, and its graph file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from neort.bundle import ModelSpec
+from neort.engine import PREFILL_CHUNK, Runner
+from neort.session import DECODER, DECODERS
+
+from .graphs import int8_cache_graph
+from .layerwise import LayerwiseRunner
+
+__all__ = ["write_int8_cache"]
+
+
+def write_int8_cache(
+    folder: Path, spec: ModelSpec, sequences: Sequence[Sequence[int]], progress: Callable[[LayerwiseRunner], object]
+) -> None:
+    """Write it beside the folder's decoder.onnx, whose places in weights.data it reads too.
+
+    ``sequences`` of token ids are run through that graph once, block by block, by ``progress``, which calls the
+    runner's ``run``; the scales follow from the keys and values that it stores.
+    """
+    decoder = ir.load(folder / DECODER)
+    largest: dict[str, NDArray[np.float32]] = {}
+
+    def watch(name: str, rows: NDArray[np.float32]) -> None:
+        reach = np.abs(rows).max(axis=1)
+        largest[name] = np.maximum(largest[name], reach) if name in largest else reach
+
+    runner = LayerwiseRunner(decoder, spec, watch)
+    runner.rehearse(lambda r: _prefill(r, sequences))
+    progress(runner)
+    ir.save(int8_cache_graph(decoder, largest), folder / DECODERS["int8"])
+
+
+def _prefill(runner: Runner, sequences: Sequence[Sequence[int]]) -> None:
+    """Each sequence from its start, without logits."""
+    for ids in sequences:
+        tokens = np.asarray(ids, np.int64)
+        for start in range(0, len(tokens), PREFILL_CHUNK):
+            runner.prefill(0, tokens[start : start + PREFILL_CHUNK], start, 0)
