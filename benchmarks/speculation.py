@@ -126,11 +126,12 @@ def hostile(tokens: list[int], count: int) -> list[int]:
 
 
 def compare(plain: Engine, drafting: Engine, prompt: list[int], text: list[int], rounds: int) -> dict[str, Any]:
-    """Seconds for the tokens after the first, by either engine in turns; the medians' ratio."""
+    """Seconds for the tokens after the first, by either engine in turns, each first in turn; the medians' ratio."""
     raw: dict[str, list[float]] = {"plain": [], "speculative": []}
     losses = []
-    for _ in range(rounds):
-        for name, engine in (("plain", plain), ("speculative", drafting)):
+    for i in range(rounds):
+        turn = [("plain", plain), ("speculative", drafting)]
+        for name, engine in reversed(turn) if i % 2 else turn:
             request = Dictated(prompt, text, Sink())
             engine.submit(request)
             while not request.token_ids:
@@ -143,13 +144,15 @@ def compare(plain: Engine, drafting: Engine, prompt: list[int], text: list[int],
                 seconds = time.perf_counter() - began
                 steps.append((seconds, request.drafted > accepted + before, request.accepted - accepted))
             raw[name].append(round(sum(seconds for seconds, _, _ in steps), 4))
-        losses.append(lost_steps(steps))
+            if name == "speculative":
+                found = request.stats()
+                losses.append(lost_steps(steps))
     medians = {name: statistics.median(seconds) for name, seconds in raw.items()}
     return {
         "tokens": len(text),
         "speed_up": round(medians["plain"] / medians["speculative"], 3),
-        "drafted_tokens": request.drafted,
-        "accepted_tokens": request.accepted,
+        "drafted_tokens": found.drafted_tokens,
+        "accepted_tokens": found.accepted_tokens,
         "lost_steps": round(statistics.median(losses), 2),
         "seconds": raw,
     }
