@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import own_tables
+import speculation_tables
 import tables
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("benchmarks.md", "formats.md", "quantization.md")))
+NAMES = ("benchmarks.md", "formats.md", "quantization.md", "speculation.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
 
 
 def quality(results: dict[str, Any]) -> list[str]:
@@ -133,6 +135,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "exports": exports,
     "speed": speed,
     "processors": processors,
+    "speculation": speculation_tables.speculation,
+    "row_costs": speculation_tables.row_costs,
+    "draft_model": speculation_tables.draft_model,
     "generate": tables.generate,
     "shares": tables.shares,
     "batches": tables.batches,

@@ -1,6 +1,6 @@
-"""How much faster is text with drafts, and how much slower where drafts fail?
+"""How much faster is text with prompt lookup, and how much slower where its drafts fail?
 
-    python benchmarks/speculation.py [BUNDLE] [--draft prompt-lookup] [--tokens 160] [--rounds 3]
+    python benchmarks/speculation.py [BUNDLE] [--name neo-mini] [--tokens 160] [--rounds 3]
 
 The model is made to write given texts: whatever its logits, a request takes the text's next token. So acceptance is
 that of real text under a model that would write it, and time is that of the model's own runs; random weights
@@ -8,11 +8,14 @@ give the same figures as trained ones. Plain and speculative decoding take turns
 
     quote    a passage, and then the same passage again
     edit     a passage, and then the same with every twelfth word replaced
-    code     the second half of a program
-    prose    a novel: whatever repeats there by itself
-    hostile  two tokens in random order: every end of the text occurs before, and what follows is a coin's throw
+    rename   a function, and then the same with one of its names changed
+    code     the second half of a program: whatever repeats there by itself
+    prose    a novel, likewise
+    coins    two tokens in random order: every draft has even odds
+    hostile  five tokens in an order in which nearly every end of the text occurs before, and none goes on as it did
 
-Writes results/speculation-NAME.json.
+`lost_steps` says what drafting itself cost (negative: won), each run with drafts next to the plain steps around it.
+Updates results/speculation.json.
 """
 
 from __future__ import annotations
@@ -28,14 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import neort
-from common import write_results
+from common import earlier_results, write_results
 from neort.config import GenerationConfig
+from neort.drafting import PromptLookup
 from neort.engine import Engine, FinishReason, Request, Stats
 from neort.errors import NeortError
 
 ROOT = Path(__file__).parent.parent
 PROSE = ROOT / "export" / "neort_export" / "texts" / "verification.txt"
-PROGRAM = ROOT / "runtime" / "neort" / "engine.py"
+PROGRAM = ROOT / "runtime" / "neort" / "sampling.py"
+TEXTS = ("quote", "edit", "rename", "code", "prose", "coins", "hostile")
+NEAR = 6  # steps before and behind a run that it is compared with
 PROMPT = 240  # tokens before the part that is written
 
 
@@ -68,19 +74,22 @@ class Dictated(Request):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", nargs="?", help="default: the bundled model")
-    parser.add_argument("--draft", default="prompt-lookup")
+    parser.add_argument("--name", help="of the model in the results; default: that of the bundle's folder")
     parser.add_argument("--tokens", type=int, default=160, help="written in each text")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--texts", nargs="*", choices=TEXTS, help="only these; default: all")
     args = parser.parse_args()
-    model = neort.load(args.bundle, draft=args.draft)
-    drafting = model._engine
-    plain = Engine(drafting.runner)
-    rows: dict[str, Any] = {}
-    for name, (prompt, text) in texts(model, args.tokens).items():
-        rows[name] = compare(plain, drafting, prompt, text, args.rounds)
-        print(name, rows[name], flush=True)
-    facts = {"bundle": model.bundle.path.name, "format": model.bundle.quantization, "draft": args.draft, "texts": rows}
-    write_results(f"speculation-{model.bundle.path.name}", facts)
+    model = neort.load(args.bundle, draft="prompt-lookup", max_batch_size=1)
+    plain, drafting = Engine(model._session), Engine(model._session, speculate=model._engine.speculate)
+    given = texts(model, args.tokens)
+    compare(plain, drafting, *given["prose"], 1)  # warms up
+    for text in args.texts or given:
+        row = compare(plain, drafting, *given[text], args.rounds)
+        print(text, row, flush=True)
+        results = earlier_results("speculation") or {"models": {}}
+        facts = {"format": model.bundle.quantization, "prompt_tokens": PROMPT, "texts": {}}
+        results["models"].setdefault(args.name or model.bundle.path.name, facts)["texts"][text] = row
+        write_results("speculation", results)
 
 
 def texts(model: neort.Model, count: int) -> dict[str, tuple[list[int], list[int]]]:
@@ -91,41 +100,76 @@ def texts(model: neort.Model, count: int) -> dict[str, tuple[list[int], list[int
     words, other = model.tokenizer.decode(passage).split(" "), prose[-2000:].split()
     edited = encode(" ".join(other[i] if i % 12 == 11 else word for i, word in enumerate(words)))
     code = encode(program)[-PROMPT - count :]
+    function = encode(program[program.index("def top_k(") :])[:PROMPT]
+    renamed = encode(model.tokenizer.decode(function).replace("logits", "scores"))
     coins = random.Random(0).choices(passage[:2], k=PROMPT + count)
+    defiant = hostile(sorted(set(passage))[:5], PROMPT + count)
     return {
         "quote": (passage, passage[:count]),
         "edit": (passage, edited[:count]),
+        "rename": (function, renamed[:count]),
         "code": (code[:PROMPT], code[PROMPT:]),
         "prose": (passage, encode(prose)[PROMPT : PROMPT + count]),
-        "hostile": (coins[:PROMPT], coins[PROMPT:]),
+        "coins": (coins[:PROMPT], coins[PROMPT:]),
+        "hostile": (defiant[:PROMPT], defiant[PROMPT:]),
     }
 
 
+def hostile(tokens: list[int], count: int) -> list[int]:
+    """Text that goes on otherwise than prompt lookup would propose, at each of its tokens."""
+    lookup, draw = PromptLookup().start(), random.Random(0)
+    text: list[int] = []
+    while len(text) < count:
+        proposed = lookup.propose(text, 1, lambda: int) if lookup.source(text) else []
+        text.append(draw.choice([token for token in tokens if token not in proposed]))
+    return text
+
+
 def compare(plain: Engine, drafting: Engine, prompt: list[int], text: list[int], rounds: int) -> dict[str, Any]:
-    """Seconds for the tokens after the first, by either engine in turns; the medians' ratio."""
+    """Seconds for the tokens after the first, by either engine in turns, each first in turn; the medians' ratio."""
     raw: dict[str, list[float]] = {"plain": [], "speculative": []}
-    stats = {}
-    for i in range(rounds + 1):
-        for name, engine in (("plain", plain), ("speculative", drafting)):
+    losses = []
+    for i in range(rounds):
+        turn = [("plain", plain), ("speculative", drafting)]
+        for name, engine in reversed(turn) if i % 2 else turn:
             request = Dictated(prompt, text, Sink())
             engine.submit(request)
             while not request.token_ids:
                 engine.step()
-            began = time.perf_counter()
+            steps = []
             while not request.done:
+                before, began = request.drafted - request.accepted, time.perf_counter()
+                accepted = request.accepted
                 engine.step()
-            if i:  # the first round warms up
-                raw[name].append(round(time.perf_counter() - began, 4))
-            stats[name] = request.stats()
+                seconds = time.perf_counter() - began
+                steps.append((seconds, request.drafted > accepted + before, request.accepted - accepted))
+            raw[name].append(round(sum(seconds for seconds, _, _ in steps), 4))
+            if name == "speculative":
+                found = request.stats()
+                losses.append(lost_steps(steps))
     medians = {name: statistics.median(seconds) for name, seconds in raw.items()}
-    found = stats["speculative"]
     return {
         "tokens": len(text),
         "speed_up": round(medians["plain"] / medians["speculative"], 3),
         "drafted_tokens": found.drafted_tokens,
         "accepted_tokens": found.accepted_tokens,
+        "lost_steps": round(statistics.median(losses), 2),
         "seconds": raw,
     }
+
+
+def lost_steps(steps: list[tuple[float, bool, int]]) -> float:
+    """What runs with drafts took longer than the steps around them, in steps, less the tokens that they won.
+
+    The machine's speed drifts by more within a text than hostile drafts cost; from one step to the next it does not.
+    Runs without a plain step around them are left out, so for text that is mostly drafted this says nothing.
+    """
+    lost = 0.0
+    for i, (seconds, drafted, accepted) in enumerate(steps):
+        near = [other for other, drafts, _ in steps[max(0, i - NEAR) : i + NEAR + 1] if not drafts]
+        if drafted and near:
+            lost += seconds / statistics.median(near) - 1 - accepted
+    return lost
 
 
 if __name__ == "__main__":

@@ -137,6 +137,10 @@ class LayerwiseRunner:
         """As DecoderSession.decode."""
         return self._take(_Run(0, np.array(token_ids, np.int64)[:, None], np.array(lengths, np.int32), 1))
 
+    def verify(self, token_ids: Ids, start: int) -> Floats:
+        """As DecoderSession.verify."""
+        return self.prefill(0, token_ids, start, len(token_ids))
+
     def _take(self, step: _Step) -> Floats:
         if self._answers is None:
             self._steps.append(step)

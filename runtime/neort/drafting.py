@@ -70,6 +70,8 @@ class _Lookup:
                 if end >= n:
                     self._ends[tuple(context[end - n : end])] = end
         self._indexed = len(context)
+        if tuple(context[-NGRAMS[-1] :]) not in self._ends:  # nor can longer ones be
+            return None
         for n in NGRAMS:
             found = self._ends.get(tuple(context[-n:])) if len(context) > n else None
             if found is not None:

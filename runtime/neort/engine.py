@@ -44,6 +44,7 @@ class Runner(Protocol):
     def move(self, source: int, target: int, length: int) -> None: ...
     def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits: ...
     def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits: ...
+    def verify(self, token_ids: Ids, start: int) -> Logits: ...
 
 
 class MeasuredRunner(Runner, Protocol):
@@ -397,7 +398,7 @@ class Engine:
         ids = np.array([request.context[-1], *drafted], np.int64)
         before = request.accepted
         request.drafted += len(drafted)
-        logits = self.runner.prefill(0, ids, request.cached, len(ids))
+        logits = self.runner.verify(ids, request.cached)
         for row, expected in zip(logits, [*drafted, None], strict=True):
             request.cached += 1
             self._hand_out(request, row)

@@ -22,7 +22,7 @@ from .prefix import Prefix
 from .prefix_cache import Pin, PrefixCache
 from .prefix_file import PrefixFormat
 from .session import DecoderSession
-from .speculation import ROW_COSTS, Speculator
+from .speculation import Speculator, draft_cost, verification_cost
 from .text import TextStream
 from .tokenizer import Tokenizer
 
@@ -232,11 +232,11 @@ class Model:
     def _speculate(self, draft: Bundle | Literal["prompt-lookup"]) -> Callable[[], Speculator]:
         """What makes a sequence's speculator. Raises BundleError for a draft model with another tokenizer."""
         drafter: Drafter = self._draft_model(draft) if isinstance(draft, Bundle) else PromptLookup()
-        row_cost = ROW_COSTS.get(self.bundle.quantization, max(ROW_COSTS.values()))
-        return lambda: Speculator(drafter, row_cost)
+        cost = verification_cost(self.bundle.quantization, _weight_bytes(self.bundle))
+        return lambda: Speculator(drafter, cost)
 
     def _draft_model(self, draft: Bundle) -> ModelDrafter:
-        """A drafted token costs what its weights weigh: decoding is bound by reading them."""
+        """A smaller model as a drafter. Raises BundleError where its tokens are others."""
         tokenizer, spec = Tokenizer.from_file(draft.file("tokenizer.json")), draft.spec
         different = [
             i for i in range(self.spec.vocab_size) if tokenizer.token_bytes(i) != self.tokenizer.token_bytes(i)
@@ -247,9 +247,8 @@ class Model:
                 f"{draft.path} cannot draft for {self.bundle.path}: its vocabulary is another one ({what}); "
                 "a draft model shares the tokenizer"
             )
-        weights = [bundle.file(WEIGHTS).stat().st_size for bundle in (draft, self.bundle)]
         session = DecoderSession(draft, num_threads=self.num_threads, max_batch_size=1)
-        return ModelDrafter(session, cost=weights[0] / weights[1])
+        return ModelDrafter(session, draft_cost(_weight_bytes(draft), _weight_bytes(self.bundle)))
 
     def _options(self, config: GenerationConfig | None, overrides: dict[str, Any]) -> GenerationConfig:
         if config is not None and not isinstance(config, GenerationConfig):
@@ -409,9 +408,13 @@ class _Submitted:
             self._engine.cancel(collector.request)
 
 
+def _weight_bytes(bundle: Bundle) -> int:
+    return bundle.file(WEIGHTS).stat().st_size
+
+
 def _default_prefix_bytes(bundle: Bundle) -> int:
     """What is kept of prompts: about a thousand positions of a large model, and what a small one does not notice."""
-    return max(LEAST_PREFIX_BYTES, bundle.file(WEIGHTS).stat().st_size // 4)
+    return max(LEAST_PREFIX_BYTES, _weight_bytes(bundle) // 4)
 
 
 def _is_ids(prompt: Any) -> bool:

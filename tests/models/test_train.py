@@ -316,3 +316,23 @@ def test_without_torch_one_sentence_names_the_extra(options: train.Options, monk
 def test_the_command_line_fills_the_options() -> None:
     options = train.parse_args(["a.txt", "b.txt.xz", "-o", "out", "--minutes", "2.5", "--window", "64"])
     assert options == train.Options(texts=(Path("a.txt"), Path("b.txt.xz")), output=Path("out"), minutes=2.5, window=64)
+
+
+def test_a_smaller_model_takes_another_one_s_tokenizer(
+    result: train.Result, options: train.Options, tmp_path: Path
+) -> None:
+    file = result.checkpoint / "tokenizer.json"
+    draft = train.run(
+        replace(options, output=tmp_path / "draft", tokenizer=file, vocab_size=300, num_layers=1, steps=2)
+    )
+    assert (draft.checkpoint / "tokenizer.json").read_bytes() == file.read_bytes()
+    assert json.loads((draft.checkpoint / "config.json").read_text())["vocab_size"] == 320
+    assert draft.parameters < result.parameters
+
+
+@pytest.mark.parametrize("contents", ["{}", None])
+def test_a_tokenizer_that_is_none_is_refused(options: train.Options, tmp_path: Path, contents: str | None) -> None:
+    if contents is not None:
+        (tmp_path / "tokenizer.json").write_text(contents)
+    with pytest.raises(train.TrainingError, match=r"--tokenizer .*tokenizer\.json"):
+        train.run(replace(options, output=tmp_path / "draft", tokenizer=tmp_path / "tokenizer.json"))

@@ -107,6 +107,11 @@ class FakeRunner:
             self._append(slot, [token_id], length)
         return np.stack([logits_of(self.slots[slot]) for slot in range(len(token_ids))])
 
+    def verify(self, token_ids: Ids, start: int) -> Logits:
+        self.calls.append(("verify", start, len(token_ids)))
+        self._append(0, token_ids.tolist(), start)
+        return np.stack([logits_of(self.slots[0][: start + i + 1]) for i in range(len(token_ids))])
+
     def runs(self, kind: str) -> list[tuple[Any, ...]]:
         """The calls of one kind, without their names."""
         return [call[1:] for call in self.calls if call[0] == kind]
