@@ -2,7 +2,7 @@
 
     python benchmarks/kv_cache.py BUNDLE [--name gpt-neo-1.3b-int8] [--threads 2] [--rounds 5]
 
-Decode steps behind several lengths, of one sequence and of eight, and prompts of 512 tokens. The caches are filled first:
+Decode steps behind several lengths, of one sequence and of eight, and prompts of 512 tokens. The caches are full:
 memory that nobody has written is one page of zeros, which is always near. What int8 does to quality is in
 results/quality.json.
 
