@@ -4,7 +4,7 @@
 
 Decode steps behind several lengths, of one sequence and of eight, and prompts of 512 tokens. The caches are full:
 memory that nobody has written is one page of zeros, which is always near. What int8 does to quality is in
-results/quality.json.
+results/quality.json. Both are loaded once in either order, since weights lie in better or worse memory by chance.
 
 Writes results/kv_cache-NAME.json: raw milliseconds, and medians.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from common import write_results
 from neort.bundle import Bundle
-from neort.cache import CACHE_TYPES
+from neort.cache import CACHE_TYPES, CacheType
 from neort.engine import PREFILL_CHUNK
 from neort.session import DecoderSession
 from neort.threads import available_cpus
@@ -35,18 +35,19 @@ PROMPT = 512
 def main() -> None:
     args = parse_args()
     bundle = Bundle(args.bundle)
-    sessions = {
-        kind: DecoderSession(bundle, num_threads=args.threads, max_batch_size=8, kv_cache=kind) for kind in CACHE_TYPES
-    }
-    for session in sessions.values():
-        session.reserve(8, [])
-        fill(session)
-    rows = {name: compare(run, sessions, args.rounds) for name, run in runs().items()}
+    raw: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in CACHE_TYPES} for name in runs()}
+    sizes: dict[str, int] = {}
+    for order in (list(CACHE_TYPES), list(reversed(CACHE_TYPES))):
+        sessions = {kind: open_session(bundle, args.threads, kind) for kind in order}
+        sizes |= {kind: session.bytes_per_position for kind, session in sessions.items()}
+        for name, run in runs().items():
+            compare(run, sessions, args.rounds, raw[name])
+        sessions.clear()  # before the next ones are loaded
     facts = {
         "bundle": args.name or bundle.path.name,
         "threads": args.threads,
-        "bytes_per_position": {kind: session.bytes_per_position for kind, session in sessions.items()},
-        "runs": rows,
+        "bytes_per_position": sizes,
+        "runs": {name: summary(times) for name, times in raw.items()},
     }
     write_results(f"kv_cache-{facts['bundle']}", facts)
 
@@ -98,16 +99,30 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def open_session(bundle: Bundle, threads: int, kind: CacheType) -> DecoderSession:
+    """A session with a full cache of a type."""
+    session = DecoderSession(bundle, num_threads=threads, max_batch_size=8, kv_cache=kind)
+    session.reserve(8, [])
+    fill(session)
+    return session
+
+
 def compare(
-    run: Callable[[DecoderSession], list[float]], sessions: dict[Any, DecoderSession], rounds: int
-) -> dict[str, Any]:
-    """Milliseconds of a run with each cache, in turns."""
-    raw: dict[str, list[float]] = {kind: [] for kind in sessions}
+    run: Callable[[DecoderSession], list[float]],
+    sessions: dict[CacheType, DecoderSession],
+    rounds: int,
+    raw: dict[str, list[float]],
+) -> None:
+    """Add the milliseconds of a run with each cache, in turns."""
     for i in range(rounds + 1):
         for kind, session in sessions.items():
             times = run(session)
             if i:  # the first round warms up
                 raw[kind] += [round(1000 * second, 3) for second in times]
+
+
+def summary(raw: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians, their ratio, and all milliseconds."""
     medians = {kind: round(statistics.median(times), 3) for kind, times in raw.items()}
     print(medians, flush=True)
     return {"milliseconds": medians, "fp32_over_int8": round(medians["fp32"] / medians["int8"], 3), "raw": raw}

@@ -44,7 +44,7 @@ Rows = dict[str, dict[str, float]]
 
 def main() -> None:
     args = parse_args()
-    limits = roofline.measure(args.threads)
+    limits = roofline.Machine(args.threads).limits(rounds=5)
     bundles = {}
     for label, path in args.bundles:
         bundle = Bundle(path)
