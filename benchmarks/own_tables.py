@@ -22,6 +22,9 @@ def profile(results: dict[str, Any]) -> list[str]:
     kinds += [kind for kind in bundles[0]["runs"][runs[0]]["nodes"] if kind not in (*kinds, BETWEEN)]
     shown = [kind for kind in kinds if any(_milliseconds(b, run, kind) >= LEAST for b in bundles for run in runs)]
 
+    def count(nodes: dict[str, Any]) -> int:
+        return sum(node["count"] for kind, node in nodes.items() if kind != BETWEEN)
+
     def row(name: str, value: Callable[[dict[str, Any], str], float]) -> str:
         return f"| {name} | " + " | ".join(f"{value(b, run):.1f}" for run in runs for b in bundles) + " |"
 
@@ -35,10 +38,7 @@ def profile(results: dict[str, Any]) -> list[str]:
         row(BETWEEN, lambda b, run: _milliseconds(b, run, BETWEEN)),
         row("**all**", lambda b, run: b["runs"][run]["milliseconds"]),
         row("products at the machine's limit", lambda b, run: b["runs"][run]["limit_milliseconds"]),
-        row(
-            "nodes",
-            lambda b, run: sum(node["count"] for kind, node in b["runs"][run]["nodes"].items() if kind != BETWEEN),
-        ),
+        "| nodes | " + " | ".join(str(count(b["runs"][run]["nodes"])) for run in runs for b in bundles) + " |",
     ]
 
 
