@@ -38,6 +38,7 @@ Q8_0, Q4_0 = 34 / 32, 18 / 32  # blocks of 32 with a scale in float16
 
 OURS = {
     "neort int8": System("ours", "", "neort-int8", INT8),
+    "neort int8, packed weights": System("ours", "", "neort-int8", INT8, "neort int8"),
     "neort int8-block": System("ours", "", "neort-int8-block", Numbers(68 / 64, 68 / 64, 4, "int8"), "neort int8"),
     "neort int4": System("ours", "", "neort-int4", Numbers(20.5 / 32, 68 / 64, 4, "int8")),
 }

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from timing import Measure, Prompts, Timing
+
+PACKED = ", packed weights"  # saved at the first load, shared by later ones
 
 
 def prepare(system: str, checkpoint: Path, folder: Path) -> None:
     from neort_export import export
 
-    export(checkpoint, folder, quantization=system.removeprefix("neort "), verify=False)  # type: ignore[arg-type]
+    quantization: Any = system.removeprefix("neort ").removesuffix(PACKED)
+    export(checkpoint, folder, quantization=quantization, verify=False)
 
 
 def load(system: str, folder: Path, threads: int) -> Measure:
     import neort
 
-    model = neort.load(folder, num_threads=threads, prefix_cache_bytes=0)  # the others keep no prompts either
+    packed = folder.parent / "neort-packed" if system.endswith(PACKED) else None
+    # the others keep no prompts either
+    model = neort.load(folder, num_threads=threads, prefix_cache_bytes=0, packed_weights=packed)
 
     def measure(prompts: Prompts, new_tokens: int) -> Timing:
         """All prompts are prefilled, one after the other, before the first step; steps are timed together."""
