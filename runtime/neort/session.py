@@ -34,6 +34,7 @@ DECODER = "decoder.onnx"
 DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
 INT8_PRODUCT = b"MatMulIntegerToFloat"
 UNSIGNED_WEIGHTS_SINCE = (1, 30)  # older onnxruntimes abort when they convert weights that have no zero point
+INT8_CACHE_SINCE = (1, 28)  # 1.27 knows int8 caches, but mixes up the sequences of a batch
 FUSIONS = ["BiasGeluFusion", "SkipLayerNormFusion"]  # what ORT_ENABLE_EXTENDED would do to decoder.onnx besides
 ONE_ROW_AS_MANY = {"int8", "int8-block"}  # formats whose products give a row the same bits in any company, everywhere
 SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
@@ -64,8 +65,8 @@ class DecoderSession:
         there are no more threads than heads: onnxruntime would split a head's past among them and add up in another
         order.
 
-        Raises BundleError when onnxruntime refuses the graph, the bundle has none for an int8 cache, or the folder
-        cannot be written.
+        Raises BundleError when onnxruntime refuses the graph, or is too old for an int8 cache; when the bundle has no
+        graph for one; when the folder cannot be written.
         """
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()
@@ -240,11 +241,16 @@ def run_inputs(
 
 
 def _decoder_file(bundle: Bundle, kv_cache: CacheType) -> Path:
-    """The graph for a cache of this type. Raises BundleError when the bundle has none."""
+    """The graph for a cache of this type. Raises BundleError when the bundle has none, or onnxruntime is too old."""
     if kv_cache == "int8" and DECODERS[kv_cache] not in bundle.file_names:
         raise BundleError(
             f"{bundle.path} has no graph for kv_cache 'int8' (its format is {bundle.quantization}); use "
             "kv_cache='fp32', or export the checkpoint again, in a format other than fp32"
+        )
+    if kv_cache == "int8" and _version() < INT8_CACHE_SINCE:
+        raise BundleError(
+            f"onnxruntime {ort.__version__} cannot keep an int8 cache; update it to "
+            f"{'.'.join(map(str, INT8_CACHE_SINCE))} or later, or use kv_cache='fp32'"
         )
     return bundle.file(DECODERS[kv_cache])
 
@@ -314,6 +320,11 @@ def _options(num_threads: int) -> Any:
     return options
 
 
+def _version() -> tuple[int, ...]:
+    """onnxruntime's release, (1, 32) say."""
+    return tuple(int(part) for part in ort.__version__.split(".")[:2])
+
+
 def _runner(options: Any) -> Run:
     """Runs a model on feeds with these options, and returns its first output."""
     return lambda model, feeds: open_session(model, options).run(None, feeds)[0]
@@ -324,7 +335,7 @@ def _use_unsigned_weights(options: Any) -> None:
 
     It does so at ORT_ENABLE_EXTENDED only; below, the setting is ignored without a word, so the effect is checked.
     """
-    if tuple(int(part) for part in ort.__version__.split(".")[:2]) >= UNSIGNED_WEIGHTS_SINCE:
+    if _version() >= UNSIGNED_WEIGHTS_SINCE:
         for changed in (options, probe_options := _options(1)):
             changed.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             changed.add_session_config_entry("session.x64quantprecision", "1")

@@ -107,6 +107,13 @@ def test_a_bundle_without_such_a_graph_says_so(bundle_copy: Path, edit_manifest:
         neort.load(bundle_copy, kv_cache="int8")
 
 
+def test_an_onnxruntime_that_mixes_up_batches_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.__version__", "1.27.0")
+    assert neort.load(bundle_path).spec
+    with pytest.raises(BundleError, match=r"onnxruntime 1\.27\.0 cannot keep an int8 cache; update it to 1\.28"):
+        neort.load(bundle_path, kv_cache="int8")
+
+
 def test_another_type_of_cache_is_refused(bundle_path: Path) -> None:
     with pytest.raises(ValueError, match="kv_cache is 'int4'; it must be one of fp32, int8"):
         neort.load(bundle_path, kv_cache="int4")  # type: ignore[arg-type]
