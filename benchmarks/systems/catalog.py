@@ -51,7 +51,7 @@ PEERS = {
     "OpenVINO int8": System("openvino_based", "openvino", "openvino-int8", INT8, "neort int8"),
     "OpenVINO int4": System("openvino_based", "openvino", "openvino-int4", Numbers(Q4_0, 1, 4, "int8"), "neort int4"),
     "llama.cpp Q8_0": System(
-        "llama_cpp_based", "llama_cpp", "llama.cpp-q8_0", Numbers(Q8_0, Q8_0, 2, "int8", False), "neort int8"
+        "llama_cpp_based", "llama_cpp", "llama.cpp-q8_0", Numbers(Q8_0, Q8_0, 2, "int8", False), "neort int8-block"
     ),
     "llama.cpp Q4_0": System(
         "llama_cpp_based", "llama_cpp", "llama.cpp-q4_0", Numbers(Q4_0, Q8_0, 2, "int8", False), "neort int4"
