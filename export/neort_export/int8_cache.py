@@ -10,11 +10,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
-from neort.engine import PREFILL_CHUNK, Runner
 from neort.session import DECODER, DECODERS
 
 from .graphs import int8_cache_graph
 from .layerwise import LayerwiseRunner
+from .verification import chunk_logits
 
 __all__ = ["write_int8_cache"]
 
@@ -35,14 +35,6 @@ def write_int8_cache(
         largest[name] = np.maximum(largest[name], reach) if name in largest else reach
 
     runner = LayerwiseRunner(decoder, spec, watch)
-    runner.rehearse(lambda r: _prefill(r, sequences))
+    runner.rehearse(lambda r: list(chunk_logits(r, sequences, keep=False)))
     progress(runner)
     ir.save(int8_cache_graph(decoder, largest), folder / DECODERS["int8"])
-
-
-def _prefill(runner: Runner, sequences: Sequence[Sequence[int]]) -> None:
-    """Each sequence from its start, without logits."""
-    for ids in sequences:
-        tokens = np.asarray(ids, np.int64)
-        for start in range(0, len(tokens), PREFILL_CHUNK):
-            runner.prefill(0, tokens[start : start + PREFILL_CHUNK], start, 0)

@@ -101,14 +101,17 @@ def compare(expected: Iterable[Floats], actual: Iterable[Floats], sequences: Seq
     )
 
 
-def chunk_logits(runner: Runner, sequences: Sequence[Sequence[int]]) -> Iterator[Floats]:
-    """Logits [n, V] of each sequence from its start, in the chunks in which the engine prefills."""
+def chunk_logits(runner: Runner, sequences: Sequence[Sequence[int]], *, keep: bool = True) -> Iterator[Floats]:
+    """Logits [n, V] of each sequence from its start, in the chunks in which the engine prefills.
+
+    Without ``keep`` n is 0: the tokens pass through the model, and no logits are computed.
+    """
     runner.reserve(1, [])
     for ids in sequences:
         tokens = np.asarray(ids, np.int64)
         for start in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[start : start + PREFILL_CHUNK]
-            yield runner.prefill(0, chunk, start, len(chunk))
+            yield runner.prefill(0, chunk, start, len(chunk) if keep else 0)
 
 
 def _aligned(first: Iterable[Floats], second: Iterable[Floats]) -> Iterator[tuple[Floats, Floats]]:

@@ -1,7 +1,7 @@
 """A graph with its weights as onnxruntime packs them, kept in a folder, so that processes share them.
 
 onnxruntime rearranges weights for its kernels when it loads a graph, into memory of the process's own. Saved once and
-memory-mapped afterwards, they lie in the page cache, once for all processes. (It still packs each weight in turn, and
+memory-mapped afterwards, they lie in the page cache, once for all processes. (It still packs each weight, and
 maps the saved one only if it is the same: a folder that comes from another kind of processor is of no use, and does no
 harm.) Knows files; onnxruntime is its caller's.
 """
