@@ -13,7 +13,7 @@ Pure numpy on rows; knows nothing about graphs or files.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 PIECE_ELEMENTS = 1 << 16  # 256 KB of float32: what is worked on at a time stays in a core's cache
+LEAST_SIZE = 32  # shorter blocks take more memory than the padding of the last one
 TINY = np.float32(1e-30)
 
 
@@ -44,6 +45,13 @@ class BlockFormat:
     def top(self) -> int:
         """The largest level."""
         return (1 << self.bits) - 1
+
+    def fitting(self, columns: int) -> BlockFormat:
+        """The same with blocks half as long, and again, until they cut ``columns`` evenly or are the least."""
+        size = self.size
+        while columns % size and size > LEAST_SIZE:
+            size //= 2
+        return replace(self, size=size)
 
     def block_count(self, columns: int) -> int:
         """Blocks per row."""

@@ -20,8 +20,8 @@ __all__ = ["BLOCKS_OF_4_BITS", "BLOCKS_OF_8_BITS", "FORMATS", "GELU_ZERO_POINT",
 Quantization = Literal["int8", "int8-block", "int4", "fp32"]
 
 GELU_ZERO_POINT = 16
-BLOCKS_OF_8_BITS = BlockFormat(bits=8, size=64)
-BLOCKS_OF_4_BITS = BlockFormat(bits=4, size=32, asymmetric=True)
+BLOCKS_OF_8_BITS = BlockFormat(bits=8, size=256)
+BLOCKS_OF_4_BITS = BlockFormat(bits=4, size=128, asymmetric=True)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ FORMATS: dict[Quantization, Format] = {
         limits=Limits(mean_kl=5e-4, perplexity_ratio=1.002),
         golden_tolerance=0.25,
         recipe={
-            "weights": "symmetric 8 bit, one scale per 64 weights of an output channel; embedding int8 by rows",
-            "activations": "int8, one scale per 64 channels of a token, at run time",
+            "weights": f"symmetric 8 bit, one scale per {BLOCKS_OF_8_BITS.size} weights of an output channel (fewer "
+            "where that does not divide them); embedding int8 by rows",
+            "activations": f"int8, one scale per {BLOCKS_OF_8_BITS.size} channels of a token, at run time",
             "refinements": ["outlier folding"],
         },
     ),
@@ -62,9 +63,11 @@ FORMATS: dict[Quantization, Format] = {
         limits=Limits(mean_kl=4e-3, perplexity_ratio=1.01, batch_difference=batch_limit("int4")),
         golden_tolerance=0.5,
         recipe={
-            "weights": "4 bit, one scale and zero point per 32 weights of an output channel; "
-            "lm_head symmetric 8 bit, one scale per 64; embedding int8 by rows",
-            "activations": "int8, one scale per 32 channels of a token (lm_head 64), at run time",
+            "weights": f"4 bit, one scale and zero point per {BLOCKS_OF_4_BITS.size} weights of an output channel "
+            f"(fewer where that does not divide them); lm_head symmetric 8 bit, one scale per {BLOCKS_OF_8_BITS.size}; "
+            "embedding int8 by rows",
+            "activations": f"int8, one scale per {BLOCKS_OF_4_BITS.size} channels of a token (lm_head "
+            f"{BLOCKS_OF_8_BITS.size}), at run time",
             "refinements": ["outlier folding", "GPTQ in chunks of 256 channels, damping 0.01"],
         },
         uses_moments=True,

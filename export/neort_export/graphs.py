@@ -22,6 +22,7 @@ from .passes import (
     FuseLinears,
     KeepLastLogits,
     PackQKV,
+    PadRows,
     PortableSignature,
     QuantizeBlocks,
     QuantizeCache,
@@ -52,12 +53,12 @@ def quantize(
     ``ranges`` and ``moments`` come from calibration; moments serve formats that compensate rounding errors, and are
     read when the graph is written.
     """
-    linears: dict[Quantization, ir.passes.InPlacePass] = {
-        "int8": QuantizeLinears(),
-        "int8-block": QuantizeBlocks(BLOCKS_OF_8_BITS, head=BLOCKS_OF_8_BITS),
-        "int4": QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS, moments=moments),
+    linears: dict[Quantization, list[ir.passes.InPlacePass]] = {
+        "int8": [QuantizeLinears(), FuseGeluBias()],
+        "int8-block": [QuantizeBlocks(BLOCKS_OF_8_BITS, head=BLOCKS_OF_8_BITS), PadRows()],
+        "int4": [QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS, moments=moments), PadRows()],
     }
-    _run(model, FoldOutliers(ranges, moments), linears[quantization], FuseGeluBias(), QuantizeEmbedding())
+    _run(model, FoldOutliers(ranges, moments), *linears[quantization], QuantizeEmbedding())
 
 
 def int8_cache_graph(decoder: ir.Model, largest: Mapping[str, NDArray[np.float32]]) -> ir.Model:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .errors import ExportError
-from .passes.graph import name_of
+from .passes.graph import name_of, producer
 from .weights import RowTensor
 from .writer import INLINE_BYTES
 
@@ -100,6 +100,8 @@ def cut(model: ir.Model, num_layers: int) -> list[Segment]:
     """
     borders = [_input_of(model.graph, f"transformer.h.{i}.ln_1.weight") for i in range(num_layers)]
     last = next(n.inputs[0] for n in model.graph if n.outputs[0].name == "hidden_by_sequence")
+    cut_off = producer(last, "Slice")  # of the row that PadRows appends: left to the head, so that blocks keep it
+    last = cut_off.inputs[0] if cut_off else last
     names = [name_of(value) for value in (*borders, last)]
     rows = name_of(model.graph.outputs[0].producer().inputs[0])  # type: ignore[union-attr]
     embedding = Segment(_extract(model, [], [names[0]]), "", names[0])

@@ -118,6 +118,14 @@ def test_channels_that_are_always_zero_do_not_break_the_factor() -> None:
     assert np.isfinite(inverse_factors(np.zeros((1, 32, 32)))).all()
 
 
+@pytest.mark.parametrize(
+    ("columns", "size"), [(2048, 256), (768, 256), (640, 128), (320, 64), (192, 64), (96, 32), (40, 32), (7, 32)]
+)
+def test_blocks_are_the_longest_that_cut_the_columns_evenly(columns: int, size: int) -> None:
+    assert BLOCKS_OF_8_BITS.fitting(columns).size == size
+    assert BLOCKS_OF_8_BITS.fitting(columns).block_count(columns) == -(-columns // size)
+
+
 def textbook_gptq(rows: Floats, form: BlockFormat, factor: Doubles) -> Doubles:
     """Algorithm 1 of arXiv 2210.17323 without its lazy batches, in float64; scales cover a block as it is found."""
     left, out = rows.astype(np.float64).copy(), np.zeros(rows.shape)
@@ -134,7 +142,7 @@ def textbook_gptq(rows: Floats, form: BlockFormat, factor: Doubles) -> Doubles:
 
 @pytest.mark.parametrize("form", FORMS[:3], ids=NAMES[:3])
 def test_compensation_is_the_published_algorithm(form: BlockFormat) -> None:
-    rows, moments = normal(6, 128), second_moments(correlated(128))
+    form, rows, moments = form.fitting(128), normal(6, 128), second_moments(correlated(128))
     factors = inverse_factors(moments)
     ours = compensated_rows(rows, form, factors).dequantized(128)
     theirs = textbook_gptq(rows, form, factors[0].astype(np.float64))
@@ -155,17 +163,17 @@ def test_compensation_lowers_the_error_of_the_output() -> None:
 
 
 def test_channels_that_know_nothing_of_each_other_are_rounded_to_the_nearest() -> None:
-    rows = normal(7, 96)
+    form, rows = BLOCKS_OF_4_BITS.fitting(32), normal(7, 96)
     factors = inverse_factors(np.stack([np.eye(32)] * 3))
-    compensated = compensated_rows(rows, BLOCKS_OF_4_BITS, factors)
-    plain = quantize_rows(rows, BLOCKS_OF_4_BITS)
+    compensated = compensated_rows(rows, form, factors)
+    plain = quantize_rows(rows, form)
     np.testing.assert_allclose(compensated.dequantized(96), plain.dequantized(96), atol=1e-6)
 
 
 def test_rows_can_come_in_any_portions() -> None:
-    rows, factors = normal(9, 64), inverse_factors(second_moments(correlated(64)))
-    whole = compensated_rows(rows, BLOCKS_OF_4_BITS, factors).dequantized(64)
-    parts = [compensated_rows(part, BLOCKS_OF_4_BITS, factors).dequantized(64) for part in (rows[:4], rows[4:])]
+    form, rows, factors = BLOCKS_OF_4_BITS.fitting(64), normal(9, 64), inverse_factors(second_moments(correlated(64)))
+    whole = compensated_rows(rows, form, factors).dequantized(64)
+    parts = [compensated_rows(part, form, factors).dequantized(64) for part in (rows[:4], rows[4:])]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
 
 

@@ -2,7 +2,7 @@
 
 decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
 int8      FoldOutliers, QuantizeLinears, FuseGeluBias, QuantizeEmbedding, after those
-blocks    FoldOutliers, QuantizeBlocks, FuseGeluBias, QuantizeEmbedding instead
+blocks    FoldOutliers, QuantizeBlocks, PadRows, QuantizeEmbedding instead
 int8 cache  QuantizeCache, on a clone of what these made
 portable  PortableSignature, likewise
 """
@@ -16,6 +16,7 @@ from .fuse_gelu import FuseGelu, FuseGeluBias
 from .fuse_linears import FuseLinears
 from .keep_last_logits import KeepLastLogits
 from .pack_qkv import PackQKV
+from .pad_rows import PadRows
 from .portable_signature import PortableSignature
 from .quantize_blocks import QuantizeBlocks
 from .quantize_cache import QuantizeCache
@@ -31,6 +32,7 @@ __all__ = [
     "FuseLinears",
     "KeepLastLogits",
     "PackQKV",
+    "PadRows",
     "PortableSignature",
     "QuantizeBlocks",
     "QuantizeCache",

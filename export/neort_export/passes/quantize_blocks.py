@@ -18,11 +18,12 @@ __all__ = ["QuantizeBlocks"]
 
 INT8_ACTIVATIONS = 4  # accuracy_level: activations become int8 in blocks, too; less would dequantize whole weights
 HEAD = "lm_head.weight"
+BIAS = 5  # its place among MatMulNBits' inputs
 COMPENSATED_PORTION = 2  # compensation works column by column: longer columns are faster, and take memory
 
 
 class QuantizeBlocks(Rewrite):
-    """Gemm(x, W, bias) -> MatMulNBits(x, levels, scales[, zero points]) + bias.
+    """Gemm(x, W, bias) -> MatMulNBits(x, levels, scales, zero points or none, bias).
 
     Each block of ``form.size`` weights of an output channel has its own scale, and so has each block of activations,
     which onnxruntime quantizes inside the operator.
@@ -57,11 +58,17 @@ class QuantizeBlocks(Rewrite):
     def _replace(self, graph: ir.Graph, linear: ir.Node, form: BlockFormat) -> None:
         value = linear.inputs[1]
         weight, name = weight_of(value), name_of(value)
+        form = form.fitting(weight.dims[1])
         layer = name.removesuffix(".weight")
         portion = COMPENSATED_PORTION if self.moments else 1
         tensors = in_blocks(weight, form, self.quantizer(name, form), self.memory, portion)
         parts = ("quantized", "scale", "zero_point") if form.asymmetric else ("quantized", "scale")
-        inputs = [add_initializer(graph, f"{name}_{part}", t) for part, t in zip(parts, tensors, strict=False)]
+        inputs: list[ir.Value | None] = [
+            add_initializer(graph, f"{name}_{part}", t) for part, t in zip(parts, tensors, strict=False)
+        ]
+        bias = linear.inputs[2] if len(linear.inputs) > 2 else None
+        if bias is not None:
+            inputs += [None] * (BIAS - 1 - len(inputs)) + [bias]
         rows, columns = weight.dims
         product = add_node(
             linear,
@@ -71,9 +78,6 @@ class QuantizeBlocks(Rewrite):
             domain=CONTRIB,
             name=f"{layer}/product",
         )
-        bias = linear.inputs[2] if len(linear.inputs) > 2 else None
-        if bias is not None:
-            product = add_node(linear, "Add", [product, bias], name=f"{layer}/biased")
         replace_uses(linear.outputs[0], product)
         graph.remove(linear, safe=True)
         del graph.initializers[name]
