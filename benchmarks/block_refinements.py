@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from neort_export.checkpoint import Checkpoint
 from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
 from neort_export.moments import Moments
 from neort_export.passes import FoldOutliers, QuantizeBlocks, QuantizeEmbedding, QuantizeLinears
+from neort_export.passes.quantize_blocks import HEAD
 from neort_export.reference import Reference
 from neort_export.texts import Texts
 from neort_export.tokenization import write_tokenizer
@@ -35,9 +37,19 @@ from refinements import build
 
 SHRINKS = np.linspace(0.7, 1.0, 7, dtype=np.float32)
 SHIFTS = (-1, 0, 1)
-SYMMETRIC_4 = BlockFormat(bits=4, size=32)
-ASYMMETRIC_8 = BlockFormat(bits=8, size=64, asymmetric=True)
+SYMMETRIC_4 = replace(BLOCKS_OF_4_BITS, asymmetric=False)
+ASYMMETRIC_8 = replace(BLOCKS_OF_8_BITS, asymmetric=True)
 Floats = NDArray[np.float32]
+
+
+class Throughout(BlockFormat):
+    """Blocks that are as long where they do not cut the columns evenly; the last one is padded.
+
+    For a checkpoint that is narrower than the format's blocks, this shows what they cost one that is not.
+    """
+
+    def fitting(self, columns: int) -> BlockFormat:
+        return self
 
 
 class Searched(QuantizeBlocks):
@@ -52,7 +64,7 @@ class Searched(QuantizeBlocks):
         self.power = power
 
     def quantizer(self, name: str, form: BlockFormat) -> Callable[[Floats], Blocks]:
-        if form is self.head:
+        if name == HEAD:
             return super().quantizer(name, form)
         return lambda rows: search_rows(rows, form, self._importance(name, rows.shape[1]), self.power)
 
@@ -121,9 +133,13 @@ def ablate(args: argparse.Namespace, path: Path, folder: Path) -> dict[str, Any]
 def variants() -> dict[str, Callable[[Moments], list[ir.passes.InPlacePass]]]:
     """Passes by the variant's name, which says whether outliers are folded before them."""
     int4, int8 = BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
+    long4, long8 = (Throughout(**asdict(form)) for form in (int4, int8))
+    short4, short8 = replace(int4, size=32), replace(int8, size=64)
     return {
         "8 bit": lambda _: [QuantizeBlocks(int8, int8)],
         "8 bit, folded (int8-block)": lambda _: [QuantizeBlocks(int8, int8)],
+        "8 bit, folded, blocks of 64": lambda _: [QuantizeBlocks(short8, short8)],
+        "8 bit, folded, blocks of 256 throughout": lambda _: [QuantizeBlocks(long8, long8)],
         "8 bit, folded, zero points": lambda _: [QuantizeBlocks(ASYMMETRIC_8, ASYMMETRIC_8)],
         "8 bit, folded, GPTQ": lambda moments: [QuantizeBlocks(int8, int8, moments)],
         "4 bit": lambda _: [QuantizeBlocks(SYMMETRIC_4, int8)],
@@ -135,6 +151,10 @@ def variants() -> dict[str, Callable[[Moments], list[ir.passes.InPlacePass]]]:
         "4 bit, zero points, GPTQ": lambda moments: [QuantizeBlocks(int4, int8, moments)],
         "4 bit, folded, GPTQ": lambda moments: [QuantizeBlocks(SYMMETRIC_4, int8, moments)],
         "4 bit, zero points, folded, GPTQ (int4)": lambda moments: [QuantizeBlocks(int4, int8, moments)],
+        "4 bit, zero points, folded, GPTQ, blocks of 32": lambda moments: [QuantizeBlocks(short4, int8, moments)],
+        "4 bit, zero points, folded, GPTQ, blocks of 128 throughout": lambda moments: [
+            QuantizeBlocks(long4, long8, moments)
+        ],
         "4 bit, zero points, folded, GPTQ in chunks of 1024": lambda moments: [QuantizeBlocks(int4, int8, moments)],
         "4 bit, zero points, folded, GPTQ, head in the format int8": lambda moments: [
             QuantizeBlocks(int4, None, moments),

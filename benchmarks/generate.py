@@ -1,21 +1,21 @@
-"""Prefill and decode rates of neort and of every other system on the same model, pair by pair.
+"""Prefill and decode rates of neort and of every other system on the same model, one system after the other.
 
     python benchmarks/generate.py WORK [--shape gpt-neo-1.3b] [--systems ...] [--cells 32x1 512x1 ...]
 
 A cell is a prompt's length and the number of sequences at once: 512x4 is four prompts of 512 tokens.
 
-Each system has a process and a virtual environment of its own (`workers.py`). It is loaded beside the format of neort
-that is of its kind. In every round both get the same prompts, which no round before had, so that nobody can answer from
-what he kept; who goes first alternates, and the machine's limits (`roofline.py`) are measured before the two. The first
+Each system has a process and a virtual environment of its own (`workers.py`). It is loaded beside the formats of neort
+that are of its kind. In every round all get the same prompts, which no round before had, so that nobody can answer from
+what he kept; who goes first alternates, and the machine's limits (`roofline.py`) are measured before them. The first
 round warms up. A system that cannot be made or run is recorded with its reason.
 
 Every system's greedy tokens of the first round are compared with those of transformers in float32: `first_tokens_equal`
 counts how many are the same before the first that differs. With random weights near ties are common, so quantized
 systems may soon differ: many equal tokens say that a conversion is right, few say nothing.
 
-Writes results/generate-SHAPE.json after each pair: raw seconds of every round, and medians over the rounds; a round's
-decode rate is that of all its steps together. Other pairs measured on the
-same machine stay as they are.
+Writes results/generate-SHAPE.json after each system: raw seconds of every round, and medians over the rounds; a round's
+decode rate is that of all its steps together. What was measured of other
+systems on the same machine stays as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import itertools
 import json
 import statistics
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,21 +72,21 @@ def cell_size(text: str) -> tuple[int, int]:
 
 
 def pair(args: argparse.Namespace, place: Workplace, peer: str) -> dict[str, Any]:
-    """One system against the neort format of its kind, cell by cell, in turns."""
-    ours = COMPARED[peer].compared_with
+    """One system against the neort formats of its kind, cell by cell, in turns."""
+    names = (*COMPARED[peer].compared_with, peer)
     facts: dict[str, Any] = {
-        "compared_with": ours, "threads": args.threads, "new_tokens": args.tokens, "rounds": args.rounds,
+        "compared_with": names[:-1], "threads": args.threads, "new_tokens": args.tokens, "rounds": args.rounds,
     }  # fmt: skip
     try:
         expected = reference_tokens(args, place)
-        for system in (ours, peer):
+        for system in names:
             place.prepared(system)  # conversions come before anything is measured
         machine = Machine(args.threads)
-        with Worker(place, ours, args.threads) as mine, Worker(place, peer, args.threads) as theirs:
-            facts["libraries"] = {ours: mine.libraries(), peer: theirs.libraries()}
+        with ExitStack() as stack:
+            workers = {name: stack.enter_context(Worker(place, name, args.threads)) for name in names}
+            facts["libraries"] = {name: worker.libraries() for name, worker in workers.items()}
             facts["cells"] = []
             for prompt, batch in args.cells:
-                workers = {ours: mine, peer: theirs}
                 facts["cells"].append(cell(args, machine, workers, prompt, batch, expected[prompt]))
     except UnavailableError as error:
         print(error, flush=True)
@@ -117,7 +118,7 @@ def reference_tokens(args: argparse.Namespace, place: Workplace) -> dict[int, li
 def cell(
     args: argparse.Namespace, machine: Machine, workers: dict[str, Worker], prompt: int, batch: int, expected: list[int]
 ) -> dict[str, Any]:
-    """Raw and median seconds of both systems for one prompt length and batch size, and the limits meanwhile."""
+    """Raw and median seconds of the systems for one prompt length and batch size, and the limits meanwhile."""
     raw: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
     equal: dict[str, int] = {}
     limits: list[Limits] = []

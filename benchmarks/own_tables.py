@@ -1,4 +1,4 @@
-"""Tables of neort alone, as lines of Markdown: where a run's time goes, and what either cache takes."""
+"""Tables of neort alone, as lines of Markdown: where a run's time goes, what either cache takes, and what blocks do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from profile_nodes import BETWEEN
 from tables import machine
 
-__all__ = ["kv_cache", "profile"]
+__all__ = ["block_sizes", "kv_cache", "profile"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -54,6 +54,27 @@ def kv_cache(results: dict[str, Any]) -> list[str]:
             for name, row in results["runs"].items()
         ),
         f"| kB per position of a sequence | {fp32:.1f} | {int8:.1f} | {fp32 / int8:.2f} |",
+    ]
+
+
+def block_sizes(results: dict[str, Any]) -> list[str]:
+    """Products by the length of blocks: time, rate of reading for one row and two, and whether a row keeps its bits."""
+    counts = list(results["formats"][0]["microseconds"])
+
+    def row(facts: dict[str, Any]) -> str:
+        name = f"{facts['bits']} bit, " + (f"blocks of {facts['block_size']}" if facts["block_size"] else "by channel")
+        times = [facts["microseconds"][count] for count in counts]
+        read = [f"{facts['weight_bytes'] / time / 1e3:.0f}" for time in times[:2]]
+        bits = [f"{value:.0e}" if value else "0" for value in facts["row_difference"].values()]
+        return f"| {name} | " + " | ".join([*(f"{time:.0f}" for time in times), *read, *bits]) + " |"
+
+    shape = f"[rows, {results['inner']}] x [{results['inner']}, {results['columns']}]"
+    return [
+        f"| {shape}, {machine(results)}; us | "
+        + " | ".join(f"{count} row" + ("s" if count != "1" else "") for count in counts)
+        + " | GB/s, 1 row | 2 rows | a row among even numbers | among odd |",
+        "|---|" + "---|" * (len(counts) + 4),
+        *map(row, results["formats"]),
     ]
 
 

@@ -14,6 +14,7 @@ from work import bytes_per_step, operations_of_prompt
 __all__ = ["batches", "cold_start", "generate", "memory", "shares", "single_rates"]
 
 PREFILL, DECODE = 512, (32, 512, 1536)  # prompt lengths of the table's columns
+COLUMNS = ((PREFILL, "prefill"), *((length, "decode") for length in DECODE))
 BATCH_PROMPT, BATCHES = 32, (1, 4, 8)
 Size = tuple[int, int]  # tokens of each prompt, sequences
 Rates = dict[str, float]  # "prefill", "decode"
@@ -28,7 +29,8 @@ def by_system(
     for peer, pair in results["pairs"].items():
         for cell in pair.get("cells", ()):
             size = cell["prompt_tokens"], cell["batch"]
-            ours[pair["compared_with"]][size].append(value(pair, cell, pair["compared_with"]))
+            for name in pair["compared_with"]:
+                ours[name][size].append(value(pair, cell, name))
             peers.setdefault(peer, {})[size] = value(pair, cell, peer)
     own = {
         name: {size: {key: statistics.median(c[key] for c in cells) for key in cells[0]} for size, cells in row.items()}
@@ -71,7 +73,7 @@ def shares_of_limits(config: dict[str, Any], pair: dict[str, Any], cell: dict[st
 
 
 def generate(results: dict[str, Any]) -> list[str]:
-    """Every system's rates, and neort's against it within the same run."""
+    """Every system's rates, and those of neort's formats against it within the same run."""
     systems = single_rates(results)
     pairs = results["pairs"]
     rows = [
@@ -81,7 +83,7 @@ def generate(results: dict[str, Any]) -> list[str]:
     return [
         f"| {results['shape']}, {machine(results)}; tokens/s | prefill {PREFILL} | "
         + " | ".join(f"decode @{length}" for length in DECODE)
-        + " | neort / it: prefill, decode |",
+        + " | neort / it, column by column |",
         "|---|---|" + "---|" * (len(DECODE) + 1),
         *rows,
         *not_run(results, len(DECODE) + 1),
@@ -90,9 +92,8 @@ def generate(results: dict[str, Any]) -> list[str]:
 
 def shares(results: dict[str, Any]) -> list[str]:
     """How much of the machine's arithmetic a prompt uses, and how much of its bandwidth a decode step."""
-    columns = [((PREFILL, 1), "prefill"), *(((length, 1), "decode") for length in DECODE)]
     rows = [
-        f"| {label(name)} | " + " | ".join(percent(cells.get(size, {}).get(kind)) for size, kind in columns) + " |"
+        f"| {label(name)} | " + " | ".join(percent(cells.get((n, 1), {}).get(kind)) for n, kind in COLUMNS) + " |"
         for name, cells in all_shares(results).items()
     ]
     return [
@@ -200,13 +201,13 @@ def numbers(row: dict[int, Rates]) -> list[str]:
 
 
 def ratios(pair: dict[str, Any], peer: str) -> str:
-    """neort's rates as multiples of the peer's, in the columns' order."""
+    """The rates of neort's formats as multiples of the peer's, in the columns' order."""
     cells = {cell["prompt_tokens"]: cell for cell in pair["cells"] if cell["batch"] == 1}
-    wanted = [(PREFILL, "prefill"), *((length, "decode") for length in DECODE)]
-    return ", ".join(
-        f"{rates(cells[length], pair['compared_with'])[kind] / rates(cells[length], peer)[kind]:.2f}"
-        for length, kind in wanted
-        if length in cells
+    wanted = [(length, kind) for length, kind in COLUMNS if length in cells]
+    return "; ".join(
+        f"{name.removeprefix('neort ')}: "
+        + ", ".join(f"{rates(cells[n], name)[kind] / rates(cells[n], peer)[kind]:.2f}" for n, kind in wanted)
+        for name in pair["compared_with"]
     )
 
 

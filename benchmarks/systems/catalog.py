@@ -30,36 +30,38 @@ class System:
     environment: str  # requirements/NAME.txt; "" is the Python that runs the benchmark
     prepared: str  # folder of its converted weights; systems may share one
     numbers: Numbers
-    compared_with: str = ""  # the neort format of its kind
+    compared_with: tuple[str, ...] = ()  # the neort formats of its kind
 
 
 INT8 = Numbers(1, 1, 4, "int8")  # a scale for each row or each tensor counts as nothing
 Q8_0, Q4_0 = 34 / 32, 18 / 32  # blocks of 32 with a scale in float16
+BLOCKS_OF_8, BLOCKS_OF_4 = 260 / 256, 68.5 / 128  # with a scale in float32; of 4 bits with a zero point of 4 bits, too
+EIGHT, FOUR = ("neort int8", "neort int8-block"), ("neort int4",)
 
 OURS = {
     "neort int8": System("ours", "", "neort-int8", INT8),
-    "neort int8, packed weights": System("ours", "", "neort-int8", INT8, "neort int8"),
-    "neort int8-block": System("ours", "", "neort-int8-block", Numbers(68 / 64, 68 / 64, 4, "int8"), "neort int8"),
-    "neort int4": System("ours", "", "neort-int4", Numbers(20.5 / 32, 68 / 64, 4, "int8")),
+    "neort int8, packed weights": System("ours", "", "neort-int8", INT8, EIGHT[:1]),
+    "neort int8-block": System("ours", "", "neort-int8-block", Numbers(BLOCKS_OF_8, BLOCKS_OF_8, 4, "int8")),
+    "neort int4": System("ours", "", "neort-int4", Numbers(BLOCKS_OF_4, BLOCKS_OF_8, 4, "int8")),
 }
 PEERS = {
-    "transformers fp32": System("torch_based", "torch", "transformers", Numbers(4, 4, 4, "fp32"), "neort int8"),
-    "transformers bf16": System("torch_based", "torch", "transformers", Numbers(2, 2, 2, "bf16"), "neort int8"),
-    "torch dynamic int8": System("torch_based", "torch", "transformers", INT8, "neort int8"),
-    "optimum int8": System("optimum_based", "optimum", "optimum-int8", INT8, "neort int8"),
-    "optimum int8, bare onnxruntime": System("optimum_based", "optimum", "optimum-int8", INT8, "neort int8"),
-    "OpenVINO int8": System("openvino_based", "openvino", "openvino-int8", INT8, "neort int8"),
-    "OpenVINO int4": System("openvino_based", "openvino", "openvino-int4", Numbers(Q4_0, 1, 4, "int8"), "neort int4"),
+    "transformers fp32": System("torch_based", "torch", "transformers", Numbers(4, 4, 4, "fp32"), EIGHT),
+    "transformers bf16": System("torch_based", "torch", "transformers", Numbers(2, 2, 2, "bf16"), EIGHT),
+    "torch dynamic int8": System("torch_based", "torch", "transformers", INT8, EIGHT),
+    "optimum int8": System("optimum_based", "optimum", "optimum-int8", INT8, EIGHT),
+    "optimum int8, bare onnxruntime": System("optimum_based", "optimum", "optimum-int8", INT8, EIGHT),
+    "OpenVINO int8": System("openvino_based", "openvino", "openvino-int8", INT8, EIGHT),
+    "OpenVINO int4": System("openvino_based", "openvino", "openvino-int4", Numbers(Q4_0, 1, 4, "int8"), FOUR),
     "llama.cpp Q8_0": System(
-        "llama_cpp_based", "llama_cpp", "llama.cpp-q8_0", Numbers(Q8_0, Q8_0, 2, "int8", False), "neort int8-block"
+        "llama_cpp_based", "llama_cpp", "llama.cpp-q8_0", Numbers(Q8_0, Q8_0, 2, "int8", False), EIGHT
     ),
     "llama.cpp Q4_0": System(
-        "llama_cpp_based", "llama_cpp", "llama.cpp-q4_0", Numbers(Q4_0, Q8_0, 2, "int8", False), "neort int4"
+        "llama_cpp_based", "llama_cpp", "llama.cpp-q4_0", Numbers(Q4_0, Q8_0, 2, "int8", False), FOUR
     ),
     "CTranslate2 int8": System(
-        "ctranslate2_based", "ctranslate2", "ctranslate2-int8", Numbers(1, 1, 4, "int8", False), "neort int8"
+        "ctranslate2_based", "ctranslate2", "ctranslate2-int8", Numbers(1, 1, 4, "int8", False), EIGHT
     ),
-    "onnxruntime-genai int8, neort's bundle": System("genai_based", "genai", "neort-int8", INT8, "neort int8"),
+    "onnxruntime-genai int8, neort's bundle": System("genai_based", "genai", "neort-int8", INT8, EIGHT),
 }
 SYSTEMS = OURS | PEERS
 COMPARED = {name: system for name, system in SYSTEMS.items() if system.compared_with}

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from neort.verification import batch_limit
-
 from .blockwise import BlockFormat
 from .verification import Limits
 
@@ -60,7 +58,7 @@ FORMATS: dict[Quantization, Format] = {
         },
     ),
     "int4": Format(
-        limits=Limits(mean_kl=4e-3, perplexity_ratio=1.01, batch_difference=batch_limit("int4")),
+        limits=Limits(mean_kl=4e-3, perplexity_ratio=1.01),
         golden_tolerance=0.5,
         recipe={
             "weights": f"4 bit, one scale and zero point per {BLOCKS_OF_4_BITS.size} weights of an output channel "

@@ -36,7 +36,6 @@ INT8_PRODUCT = b"MatMulIntegerToFloat"
 UNSIGNED_WEIGHTS_SINCE = (1, 30)  # older onnxruntimes abort when they convert weights that have no zero point
 INT8_CACHE_SINCE = (1, 28)  # 1.27 knows int8 caches, but mixes up the sequences of a batch
 FUSIONS = ["BiasGeluFusion", "SkipLayerNormFusion"]  # what ORT_ENABLE_EXTENDED would do to decoder.onnx besides
-ONE_ROW_AS_MANY = {"int8", "int8-block"}  # formats whose products give a row the same bits in any company, everywhere
 SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
 
 Ids = NDArray[np.int64]
@@ -78,7 +77,6 @@ class DecoderSession:
         _check_shapes(self._session, bundle, file)
         self._cache = KVCache(bundle.spec, max_batch_size, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
-        self._one_row_as_many = kv_cache == "int8" and bundle.quantization in ONE_ROW_AS_MANY
         self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
         self._steps: dict[tuple[int, int], _Step] = {}
 
@@ -108,9 +106,9 @@ class DecoderSession:
     @property
     def prefix_step(self) -> int | None:
         """See `prefix_cache.RowStore`: attention over other numbers of rows may add up in another order, unless the
-        cache is int8; so may int4's product with a single row, on some processors.
+        cache is int8.
         """
-        return 1 if self._one_row_as_many else None
+        return 1 if self._cache.kv_cache == "int8" else None
 
     @property
     def model_hash(self) -> str:

@@ -23,7 +23,6 @@ from .session import DecoderSession
 __all__ = [
     "Check",
     "batch_difference",
-    "batch_limit",
     "chunk_differences",
     "golden_difference",
     "record_golden",
@@ -40,7 +39,6 @@ SINGLE_STEPS = 16  # tokens run one by one when chunking is checked
 ODD_CHUNK = 37
 BATCH_STEPS = 4
 EXTRA_TOKENS = 40
-ROUNDING_OF_4_BITS = 1e-4  # see batch_limit
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def verify(path: str | os.PathLike[str], *, kv_cache: CacheType = "fp32") -> lis
     """Compare a bundle with its manifest, its golden logits and itself in batches and chunks.
 
     A bundle that was exported without verification has no golden logits, and golden logits are those of an fp32 cache;
-    the rest is checked. With an int8 cache chunks must not change any bit, where the format's products do not either.
+    the rest is checked. With an int8 cache chunks must not change any bit.
 
     Raises BundleError for damaged files, or without a graph for ``kv_cache``; figures beyond their limits are returned
     as failed checks.
@@ -75,11 +73,7 @@ def verify(path: str | os.PathLike[str], *, kv_cache: CacheType = "fp32") -> lis
     if session.prefix_step == 1:
         chunk_limit = 0.0
     checks = [
-        Check(
-            "alone against in a batch, max abs difference",
-            batch_difference(session, ids),
-            batch_limit(bundle.quantization),
-        ),
+        Check("alone against in a batch, max abs difference", batch_difference(session, ids), 0.0),
         Check("prompt in chunks against at once, max abs difference", largest, chunk_limit),
     ]
     if golden and kv_cache == "fp32":
@@ -149,15 +143,6 @@ def batch_difference(runner: Runner, token_ids: Ids) -> float:
             runner.move(slot, 0, length)
         alone.append(_decode_forced(runner, token_ids, [length], steps)[0])
     return _finite(float(np.abs(together - np.stack(alone)).max()))
-
-
-def batch_limit(quantization: str) -> float:
-    """How much `batch_difference` may be: 0, but for rounding in int4.
-
-    Without VNNI or arm64's dot products, onnxruntime's product with 4 bit weights has another order of summation for
-    one row than for several; elsewhere int4 is identical, too.
-    """
-    return ROUNDING_OF_4_BITS if quantization == "int4" else 0.0
 
 
 def chunk_differences(runner: Runner, token_ids: Ids) -> tuple[float, float]:

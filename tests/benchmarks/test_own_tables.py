@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from own_tables import kv_cache, profile
+from own_tables import block_sizes, kv_cache, profile
 from profile_nodes import BETWEEN, kind, median, split
 
 MACHINE = {"cpu": "Some CPU", "cpus": 2}
@@ -69,4 +69,22 @@ def test_caches_are_compared_run_by_run() -> None:
     assert kv_cache(results)[2:] == [
         "| decode @32, batch 1 | 2.0 | 1.0 | 2.00 |",
         "| kB per position of a sequence | 4.0 | 1.0 | 4.00 |",
+    ]
+
+
+def test_blocks_are_compared_by_time_reading_and_bits() -> None:
+    facts = {
+        "bits": 8,
+        "block_size": 256,
+        "weight_bytes": 17_000_000,
+        "microseconds": {"1": 340.0, "2": 425.0, "256": 20_000.0},
+        "row_difference": {"even": 0.0, "odd": 6.1e-5},
+    }
+    channels = facts | {"block_size": None, "row_difference": {"even": 0.0, "odd": 0.0}}
+    machine = {"cpu": "Some CPU", "cpus": 2}
+    lines = block_sizes({"machine": machine, "inner": 2048, "columns": 8192, "formats": [facts, channels]})
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert lines[2:] == [
+        "| 8 bit, blocks of 256 | 340 | 425 | 20000 | 50 | 40 | 0 | 6e-05 |",
+        "| 8 bit, by channel | 340 | 425 | 20000 | 50 | 40 | 0 | 0 |",
     ]

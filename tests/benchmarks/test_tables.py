@@ -30,7 +30,7 @@ def make_cell(prompt: int, batch: int, **rates: tuple[float, float]) -> dict[str
 
 
 def make_pair(*cells: dict[str, Any], **facts: Any) -> dict[str, Any]:
-    return {"compared_with": "neort int8", "new_tokens": 16, "cells": list(cells), **facts}
+    return {"compared_with": ["neort int8"], "new_tokens": 16, "cells": list(cells)} | facts
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def results() -> dict[str, Any]:
             "transformers bf16": make_pair(
                 make_cell(32, 1, neort_int8=(200, 40), transformers_bf16=(50, 10)), stopped="it ran out of memory"
             ),
-            "OpenVINO int8": {"compared_with": "neort int8", "new_tokens": 16, "stopped": "it is not installed"},
+            "OpenVINO int8": {"compared_with": ["neort int8"], "new_tokens": 16, "stopped": "it is not installed"},
         },
     }
 
@@ -67,7 +67,16 @@ def test_ours_are_medians_over_the_pairs(results: dict[str, Any]) -> None:
 def test_ratios_are_of_one_run(results: dict[str, Any]) -> None:
     lines = generate(results)
     assert row(lines, "**neort int8**") == ["300", "30.0", "18.0", "", ""]
-    assert row(lines, "transformers fp32") == ["60", "5.0", "4.0", "", "5.00, 4.00, 4.50"]
+    assert row(lines, "transformers fp32") == ["60", "5.0", "4.0", "", "int8: 5.00, 4.00, 4.50"]
+
+
+def test_every_format_of_a_kind_has_its_ratios(results: dict[str, Any]) -> None:
+    cell = make_cell(32, 1, neort_int8=(100, 20), transformers_fp32=(50, 5))
+    cell["medians"]["neort int8-block"] = {"prefill_tokens_per_second": 80, "decode_tokens_per_second": 30}
+    results["pairs"] = {"transformers fp32": make_pair(cell, compared_with=["neort int8", "neort int8-block"])}
+    lines = generate(results)
+    assert row(lines, "transformers fp32")[-1] == "int8: 4.00; int8-block: 6.00"
+    assert row(lines, "**neort int8-block**") == ["", "30.0", "", "", ""]
 
 
 def test_systems_that_stopped_say_why(results: dict[str, Any]) -> None:

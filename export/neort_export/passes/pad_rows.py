@@ -11,7 +11,7 @@ __all__ = ["PadRows"]
 
 
 class PadRows(Rewrite):
-    """Rows [R, K] -> [R + R % 2, K] behind the embedding, behind each attention and before lm_head.
+    """Rows [R, K] -> [R + R % 2, K] before lm_head, and in all blocks: behind the embedding and behind each attention.
 
     MatMulNBits works on pairs of rows. Where one is left over, it adds up its blocks in another order, unless they
     are small. With an even number of rows a row has the same bits in any company, whatever the size of the blocks; a
@@ -22,16 +22,16 @@ class PadRows(Rewrite):
     """
 
     def rewrite(self, graph: ir.Graph) -> int:
-        by_sequence = next((n for n in nodes(graph, "Reshape") if n.outputs[0].name == "hidden_by_sequence"), None)
-        flat = next((n.outputs[0] for n in nodes(graph, "Reshape") if n.outputs[0].name == "hidden_states"), None)
-        if by_sequence is None or flat is None:
+        shape = graph.initializers.get("rows_shape")
+        if shape is None or shape.const_value is None:
             return 0
-        tokens = next(n for n in nodes(graph, "Shape") if n.outputs[0].name == "tokens_shape")
+        hidden = int(shape.const_value.numpy()[1])
+        named = {node.outputs[0].name: node for node in graph}
+        tokens, embedded, by_sequence = (named[n] for n in ("tokens_shape", "hidden_states", "hidden_by_sequence"))
         after = _next(graph, tokens)
         count = add_node(after, "ReduceProd", [tokens.outputs[0]], {"keepdims": 1}, name="row_count")
-        hidden = int(graph.initializers["rows_shape"].const_value.numpy()[1])  # type: ignore[union-attr]
         padding = _padding(graph, after, count, hidden, "padding")
-        _append(graph, flat, padding)
+        _append(graph, embedded.outputs[0], padding)
         attentions = list(nodes(graph, "GroupQueryAttention"))
         for attention in attentions:
             shaped = producer(attention.inputs[0], "Reshape")
