@@ -61,9 +61,10 @@ class Products:
     """A graph of products of one input with several weights, as a layer of neort has them."""
 
     def __init__(self, bits: int, block_size: int | None, threads: int) -> None:
-        weights = _in_blocks(bits, block_size) if block_size else _by_channel()
+        random = np.random.default_rng(0)
+        weights = [_in_blocks(random, bits, block_size) if block_size else _by_channel(random) for _ in range(WEIGHTS)]
         self.quantizes = block_size is not None  # its input, by itself
-        self.weight_bytes = sum(array.nbytes for array in weights)
+        self.weight_bytes = sum(array.nbytes for array in weights[0])
         self.session = _session(weights, bits, block_size, threads)
         self.x = np.random.default_rng(1).standard_normal((max(*TIMED, MOST), INNER)).astype(np.float32)
 
@@ -89,25 +90,27 @@ class Products:
         return max(float(np.abs(self.run(self.x[:n]) - whole[:n]).max()) for n in counts)
 
 
-def _by_channel() -> list[NDArray[Any]]:
-    weight = np.random.default_rng(0).integers(-127, 127, (INNER, COLUMNS), np.int8)
+def _by_channel(random: np.random.Generator) -> list[NDArray[Any]]:
+    weight = random.integers(-127, 127, (INNER, COLUMNS), np.int8)
     return [weight, np.full(COLUMNS, 0.01, np.float32)]
 
 
-def _in_blocks(bits: int, size: int) -> list[NDArray[Any]]:
+def _in_blocks(random: np.random.Generator, bits: int, size: int) -> list[NDArray[Any]]:
     """Levels, scales and, for 4 bits, zero points, as in neort's formats."""
     count = INNER // size
-    levels = np.random.default_rng(0).integers(0, 255, (COLUMNS, count, size * bits // 8), np.uint8)
+    levels = random.integers(0, 255, (COLUMNS, count, size * bits // 8), np.uint8)
     scales = np.full((COLUMNS, count), 0.01, np.float32)
     zeros = np.full((COLUMNS, -(-count // 2)), 0x88, np.uint8)
     return [levels, scales] if bits == 8 else [levels, scales, zeros]
 
 
-def _session(weights: list[NDArray[Any]], bits: int, block_size: int | None, threads: int) -> ort.InferenceSession:
+def _session(
+    weights: list[list[NDArray[Any]]], bits: int, block_size: int | None, threads: int
+) -> ort.InferenceSession:
     initializers, nodes = [], []
-    for i in range(WEIGHTS):
-        names = [f"{part}_{i}" for part in range(len(weights))]
-        initializers += [numpy_helper.from_array(array, name) for array, name in zip(weights, names, strict=True)]
+    for i, arrays in enumerate(weights):
+        names = [f"{part}_{i}" for part in range(len(arrays))]
+        initializers += [numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=True)]
         if block_size:
             facts = {"K": INNER, "N": COLUMNS, "bits": bits, "block_size": block_size, "accuracy_level": 4}
             nodes.append(helper.make_node("MatMulNBits", ["x", *names], [f"y_{i}"], domain="com.microsoft", **facts))
