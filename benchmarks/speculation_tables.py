@@ -40,7 +40,7 @@ def row_costs(results: dict[str, Any]) -> list[str]:
             beyond = [f"{times[count] / times['1']:.2f}" for count in ("2", "4", "8", "17")]
             fitted = f"{model['run']:.2f} + {model['token']:.3f} k"
             rows.append(
-                f"| {name.removesuffix('-int4')} {model['format']} | {cell['cached_tokens']} | {times['1']:.2f} | "
+                f"| {name.removesuffix('-' + model['format'])} {model['format']} | {cell['cached_tokens']} | {times['1']:.2f} | "
                 f"{' | '.join(beyond)} | {fitted} |"
             )
     return [

@@ -36,10 +36,10 @@ class Cost:
 
 COSTS = {
     "int8": Cost(0.05, 0.075),
-    "int8-block": Cost(0.05, 0.16),
+    "int8-block": Cost(0.0, 0.13),
     "int4": Cost(0.0, 0.2),
     "fp32": Cost(0.05, 0.06),
-}  # int8 and int4 at 125M and 1.3B: benchmarks/results/row_costs.json; the others from single products
+}  # at 125M and 1.3B: benchmarks/results/row_costs.json; fp32 from single products
 OVERHEAD = 2_000_000  # bytes of weights that are read in the time that a run takes besides, whatever its model
 LONGEST = 16  # drafted tokens
 FIRST_GUESS = 0.5  # acceptance before anything is known
