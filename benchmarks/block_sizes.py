@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from common import write_results
-from neort.session import open_session, session_options
+from neort.loading import open_session, session_options
 from neort.threads import available_cpus
 
 INNER, COLUMNS, WEIGHTS = 2048, 8192, 12

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from neort import session
+from neort import loading
 from neort.bundle import Bundle
 from neort.engine import Engine
+from neort.session import DecoderSession
 from neort.verification import batch_difference
 
 BATCH_TOKENS = 64
@@ -29,15 +30,15 @@ def main() -> None:
     parser.add_argument("--without-remedy", action="store_true", help="run saturating products as they are")
     args = parser.parse_args()
     answers: list[bool] = []
-    ask = session.int8_products_saturate
+    ask = loading.int8_products_saturate
 
-    def note(run: session.Run) -> bool:
+    def note(run: loading.Run) -> bool:
         answers.append(ask(run))
         return answers[-1] and not args.without_remedy
 
-    session.int8_products_saturate = note
+    loading.int8_products_saturate = note
     started = time.perf_counter()
-    runner, ids = session.DecoderSession(Bundle(args.bundle)), np.load(args.ids)
+    runner, ids = DecoderSession(Bundle(args.bundle)), np.load(args.ids)
     np.save(args.logits, Engine(runner).logits(ids))
     facts = {
         "saturates": answers[0] if answers else None,  # None: the format has no such products

@@ -28,9 +28,10 @@ import numpy as np
 import roofline
 from common import write_results
 from kv_cache import fill
-from neort import session
+from neort import loading
 from neort.bundle import Bundle, ModelSpec
 from neort.engine import PREFILL_CHUNK
+from neort.session import DecoderSession
 from neort.threads import available_cpus
 
 PRODUCTS = {"MatMulIntegerToFloat", "MatMulNBits", "Gemm", "MatMul"}
@@ -91,28 +92,26 @@ def measure(bundle: Bundle, threads: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def profiled(
-    bundle: Bundle, threads: int, prefix: Path
-) -> tuple[session.DecoderSession, Callable[[], list[dict[str, Any]]]]:
+def profiled(bundle: Bundle, threads: int, prefix: Path) -> tuple[DecoderSession, Callable[[], list[dict[str, Any]]]]:
     """A session that notes how long each node takes, and what ends it and returns its notes."""
-    options = session.session_options
+    options = loading.session_options
 
     def with_profiler(num_threads: int, graph: bytes) -> Any:
         result = options(num_threads, graph)
         result.enable_profiling, result.profile_file_prefix = True, str(prefix)
         return result
 
-    session.session_options = with_profiler
+    loading.session_options = with_profiler
     try:
-        runner = session.DecoderSession(bundle, num_threads=threads, max_batch_size=1)
+        runner = DecoderSession(bundle, num_threads=threads, max_batch_size=1)
     finally:
-        session.session_options = options
+        loading.session_options = options
     runner.reserve(1, [])
     fill(runner)
     return runner, lambda: json.loads(Path(runner._session.end_profiling()).read_text(encoding="utf-8"))
 
 
-def run(runner: session.DecoderSession, spec: ModelSpec, cached: int, *, decode: bool) -> None:
+def run(runner: DecoderSession, spec: ModelSpec, cached: int, *, decode: bool) -> None:
     """One run behind ``cached`` positions."""
     ids = np.random.default_rng(cached).integers(0, spec.vocab_size, PREFILL_CHUNK)
     if decode:

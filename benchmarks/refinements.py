@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from common import write_results
 from neort.bundle import Bundle
-from neort.session import DECODER, DecoderSession
+from neort.loading import DECODER
+from neort.session import DecoderSession
 from neort_export.calibration import calibrate
 from neort_export.checkpoint import Checkpoint
 from neort_export.graphs import decoder_graph

@@ -34,8 +34,9 @@ import neort
 from common import earlier_results, write_results
 from neort.config import GenerationConfig
 from neort.drafting import PromptLookup
-from neort.engine import Engine, FinishReason, Request, Stats
+from neort.engine import Engine
 from neort.errors import NeortError
+from neort.request import FinishReason, Request, Stats
 
 ROOT = Path(__file__).parent.parent
 PROSE = ROOT / "export" / "neort_export" / "texts" / "verification.txt"

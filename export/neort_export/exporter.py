@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 
 from neort.bundle import WEIGHTS, read_spec
-from neort.session import DECODER
+from neort.loading import DECODER
 from neort.verification import VERIFICATION
 
 from .calibration import calibrate

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
-from neort.session import DECODER, DECODERS
+from neort.loading import DECODER, DECODERS
 
 from .graphs import int8_cache_graph
 from .layerwise import LayerwiseRunner

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from neort.bundle import ModelSpec
 from neort.cache import CacheType, KVCache, bind_buffer, bind_past, first_row
 from neort.engine import Runner
-from neort.session import open_session, run_inputs, session_options
+from neort.loading import open_session, session_options
+from neort.session import run_inputs
 from neort.threads import available_cpus
 
 from .errors import ExportError

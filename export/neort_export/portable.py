@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from neort.bundle import read_json
-from neort.session import DECODER
+from neort.loading import DECODER
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError

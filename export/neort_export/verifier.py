@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from neort.bundle import WEIGHTS, Bundle, read_spec
 from neort.cache import CacheType
 from neort.engine import Runner
-from neort.session import DECODERS
+from neort.loading import DECODERS
 from neort.tokenizer import Tokenizer
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .bundle import Bundle, ModelSpec
+from .completion import Completion, Piece
 from .config import GenerationConfig
 from .cpu import PrecisionWarning
-from .engine import Stats
 from .errors import (
     BundleError,
     ConfigError,
@@ -16,8 +16,9 @@ from .errors import (
     PromptError,
     TokenizerError,
 )
-from .model import Completion, Model, Piece, load
+from .model import Model, load
 from .prefix import Prefix
+from .request import Stats
 from .tokenizer import Tokenizer
 
 __version__ = "0.1.0"

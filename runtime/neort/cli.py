@@ -14,9 +14,10 @@ from typing import Any
 from . import __version__
 from .bundle import Bundle, bundled_path
 from .cache import CACHE_TYPES
+from .completion import Completion
 from .config import GenerationConfig
 from .errors import NeortError
-from .model import Completion, Model, load
+from .model import Model, load
 from .verification import VERIFICATION, verify
 
 __all__ = ["main"]

@@ -6,27 +6,23 @@ Knows slots, logits and token ids; knows nothing about text or about onnxruntime
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import ModelSpec
-from .config import GenerationConfig
 from .errors import NeortError, PromptError
 from .prefix_cache import Pin, PrefixCache, Rows
-from .sampling import LogitsProcessor, build_processors, check_finite, greedy, make_generator, sample
+from .request import FinishReason, Request
 from .speculation import Speculator
 from .turns import Turn
 
-__all__ = ["Engine", "FinishReason", "MeasuredRunner", "Request", "Runner", "Stats", "TokenSink"]
+__all__ = ["Engine", "MeasuredRunner", "Runner"]
 
-FinishReason = Literal["stop", "length"]
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
@@ -53,107 +49,6 @@ class MeasuredRunner(Runner, Protocol):
     @property
     def bytes_per_position(self) -> int: ...
     def release(self, slot: int) -> None: ...
-
-
-class TokenSink(Protocol):
-    """Where a request's tokens go."""
-
-    def push(self, token_id: int) -> bool:
-        """Take one token; True ends the sequence with finish_reason "stop"."""
-
-    def finish(self, reason: FinishReason, stats: Stats) -> None:
-        """No more tokens will come."""
-
-    def fail(self, error: NeortError) -> None:
-        """The request ended in an error."""
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What a request cost.
-
-    Times are wall-clock seconds, so they include the work done for the sequences that ran beside it. Of
-    ``drafted_tokens`` (see `neort.load`), ``accepted_tokens`` were those that the model chose. Of ``prompt_tokens``,
-    ``reused_tokens`` were not prefilled, since a kept prompt begins with them.
-    """
-
-    prompt_tokens: int
-    new_tokens: int
-    time_to_first_token: float
-    prefill_seconds: float
-    decode_seconds: float
-    drafted_tokens: int = 0
-    accepted_tokens: int = 0
-    reused_tokens: int = 0
-
-    @property
-    def prompt_tokens_per_second(self) -> float:
-        """Prefill rate of this prompt alone: of the tokens that were not reused."""
-        return _rate(self.prompt_tokens - self.reused_tokens, self.prefill_seconds)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Decode rate: tokens after the first, over the time from the first to the last."""
-        return _rate(self.new_tokens - 1, self.decode_seconds)
-
-
-@dataclass(eq=False)
-class Request:
-    """One sequence to generate. ``context`` is what the model attends to, ``token_ids`` what it has written.
-
-    Its prompt stays in the engine's prefix cache as long as ``pin`` does.
-    """
-
-    prompt_ids: Ids
-    config: GenerationConfig
-    sink: TokenSink
-    index: int = 0
-    token_ids: list[int] = field(default_factory=list)
-    done: bool = False
-    pin: Pin | None = None
-
-    def __post_init__(self) -> None:
-        self.context = self.prompt_ids.tolist()
-        self.cached = 0  # positions in the cache
-        self.rng = make_generator(self.config.seed, self.index)
-        self.processors: list[LogitsProcessor] = build_processors(self.config, len(self.prompt_ids))
-        self.submitted = self.first_token = time.perf_counter()
-        self.prefill_seconds = 0.0
-        self.speculator: Speculator | None = None
-        self.drafted = self.accepted = self.reused = 0
-        self.finished = False  # neither cancelled nor failed
-
-    def stats(self) -> Stats:
-        """The figures so far."""
-        return Stats(
-            prompt_tokens=len(self.prompt_ids),
-            new_tokens=len(self.token_ids),
-            time_to_first_token=self.first_token - self.submitted,
-            prefill_seconds=self.prefill_seconds,
-            decode_seconds=time.perf_counter() - self.first_token,
-            drafted_tokens=self.drafted,
-            accepted_tokens=self.accepted,
-            reused_tokens=self.reused,
-        )
-
-    def choose(self, logits: Logits) -> int:
-        """The next token. Raises LogitsError when ``logits`` [V] are not finite."""
-        check_finite(logits, len(self.prompt_ids) + len(self.token_ids))
-        ids = np.concatenate([self.prompt_ids, np.asarray(self.token_ids, np.int64)]) if self.processors else _NO_IDS
-        for processor in self.processors:
-            logits = processor(ids, logits)
-        return sample(logits, self.rng) if self.config.do_sample else greedy(logits)
-
-    def rehearse(self) -> Callable[[Logits], int]:
-        """A function that chooses as `choose` would the next tokens, one after the other, and changes nothing."""
-        twin = copy.copy(self)
-        twin.rng, twin.token_ids = copy.deepcopy(self.rng), self.token_ids.copy()
-
-        def choose(logits: Logits) -> int:
-            twin.token_ids.append(twin.choose(logits))
-            return twin.token_ids[-1]
-
-        return choose
 
 
 class Engine:
@@ -464,9 +359,6 @@ class Engine:
             self.prefixes.keep(slot, np.asarray(request.context[: request.cached], np.int64), None)
 
 
-_NO_IDS = np.empty(0, np.int64)
-
-
 def check_ids(token_ids: Ids, spec: ModelSpec) -> None:
     """Raises PromptError unless ``token_ids`` is a non-empty vector of ids of the model's vocabulary."""
     if len(token_ids) == 0:
@@ -477,7 +369,3 @@ def check_ids(token_ids: Ids, spec: ModelSpec) -> None:
             f"token id {low if low < 0 else high} is outside the vocabulary of {spec.vocab_size} tokens "
             f"(0 to {spec.vocab_size - 1}); was the text encoded with another tokenizer?"
         )
-
-
-def _rate(tokens: int, seconds: float) -> float:
-    return max(tokens, 0) / seconds if seconds > 0 else 0.0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -14,52 +12,24 @@ from numpy.typing import NDArray
 
 from .bundle import WEIGHTS, Bundle, ModelSpec, bundled_path
 from .cache import CACHE_TYPES, CacheType
+from .completion import Collector, Completion, Piece
 from .config import GenerationConfig
 from .drafting import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup
-from .engine import PREFILL_CHUNK, Engine, FinishReason, Request, Stats
-from .errors import BundleError, NeortError, PromptError
+from .engine import PREFILL_CHUNK, Engine
+from .errors import BundleError, PromptError
 from .prefix import Prefix
 from .prefix_cache import Pin, PrefixCache
 from .prefix_file import PrefixFormat
 from .session import DecoderSession
 from .speculation import Speculator, draft_cost, verification_cost
-from .text import TextStream
 from .tokenizer import Tokenizer
 
-__all__ = ["Completion", "Model", "Piece", "load"]
+__all__ = ["Model", "load"]
 
 LEAST_PREFIX_BYTES = 64 << 20
 
 Ids = NDArray[np.int64]
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One generated sequence, without its prompt.
-
-    ``token_ids`` end with the end-of-sequence token or with the stop string's tokens where one of them ended the
-    sequence; ``text`` holds neither. ``finish_reason`` is "stop" for both, "length" at ``max_new_tokens`` or at the
-    end of the context.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason
-    stats: Stats
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Text that became certain while a sequence is generated; the last one carries ``finish_reason`` and ``stats``.
-
-    ``token_ids`` are the tokens generated since the piece before.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason | None = None
-    stats: Stats | None = None
 
 
 class Model:
@@ -222,7 +192,7 @@ class Model:
     def _prefix_format(self) -> PrefixFormat:
         return PrefixFormat(self.spec, self._session.row_types, self._session.model_hash, PREFILL_CHUNK)
 
-    def _run(self, collectors: list[_Collector]) -> None:
+    def _run(self, collectors: list[Collector]) -> None:
         """Take requests from their first step to their last."""
         with _Submitted(self._engine, collectors):
             for collector in collectors:
@@ -261,10 +231,10 @@ class Model:
     def _encode(self, prompt: Any) -> Ids:
         return np.array(self.tokenizer.encode(prompt), np.int64) if isinstance(prompt, str) else _as_ids(prompt)
 
-    def _collector(self, ids: Ids, options: GenerationConfig, index: int) -> _Collector:
-        return _Collector(ids, options, index, self.tokenizer.token_bytes)
+    def _collector(self, ids: Ids, options: GenerationConfig, index: int) -> Collector:
+        return Collector(ids, options, index, self.tokenizer.token_bytes)
 
-    def _pieces(self, collector: _Collector) -> Generator[Piece, None, None]:
+    def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
         with _Submitted(self._engine, [collector]):
             while not collector.request.done:
                 self._engine.advance(collector.request)
@@ -341,60 +311,10 @@ def load(
     )
 
 
-class _Collector:
-    """A request's tokens as text: pieces for streams, a completion for the rest."""
-
-    def __init__(self, ids: Ids, options: GenerationConfig, index: int, token_bytes: Callable[[int], bytes]) -> None:
-        self.request = Request(ids, options, self, index)
-        self.pieces: deque[Piece] = deque()
-        self._token_bytes = token_bytes
-        self._stream = TextStream(options.stop_strings)
-        self._pending: list[int] = []
-        self._text: list[str] = []
-        self._result: tuple[FinishReason, Stats] | None = None
-        self._error: NeortError | None = None
-
-    def push(self, token_id: int) -> bool:
-        self._pending.append(token_id)
-        if token_id in self.request.config.eos_token_ids:
-            return False  # the engine ends the sequence; the token's text is no part of it
-        text = self._stream.push(self._token_bytes(token_id))
-        if text:
-            self._emit(Piece(text, tuple(self._pending)))
-        return self._stream.stopped
-
-    def finish(self, reason: FinishReason, stats: Stats) -> None:
-        rest = "" if self._stream.stopped else self._stream.finish()
-        self._result = reason, stats
-        self._emit(Piece(rest, tuple(self._pending), reason, stats))
-
-    def fail(self, error: NeortError) -> None:
-        self._error = error
-
-    def drain(self) -> Iterator[Piece]:
-        """The pieces not yet taken; raises the error that ended the request, if one did."""
-        while self.pieces:
-            yield self.pieces.popleft()
-        if self._error:
-            raise self._error
-
-    def completion(self) -> Completion:
-        """The whole result. Raises the error that ended the request, if one did."""
-        if self._error:
-            raise self._error
-        assert self._result is not None  # done without an error means finished
-        return Completion("".join(self._text), tuple(self.request.token_ids), *self._result)
-
-    def _emit(self, piece: Piece) -> None:
-        self.pieces.append(piece)
-        self._text.append(piece.text)
-        self._pending.clear()
-
-
 class _Submitted:
     """Context in which requests are in the engine; on leaving, by whatever way, none of them stays there."""
 
-    def __init__(self, engine: Engine, collectors: list[_Collector]) -> None:
+    def __init__(self, engine: Engine, collectors: list[Collector]) -> None:
         self._engine, self._collectors = engine, collectors
 
     def __enter__(self) -> None:

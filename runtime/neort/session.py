@@ -5,38 +5,19 @@ Knows tensors and slots; knows nothing about requests, sampling or text.
 
 from __future__ import annotations
 
-import os
-import platform
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Full opt-out from onnxruntime's telemetry, which reads the environment once, when it is first imported.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime as ort
-
 from .bundle import Bundle, ModelSpec
 from .cache import CacheType, KVCache, bind_buffer, bind_past, first_row
-from .cpu import PrecisionWarning, Run, int8_products_saturate
-from .errors import BundleError
-from .graph_file import external_locations
-from .packed import packed_graph, save_packed
+from .loading import decoder_file, open_decoder
 from .prefix_cache import Rows
 from .threads import available_cpus
 
-__all__ = ["DECODER", "DECODERS", "DecoderSession", "open_session", "run_inputs", "session_options"]
-
-DECODER = "decoder.onnx"
-DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
-INT8_PRODUCT = b"MatMulIntegerToFloat"
-UNSIGNED_WEIGHTS_SINCE = (1, 30)  # older onnxruntimes abort when they convert weights that have no zero point
-INT8_CACHE_SINCE = (1, 28)  # 1.27 knows int8 caches, but mixes up the sequences of a batch
-FUSIONS = ["BiasGeluFusion", "SkipLayerNormFusion"]  # what ORT_ENABLE_EXTENDED would do to decoder.onnx besides
-SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
+__all__ = ["DecoderSession", "run_inputs"]
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -71,10 +52,8 @@ class DecoderSession:
         self.num_threads = num_threads or available_cpus()
         if kv_cache == "int8":
             self.num_threads = min(self.num_threads, bundle.spec.num_heads)
-        file = _decoder_file(bundle, kv_cache)
-        _check_locations(bundle, file)
-        self._session = _load(bundle, file, self.num_threads, packed_weights)
-        _check_shapes(self._session, bundle, file)
+        file = decoder_file(bundle, kv_cache)
+        self._session = open_decoder(bundle, file, self.num_threads, packed_weights)
         self._cache = KVCache(bundle.spec, max_batch_size, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
         self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
@@ -236,128 +215,3 @@ def run_inputs(
         "local_total_sequence_length": np.array(last.max() + 1 - first, np.int32),
         "logits_to_keep": np.array(keep, np.int64),
     }
-
-
-def _decoder_file(bundle: Bundle, kv_cache: CacheType) -> Path:
-    """The graph for a cache of this type. Raises BundleError when the bundle has none, or onnxruntime is too old."""
-    if kv_cache == "int8" and DECODERS[kv_cache] not in bundle.file_names:
-        raise BundleError(
-            f"{bundle.path} has no graph for kv_cache 'int8' (its format is {bundle.quantization}); use "
-            "kv_cache='fp32', or export the checkpoint again, in a format other than fp32"
-        )
-    if kv_cache == "int8" and _version() < INT8_CACHE_SINCE:
-        raise BundleError(
-            f"onnxruntime {ort.__version__} cannot keep an int8 cache; update it to "
-            f"{'.'.join(map(str, INT8_CACHE_SINCE))} or later, or use kv_cache='fp32'"
-        )
-    return bundle.file(DECODERS[kv_cache])
-
-
-def _check_locations(bundle: Bundle, file: Path) -> None:
-    """Raises BundleError where the graph's weights lie in a file that the manifest does not vouch for."""
-    try:
-        foreign = external_locations(file.read_bytes()) - set(bundle.file_names)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file} is no ONNX model ({error}); copy or export the bundle again") from None
-    if foreign:
-        raise BundleError(
-            f"{file} reads its weights from {min(foreign)!r}, which the manifest does not list; the bundle was "
-            "tampered with: copy or export it again"
-        )
-
-
-def _load(bundle: Bundle, file: Path, num_threads: int, packed_weights: Path | None) -> Any:
-    graph = file.read_bytes()
-    options = session_options(num_threads, graph)
-    try:
-        if packed_weights is not None:
-            file = _packed(bundle, file, packed_weights, graph, options.graph_optimization_level)
-        return open_session(os.fspath(file), options)
-    except BundleError:
-        raise
-    except Exception as error:  # onnxruntime's errors share no public base class
-        raise BundleError(
-            f"onnxruntime {ort.__version__} cannot load {file}: {error}; "
-            "check the bundle with `neort verify`, or update onnxruntime"
-        ) from error
-
-
-def _packed(bundle: Bundle, file: Path, folder: Path, graph: bytes, level: Any) -> Path:
-    """The graph whose packed weights lie in ``folder``; a session that is dropped at once saves them first."""
-
-    def save(partial: Path) -> None:
-        options = session_options(1, graph)
-        save_packed(options, partial)
-        open_session(os.fspath(file), options)
-
-    return packed_graph(bundle, file, folder, f"onnxruntime {ort.__version__} {platform.machine()} {level}", save)
-
-
-def session_options(num_threads: int, graph: bytes) -> Any:
-    """How a graph is run: with exact int8 products, where it has any."""
-    options = _options(num_threads)
-    if INT8_PRODUCT in graph and int8_products_saturate(_runner(_options(1))):
-        _use_unsigned_weights(options)
-    return options
-
-
-def open_session(model: str | bytes, options: Any) -> Any:
-    """A graph, by its path or as bytes, in onnxruntime."""
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=FUSIONS)
-
-
-def _options(num_threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
-    options.add_session_config_entry("session.prepack.enable_parallel", "1")  # loads in half the time
-    return options
-
-
-def _version() -> tuple[int, ...]:
-    """onnxruntime's release, (1, 32) say."""
-    return tuple(int(part) for part in ort.__version__.split(".")[:2])
-
-
-def _runner(options: Any) -> Run:
-    """Runs a model on feeds with these options, and returns its first output."""
-    return lambda model, feeds: open_session(model, options).run(None, feeds)[0]
-
-
-def _use_unsigned_weights(options: Any) -> None:
-    """Let onnxruntime convert weights to uint8 as it loads them: uint8 x uint8 is exact, and slower.
-
-    It does so at ORT_ENABLE_EXTENDED only; below, the setting is ignored without a word, so the effect is checked.
-    """
-    if _version() >= UNSIGNED_WEIGHTS_SINCE:
-        for changed in (options, probe_options := _options(1)):
-            changed.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            changed.add_session_config_entry("session.x64quantprecision", "1")
-        if not int8_products_saturate(_runner(probe_options)):
-            return
-    warnings.warn(
-        f"this processor sums pairs of int8 products in 16 bits, and onnxruntime {ort.__version__} offers no way "
-        "around it: logits are off by a mean KL divergence of 7e-3 nats (the bundled model), thirty times what int8 "
-        f"costs elsewhere; update onnxruntime to {'.'.join(map(str, UNSIGNED_WEIGHTS_SINCE))} or later, or export "
-        "the checkpoint as fp32",
-        PrecisionWarning,
-        stacklevel=2,
-    )
-
-
-def _check_shapes(session: Any, bundle: Bundle, file: Path) -> None:
-    """Raises BundleError where the graph's cache or logits have other dimensions than the manifest says."""
-    spec = bundle.spec
-    names = {f"past_key_values.{i}.{kind}" for i in range(spec.num_layers) for kind in ("key", "value")}
-    caches = {value.name: value.shape for value in session.get_inputs() if value.name.startswith("past_key_values.")}
-    heads = {(shape[1], shape[3]) for shape in caches.values()}
-    vocab = {value.shape[-1] for value in session.get_outputs() if value.name == "logits"}
-    if set(caches) != names or heads != {(spec.num_heads, spec.head_dim)} or vocab != {spec.vocab_size}:
-        raise BundleError(
-            f"{file} is of another model than the manifest: it has {len(caches) // 2} layers, heads x "
-            f"head_dim {sorted(heads)} and vocab_size {sorted(vocab)}; export the bundle again"
-        )

@@ -14,7 +14,8 @@ from export.checkpoints import POSITIONS, random_ids
 from export.conftest import NO_LIMITS
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.session import DECODER, DecoderSession
+from neort.loading import DECODER
+from neort.session import DecoderSession
 from neort.verification import batch_difference, chunk_differences
 from neort.verification import verify as verify_without_torch
 from neort_export import ExportError, VerificationError, export, segments, verify

@@ -16,7 +16,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from transformers import GPTNeoForCausalLM
 
 from export.checkpoints import POSITIONS, Floats, Ids, random_ids, random_model, save, torch_logits, weight
-from neort.session import open_session, session_options
+from neort.loading import open_session, session_options
 from neort_export.blockwise import BlockFormat
 from neort_export.calibration import ChannelRange, calibrate
 from neort_export.checkpoint import Checkpoint

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
 from neort.config import GenerationConfig
-from neort.engine import Engine, FinishReason, Request, Stats
+from neort.engine import Engine
 from neort.errors import ConfigError, LogitsError, NeortError, PromptError
 from neort.prefix_cache import Rows
+from neort.request import FinishReason, Request, Stats
 
 VOCAB = 19
 LIMIT = 32

@@ -10,7 +10,8 @@ import pytest
 import neort
 from neort import BundleError, Model, PrefixError
 from neort.bundle import Bundle
-from neort.session import DECODERS, DecoderSession
+from neort.loading import DECODERS
+from neort.session import DecoderSession
 from neort.verification import batch_difference, chunk_differences, verify
 
 TEXT = (

@@ -13,7 +13,8 @@ import pytest
 
 import neort
 from neort import GenerationConfig, Model, Piece, PromptError
-from neort.engine import Engine, Request
+from neort.engine import Engine
+from neort.request import Request
 
 PROMPTS = [
     "Once upon a time",

@@ -73,7 +73,7 @@ def test_an_interrupt_leaves_nothing(bundle_path: Path, tmp_path: Path, monkeypa
         (folder / packed.DATA).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neort.session.save_packed", interrupt)
+    monkeypatch.setattr("neort.loading.save_packed", interrupt)
     with pytest.raises(KeyboardInterrupt):
         neort.load(bundle_path, packed_weights=tmp_path)
     assert not list(tmp_path.iterdir())

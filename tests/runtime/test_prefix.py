@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 import neort
 from neort import GenerationConfig, Model, PrefixError, PromptError
-from neort.engine import PREFILL_CHUNK, Engine, Request
+from neort.engine import PREFILL_CHUNK, Engine
 from neort.prefix_cache import PrefixCache
+from neort.request import Request
 from neort.session import DecoderSession
 
 Ids = NDArray[np.int64]

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from neort.session import UNSIGNED_WEIGHTS_SINCE
+from neort.loading import UNSIGNED_WEIGHTS_SINCE
 from processors import compute, difference, read_ids
 
 HASWELL = ["qemu-x86_64", "-cpu", "Haswell", sys.executable]

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neort.drafting import ModelDrafter, PromptLookup, Rehearse
-from neort.engine import Engine, Request
+from neort.engine import Engine
+from neort.request import Request
 from neort.speculation import (
     ALLOWANCE,
     COSTS,
