@@ -39,10 +39,8 @@ def row_costs(results: dict[str, Any]) -> list[str]:
             times = cell["milliseconds"]
             beyond = [f"{times[count] / times['1']:.2f}" for count in ("2", "4", "8", "17")]
             fitted = f"{model['run']:.2f} + {model['token']:.3f} k"
-            rows.append(
-                f"| {name.removesuffix('-' + model['format'])} {model['format']} | {cell['cached_tokens']} | {times['1']:.2f} | "
-                f"{' | '.join(beyond)} | {fitted} |"
-            )
+            label = f"{name.removesuffix('-' + model['format'])} {model['format']}"
+            rows.append(f"| {label} | {cell['cached_tokens']} | {times['1']:.2f} | {' | '.join(beyond)} | {fitted} |")
     return [
         "| model | cached tokens | decode step, ms | 2 rows, in steps | 4 | 8 | 17 | k drafted tokens cost, in steps |",
         "|---|---|---|---|---|---|---|---|",
