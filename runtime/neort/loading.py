@@ -49,10 +49,10 @@ def decoder_file(bundle: Bundle, kv_cache: CacheType) -> Path:
     return bundle.file(DECODERS[kv_cache])
 
 
-def _check_locations(bundle: Bundle, file: Path) -> None:
+def _check_locations(bundle: Bundle, file: Path, graph: bytes) -> None:
     """Raises BundleError where the graph's weights lie in a file that the manifest does not vouch for."""
     try:
-        foreign = external_locations(file.read_bytes()) - set(bundle.file_names)
+        foreign = external_locations(graph) - set(bundle.file_names)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{file} is no ONNX model ({error}); copy or export the bundle again") from None
     if foreign:
@@ -68,14 +68,14 @@ def open_decoder(bundle: Bundle, file: Path, num_threads: int, packed_weights: P
     ``packed_weights`` is a folder for packed weights (see `packed`). Raises BundleError when weights lie in a file that
     the manifest does not list, when onnxruntime refuses the graph, and when the graph is of another model.
     """
-    _check_locations(bundle, file)
-    session = _load(bundle, file, num_threads, packed_weights)
+    graph = file.read_bytes()
+    _check_locations(bundle, file, graph)
+    session = _load(bundle, file, graph, num_threads, packed_weights)
     _check_shapes(session, bundle, file)
     return session
 
 
-def _load(bundle: Bundle, file: Path, num_threads: int, packed_weights: Path | None) -> Any:
-    graph = file.read_bytes()
+def _load(bundle: Bundle, file: Path, graph: bytes, num_threads: int, packed_weights: Path | None) -> Any:
     options = session_options(num_threads, graph)
     try:
         if packed_weights is not None:

@@ -40,7 +40,7 @@ class FuseGelu(Rewrite):
 class FuseGeluBias(Rewrite):
     """FastGelu(Add(x, bias)) -> FastGelu(x, bias): one pass over the values less, and the same bits.
 
-    Quantized layers add their bias apart; in fp32 it is part of Gemm, and there is nothing to rewrite.
+    Layers of the format int8 add their bias apart; in the others it is part of the product.
     """
 
     at_least = 0
