@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
+from neort.bundle import read_json
 from neort.errors import TokenizerError
 from neort.tokenizer import Tokenizer
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
+from .manifest import write_json
 
 __all__ = ["write_tokenizer"]
 
-COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+COPIED = ("config.json", "generation_config.json", "tokenizer.json", TOKENIZER_CONFIG)
+MODEL_INPUTS = ["input_ids", "attention_mask"]
 
 
 def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
@@ -28,6 +31,7 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
     if not (folder / "tokenizer.json").exists():
         _convert_tokenizer(checkpoint, folder)
     _add_defaults(checkpoint, folder)
+    _name_inputs(folder / TOKENIZER_CONFIG)
     try:
         tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     except TokenizerError as error:
@@ -60,11 +64,20 @@ def _add_defaults(checkpoint: Checkpoint, folder: Path) -> None:
     ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
     defaults = {
         "generation_config.json": ids,
-        "tokenizer_config.json": {
+        TOKENIZER_CONFIG: {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.max_position_embeddings,
         },
     }
     for name, content in defaults.items():
         if not (folder / name).exists():
-            (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_json(folder / name, content)
+
+
+def _name_inputs(file: Path) -> None:
+    """Say what the model reads: transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo
+    adds to the embeddings without a word.
+    """
+    config = read_json(file, CheckpointError, "fetch the checkpoint again")
+    if config.get("model_input_names") != MODEL_INPUTS:
+        write_json(file, {**config, "model_input_names": MODEL_INPUTS})

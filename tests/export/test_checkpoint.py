@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPTNeoForCausalLM
+from transformers import AutoTokenizer, GPTNeoForCausalLM
 
 from export.checkpoints import edit_json, random_ids, random_model, save, torch_logits
 from neort.errors import NeortError
@@ -26,6 +26,7 @@ from neort_export.tokenization import write_tokenizer
 
 HEAD = "lm_head.weight"
 EMBEDDING = "transformer.wte.weight"
+INPUTS = ["input_ids", "attention_mask"]
 
 
 @pytest.fixture
@@ -345,3 +346,13 @@ def test_files_that_old_checkpoints_lack_are_made(folder: Path, tmp_path: Path) 
     made = json.loads((tmp_path / "generation_config.json").read_text())
     assert made == {"bos_token_id": 5, "eos_token_id": 7}
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["model_max_length"] == 128
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["model_input_names"] == INPUTS
+
+
+def test_an_older_tokenizer_config_learns_what_the_model_reads(folder: Path, tmp_path: Path) -> None:
+    """transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo adds as embeddings."""
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    write_tokenizer(Checkpoint(folder), tmp_path)
+    written = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert written == {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": INPUTS}
+    assert set(AutoTokenizer.from_pretrained(tmp_path)("Once")) == set(INPUTS)
