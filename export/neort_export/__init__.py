@@ -15,8 +15,9 @@ from .verification import Agreement, Limits
 
 if TYPE_CHECKING:
     from .exporter import Report, export
+    from .figures import Verification
     from .progress import Progress
-    from .verifier import Verification, verify
+    from .verifier import verify
 
 __all__ = [
     "Agreement",
@@ -39,11 +40,11 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'neort_export' has no attribute {name!r}")
     try:
-        from . import exporter, progress, verifier
+        from . import exporter, figures, progress, verifier
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
         raise MissingExtraError(f'exporting needs {missing}, which is missing: pip install "neort[export]"') from None
-    module = next(m for m in (exporter, progress, verifier) if name in m.__all__)
+    module = next(m for m in (exporter, figures, progress, verifier) if name in m.__all__)
     return getattr(module, name)

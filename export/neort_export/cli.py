@@ -18,7 +18,7 @@ from .memory import keep_heap_small
 from .verification import Limits
 
 if TYPE_CHECKING:
-    from .verifier import Verification
+    from .figures import Verification
 
 __all__ = ["main"]
 
@@ -60,9 +60,11 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
     )
-    parser.add_argument("--max-abs-diff", type=float, metavar="X", help="limit of fp32 logits' difference to torch")
-    parser.add_argument("--max-mean-kl", type=float, metavar="NATS", help="limit of the mean KL divergence to torch")
-    parser.add_argument("--max-perplexity-ratio", type=float, metavar="R", help="limit of the perplexity over torch's")
+    limits = parser.add_argument_group("limits", "without any, only a poor loss stops: perplexity 5 % above torch's")
+    limits.add_argument("--strict", action="store_true", help="the figures of a sound small model, for each format")
+    limits.add_argument("--max-abs-diff", type=float, metavar="X", help="limit of fp32 logits' difference to torch")
+    limits.add_argument("--max-mean-kl", type=float, metavar="NATS", help="limit of the mean KL divergence to torch")
+    limits.add_argument("--max-perplexity-ratio", type=float, metavar="R", help="limit of the perplexity over torch's")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,6 +97,8 @@ def run_export(args: argparse.Namespace) -> None:
     )
     if report.verification:
         _print_figures(report.path, report.verification)
+        if report.left_out:
+            print(f"  {report.left_out}")
     else:
         print(f"{report.path}: {_megabytes(report.path)} MB, not verified")
 
@@ -113,19 +117,27 @@ def run_verify(args: argparse.Namespace) -> None:
 
 
 def _limits(args: argparse.Namespace, quantization: str) -> Limits:
-    """The format's own limits, where no other was given."""
+    """The limits that were given, over the format's strict ones or those that everyone has."""
     given = {
         "max_abs_diff": args.max_abs_diff,
         "mean_kl": args.max_mean_kl,
         "perplexity_ratio": args.max_perplexity_ratio,
     }
-    limits = FORMATS[cast(Quantization, quantization)].limits
+    limits = FORMATS[cast(Quantization, quantization)].strict_limits if args.strict else Limits()
     return dataclasses.replace(limits, **{name: value for name, value in given.items() if value is not None})
 
 
 def _print_figures(path: Path, measured: Verification) -> None:
-    print(f"{path}: {_megabytes(path)} MB, verified on {measured.fp32.tokens:,} tokens")
-    print(f"  fp32 against torch: max abs logit difference {measured.fp32.max_abs_diff:.2g}")
+    from .grades import grade, meaning
+    from .structure import LIMIT
+
+    print(f"{path}: {_megabytes(path)} MB, verified on {measured.tokens:,} tokens")
+    if measured.grade:
+        print(f"  {measured.quantization}: {measured.grade} ({meaning(measured.grade)})")
+    structure = measured.structure
+    print(f"  each layer against torch: at most {structure.largest:.2g} times torch's own rounding (limit {LIMIT:g})")
+    if measured.fp32:
+        print(f"  fp32 against torch: max abs logit difference {measured.fp32.max_abs_diff:.2g}")
     if measured.quantized:
         q = measured.quantized
         print(
@@ -135,7 +147,7 @@ def _print_figures(path: Path, measured: Verification) -> None:
         )
     if measured.int8_cache:
         q = measured.int8_cache
-        print(f"  with an int8 cache: mean KL {q.mean_kl:.2e}, perplexity ratio {q.perplexity_ratio:.5f}")
+        print(f"  with an int8 cache: {grade(q)}, mean KL {q.mean_kl:.2e}, perplexity ratio {q.perplexity_ratio:.5f}")
     print(f"  in a batch against alone: {measured.batch_difference:g}, in chunks: {measured.chunk_difference:.2g}")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import onnx_ir as ir
 import torch
 
 from neort.bundle import WEIGHTS, read_spec
-from neort.loading import DECODER
+from neort.loading import DECODER, DECODERS
 from neort.verification import VERIFICATION
 
 from .calibration import calibrate
 from .checkpoint import Checkpoint
-from .errors import ExportError
+from .errors import ExportError, VerificationError
+from .figures import QUALITY_REMEDY, Verification
 from .formats import FORMATS, Quantization
 from .graphs import decoder_graph, quantize
 from .int8_cache import write_int8_cache
@@ -32,7 +34,7 @@ from .staging import staged_folder
 from .texts import Texts
 from .tokenization import write_tokenizer
 from .verification import Limits
-from .verifier import Verification, load_decoders, measure
+from .verifier import load_decoders, measure
 from .writer import external_weights, write_graph
 
 __all__ = ["Report", "export"]
@@ -43,10 +45,14 @@ SPARE_BYTES = 32 << 20  # graphs and small files, beside the weights
 
 @dataclass(frozen=True)
 class Report:
-    """A bundle that was written, and what its verification measured; None where it was not verified."""
+    """A bundle that was written, and what its verification measured; None where it was not verified.
+
+    ``left_out`` says why the bundle has no graph for an int8 cache, where that one missed the limits.
+    """
 
     path: Path
     verification: Verification | None
+    left_out: str | None = None
 
 
 def export(
@@ -62,14 +68,15 @@ def export(
 ) -> Report:
     """Export a ``gpt_neo`` checkpoint (a folder or a hub name) to the folder ``bundle`` and verify it against torch.
 
-    ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold, the format's
-    own without it; ``force`` replaces an existing bundle. Without ``verify`` nothing is compared with torch, and the
-    manifest says so.
+    ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold: without it only
+    a poor quantization loss fails, and an int8 cache whose loss is poor is left out. ``force`` replaces an existing
+    bundle. Without ``verify`` nothing is compared with torch, and the manifest says so.
 
-    Memory: besides torch and the traced graph, one block of the model in float32, whatever the model's size.
+    Memory: besides torch and the traced graph, one block of the model, in float64 for a moment, whatever its size.
 
     Raises CheckpointError for a checkpoint that cannot be exported, ExportError when the bundle cannot be written,
-    VerificationError when the figures miss the limits. No bundle, or the old one, is left then.
+    VerificationError when the graph computes something else than torch and when the figures miss the limits. No bundle,
+    or the old one, is left then.
     """
     if quantization not in FORMATS:
         raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
@@ -78,8 +85,10 @@ def export(
     try:
         with staged_folder(target, force=force) as folder:
             job = _Job(source, folder, quantization, progress or Silent())
-            measured = job.run(text, limits or FORMATS[quantization].limits, verify=verify)
-            return Report(target, measured)
+            measured = job.run(text, limits or Limits(), verify=verify)
+            return Report(target, measured, job.left_out)
+    except VerificationError as error:
+        raise VerificationError(f"{error}. No bundle was written") from error
     except OSError as error:
         raise _disk_error(error, target) from error
 
@@ -103,6 +112,7 @@ class _Job:
         self.quantization: Quantization = quantization
         self.progress = progress
         self.reference = Reference(source)
+        self.left_out: str | None = None
 
     def run(self, text: str | None, limits: Limits, *, verify: bool) -> Verification | None:
         texts = Texts(write_tokenizer(self.source, self.folder), self.source.config, text)
@@ -117,12 +127,26 @@ class _Job:
             self._write_int8_cache(texts)
         measured = None
         if verify:
-            written = load_decoders(self.folder)
-            measured = measure(self.reference, fp32, written, self.quantization, texts, self.progress, hidden)
-            measured.check(limits)
-            write_json(self.folder / VERIFICATION, measured.to_json(texts, limits))
+            measured = self._measure(fp32, texts, hidden, limits)
         hashes = {WEIGHTS: weights_hash}
         write_manifest(self.folder, self.source, self._recipe(texts), verified=verify, hashes=hashes)
+        return measured
+
+    def _measure(self, fp32: ir.Model, texts: Texts, hidden: list[torch.Tensor] | None, limits: Limits) -> Verification:
+        """Compare what was written with torch, write verification.json, drop an int8 cache that misses the limits."""
+        written = load_decoders(self.folder)
+        fp32_logits = math.isfinite(limits.max_abs_diff)
+        measured = measure(
+            self.reference, fp32, written, self.quantization, texts, self.progress, hidden, fp32_logits=fp32_logits
+        )
+        measured.check(limits, self.source)
+        if missed := measured.int8_cache_misses(limits):
+            if limits != Limits():
+                raise VerificationError(f"{'; '.join(missed)}. {QUALITY_REMEDY}")
+            self.left_out = f"without a graph for an int8 cache: {'; '.join(missed)}"
+            (self.folder / DECODERS["int8"]).unlink()
+            measured = replace(measured, int8_cache=None)
+        write_json(self.folder / VERIFICATION, measured.to_json(texts, limits))
         return measured
 
     def _quantize(self, graph: ir.Model, texts: Texts, others: list[list[int]]) -> list[torch.Tensor]:

@@ -123,6 +123,19 @@ class LayerwiseRunner:
         self._next = 0
         progress(head.nbytes)
 
+    def run_part(self, index: int, hidden: list[Floats]) -> list[Floats]:
+        """The outputs of one part of the graph for all rehearsed steps, whatever the parts before it would compute.
+
+        Part 0 is the embedding, then come the blocks and the head; ``hidden`` is each step's input, [tokens, K], which
+        the embedding does without.
+        """
+        part = self._segments[index]
+        if index == 0:
+            return self._run_embedding(part)
+        if index <= self.spec.num_layers:
+            return self._run_block(part, hidden)
+        return list(self._run_head(part, hidden))
+
     def reserve(self, slots: int, lengths: list[int]) -> None:
         """There is always room."""
 

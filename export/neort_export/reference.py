@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from .checkpoint import Checkpoint
+from .errors import VerificationError
 from .memory import return_freed
 
-__all__ = ["Hook", "Reference"]
+__all__ = ["Hook", "PartAnswer", "Reference"]
 
 Floats = NDArray[np.float32]
 
@@ -30,6 +33,22 @@ class Hook:
 
     def observe(self, weight: str, x: torch.Tensor) -> None:
         """Called once per linear layer and sequence."""
+
+
+@dataclass(frozen=True)
+class PartAnswer:
+    """What torch computes in one part of the model, the embedding, a block or the head, from one input.
+
+    ``hidden`` is the input, float32 [T, K], empty for the embedding. ``exact`` is the output in float64, [T, N]; the
+    head's is that of the last tokens only. ``rounding`` float64 [N] is the error of torch's float32 by channel: its
+    root mean square over tokens, and over the input as it is and with its last bits moved, which shows how much those
+    matter. ``nbytes`` counts the weights.
+    """
+
+    hidden: Floats
+    exact: NDArray[np.float64]
+    rounding: NDArray[np.float64]
+    nbytes: int = 0
 
 
 class Reference:
@@ -83,11 +102,34 @@ class Reference:
                 hook.observe("lm_head.weight", self._final_norm(x)[0])
         return [self._final_norm(x)[0] for x in states]
 
-    def _embed(self, ids: Sequence[int]) -> torch.Tensor:
+    @torch.inference_mode()
+    def parts(self, token_ids: Sequence[int], *, last: int) -> Iterator[PartAnswer]:
+        """The embedding, each block and the head, each from torch's own float32 input; the head for the ``last``
+        tokens.
+
+        Raises VerificationError where torch computes NaN or infinite values.
+        """
+        x = self._embed(token_ids)
+        yield _answer(np.empty((0, 0), np.float32), [x[0]], self._embed(token_ids, torch.float64)[0])
+        for block in self._loaded_blocks():
+            nbytes = sum(4 * p.numel() for p in block.parameters())
+            rounded = [block(inputs)[0][0] for inputs in (x, _nudged(x))]
+            with _InFloat64():
+                exact = block.double()(x.double())[0][0]
+            _unload(block)
+            block.float()
+            yield _answer(x[0].numpy(), rounded, exact, nbytes)
+            x = rounded[0][None]
+        tail = x[:, -last:]
+        logits = [torch.from_numpy(self._head(self._final_norm(inputs)[0])) for inputs in (tail, _nudged(tail))]
+        exact = torch.from_numpy(self._head(self._final_norm(tail.double())[0]))
+        yield _answer(x[0].numpy(), logits, exact)
+
+    def _embed(self, ids: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         unique, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
         rows = np.concatenate([self.checkpoint.rows("transformer.wte.weight", i, i + 1) for i in unique.tolist()])
         positions = self.checkpoint.rows("transformer.wpe.weight", 0, len(inverse))
-        return torch.from_numpy(rows[inverse] + positions)[None]
+        return (torch.from_numpy(rows[inverse]).to(dtype) + torch.from_numpy(positions))[None]
 
     def _loaded_blocks(self) -> Iterator[Any]:
         prefixes = (f"transformer.h.{i}." for i in range(self.checkpoint.config.num_layers))
@@ -110,18 +152,41 @@ class Reference:
         return self._blocks[kind]
 
     def _final_norm(self, x: torch.Tensor) -> torch.Tensor:
-        gamma, beta = (self.checkpoint.tensor(f"transformer.ln_f.{part}") for part in ("weight", "bias"))
+        gamma, beta = (self.checkpoint.tensor(f"transformer.ln_f.{part}").to(x.dtype) for part in ("weight", "bias"))
         epsilon = self.checkpoint.config.layer_norm_epsilon
         return torch.nn.functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
 
     @torch.inference_mode()
-    def _head(self, hidden: torch.Tensor) -> Floats:
+    def _head(self, hidden: torch.Tensor) -> NDArray[Any]:
         vocabulary = self.checkpoint.shape("lm_head.weight")[0]
-        logits = np.empty((len(hidden), vocabulary), np.float32)
+        logits = np.empty((len(hidden), vocabulary), hidden.numpy().dtype)
         for start in range(0, vocabulary, HEAD_ROWS):
             rows = torch.from_numpy(self.checkpoint.rows("lm_head.weight", start, min(start + HEAD_ROWS, vocabulary)))
-            logits[:, start : start + len(rows)] = (hidden @ rows.T).numpy()
+            logits[:, start : start + len(rows)] = (hidden @ rows.T.to(hidden.dtype)).numpy()
         return logits
+
+
+class _InFloat64(TorchFunctionMode):
+    """GPT-Neo's attention converts queries and keys to float32, whatever they are: here they stay float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.to:
+            args = tuple(torch.float64 if argument is torch.float32 else argument for argument in args)
+        return func(*args, **(kwargs or {}))
+
+
+def _nudged(x: torch.Tensor) -> torch.Tensor:
+    """The same numbers with their last bit moved up, down, or not at all; the same ones at every call."""
+    moves = torch.randint(-1, 2, x.shape, generator=torch.Generator().manual_seed(0))
+    return x * (1 + moves * torch.finfo(x.dtype).eps)
+
+
+def _answer(hidden: Floats, rounded: Sequence[torch.Tensor], exact: torch.Tensor, nbytes: int = 0) -> PartAnswer:
+    """``rounded`` are outputs in float32, [T, N] each."""
+    if not all(torch.isfinite(output).all() for output in (*rounded, exact)):
+        raise VerificationError("torch computes NaN or infinite values; check the checkpoint's weights")
+    errors = [torch.square(output.double() - exact).mean(dim=0) for output in rounded]
+    return PartAnswer(hidden, exact.numpy(), torch.stack(errors).mean(dim=0).sqrt().numpy(), nbytes)
 
 
 def _unload(block: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -10,14 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from neort_export import Limits, VerificationError
-from neort_export.verification import Agreement, check, compare
+from neort_export import VerificationError
+from neort_export.verification import compare
 
 Floats = NDArray[np.float32]
 
 VOCABULARY = 30
 SEQUENCES = [[int(t) for t in np.random.default_rng(n).integers(0, VOCABULARY, n)] for n in (50, 7)]
-GOOD = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 1e-4)
 
 
 def logits(noise: float) -> Floats:
@@ -42,19 +40,6 @@ def test_figures_are_what_torch_makes_of_the_same_logits() -> None:
     assert found.perplexity == pytest.approx(math.exp(losses[:, 1].mean()))
     error = np.std(losses[:, 1] - losses[:, 0]) / math.sqrt(len(losses))
     assert found.perplexity_ratio_error == pytest.approx(found.perplexity_ratio * error)
-
-
-def test_the_perplexity_ratio_may_be_off_by_two_standard_errors() -> None:
-    worse = dataclasses.replace(GOOD, perplexity=20.0 * 1.0023)
-    check(GOOD, dataclasses.replace(worse, perplexity_ratio_error=2e-4), 0.0, Limits(perplexity_ratio=1.002))
-    with pytest.raises(VerificationError, match="standard errors"):
-        check(GOOD, worse, 0.0, Limits(perplexity_ratio=1.002))
-
-
-def test_a_batch_may_change_no_bit() -> None:
-    check(GOOD, GOOD, 0.0, Limits())
-    with pytest.raises(VerificationError, match="in a batch against alone"):
-        check(GOOD, GOOD, 1e-5, Limits())
 
 
 @pytest.mark.parametrize("rows", [56, 40])

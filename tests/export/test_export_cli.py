@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
-import math
 import os
 import subprocess
 import sys
@@ -17,9 +15,8 @@ import pytest
 
 import neort
 from neort.verification import verify
-from neort_export import Agreement, ExportError, Limits, Report, VerificationError, export
+from neort_export import ExportError, Limits, Report, VerificationError, export
 from neort_export.cli import main
-from neort_export.verification import check
 
 Replace = Callable[[str, object], None]
 LENIENT = ["--max-mean-kl", "1", "--max-perplexity-ratio", "2"]
@@ -52,7 +49,8 @@ def test_success_prints_the_figures(
     figures = stored["against_torch"]
     for figure in (
         f"{bundle}: {size:,.1f} MB, verified on 2,048 tokens",
-        f"max abs logit difference {figures['fp32']['max_abs_diff']:.2g}",
+        f"int8: {stored['grades']['int8'].partition(':')[0]} (perplexity at most",
+        f"at most {stored['structure']['largest_error']:.2g} times torch's own rounding (limit 500)",
         f"mean KL {figures['int8']['mean_kl']:.2e}",
         f"p99 KL {figures['int8']['p99_kl']:.2e}",
         f"top-1 agreement {figures['int8']['top1_agreement']:.2%}",
@@ -69,7 +67,13 @@ def test_progress_goes_to_stderr_stage_by_stage(
     assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == 0
     captured = capsys.readouterr()
     stages = [line.removesuffix(" ...") for line in captured.err.splitlines() if line.endswith(" ...")]
-    assert stages[:4] == ["tracing", "writing fp32 weights", "running torch", "comparing fp32 with torch"]
+    assert stages == [
+        "tracing",
+        "writing fp32 weights",
+        "comparing each layer with torch",
+        "running torch",
+        "comparing fp32 with torch",
+    ]
     assert "KL" not in captured.out
 
 
@@ -90,29 +94,6 @@ def test_a_missed_limit_is_told_with_its_figure_and_leaves_no_bundle(
     assert float(measured) > 0
     assert f"{figure}: {measured}, limit 0" in message
     assert list(bundle.parent.iterdir()) == []
-
-
-def test_a_missed_limit_s_figure_has_the_digits_that_missed_it() -> None:
-    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 0.0)
-    bad = dataclasses.replace(good, perplexity=20.0 * 1.0023)
-    with pytest.raises(VerificationError, match=r"standard errors: 1\.0023\d*, limit 1\.002\b"):
-        check(good, bad, 0.0, Limits())
-
-
-@pytest.mark.parametrize("field", ["max_abs_diff", "mean_kl", "perplexity"])
-def test_a_figure_that_is_no_number_misses_its_limit(field: str) -> None:
-    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 1e-4)
-    check(good, good, 0.0, Limits())
-    bad = dataclasses.replace(good, **{field: math.nan})
-    with pytest.raises(VerificationError, match="nan, limit"):
-        check(bad if field == "max_abs_diff" else good, bad, 0.0, Limits())
-
-
-def test_a_difference_in_a_batch_is_refused_where_identity_is_promised() -> None:
-    good = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 1e-4)
-    check(good, None, None, Limits())
-    with pytest.raises(VerificationError, match="in a batch against alone"):
-        check(good, good, 1e-7, Limits())
 
 
 def test_the_limit_of_fp32_holds_too(exporter: Replace, checkpoint: Path, bundle: Path) -> None:

@@ -1,0 +1,192 @@
+"""Whether a graph computes what torch computes: sound models of every kind pass, and structural faults never do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from transformers import GPTNeoForCausalLM
+
+from export.checkpoints import random_ids, random_model, save
+from neort.bundle import ModelSpec, read_spec
+from neort_export import VerificationError, export, exporter
+from neort_export.checkpoint import Checkpoint
+from neort_export.formats import FORMATS, Quantization
+from neort_export.graphs import decoder_graph
+from neort_export.manifest import model_section
+from neort_export.passes.graph import nodes
+from neort_export.progress import Silent
+from neort_export.reference import Reference
+from neort_export.structure import LIMIT, Structure, check_attention, measure_structure
+from outliers import with_outliers
+
+SOUND = LIMIT / 5  # rounding stays well below the limit
+FAULTY = LIMIT * 2  # and faults above it, even where a bias is hardly more than rounding
+
+
+def _times(model: GPTNeoForCausalLM, name: str, factor: float) -> GPTNeoForCausalLM:
+    scaled = copy.deepcopy(model)
+    with torch.no_grad():
+        for key, parameter in scaled.named_parameters():
+            if name in key:
+                parameter.mul_(factor)
+    return scaled
+
+
+def _chaotic() -> GPTNeoForCausalLM:
+    """Weights so large that float32 errors grow from layer to layer until nothing is left of the logits."""
+    model = random_model(layers=("global", "local") * 2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.5)
+    return model
+
+
+MODELS: dict[str, Callable[[], GPTNeoForCausalLM]] = {
+    "calm": random_model,
+    "outliers of 300": lambda: with_outliers(random_model(), factor=300.0, shift=60.0),
+    "attention to single keys": lambda: _times(random_model(), "q_proj", 100.0),
+    "chaotic": _chaotic,
+    "odd sizes": lambda: random_model(hidden_size=72, num_heads=3, layers=("local", "global", "local")),
+    "hidden states of 1e4": lambda: _times(random_model(), "wte", 1e4),
+}
+
+
+def _set(graph: ir.Model, name: str, change: Callable[[ir.Attr], ir.Attr]) -> None:
+    for attention in nodes(graph.graph, "GroupQueryAttention"):
+        attention.attributes.add(change(attention.attributes[name]))
+
+
+def wider_window(graph: ir.Model) -> None:
+    """Local layers see one key more."""
+    _set(graph, "local_window_size", lambda a: ir.AttrInt64(a.name, a.as_int() + (a.as_int() > 0)))
+
+
+def narrower_window(graph: ir.Model) -> None:
+    """Local layers see one key fewer."""
+    _set(graph, "local_window_size", lambda a: ir.AttrInt64(a.name, a.as_int() - (a.as_int() > 0)))
+
+
+def scaled_scores(graph: ir.Model) -> None:
+    """Scores are divided by the root of the head's width."""
+    _set(graph, "scale", lambda a: ir.AttrFloat32(a.name, 8**-0.5))
+
+
+def swapped_kinds(graph: ir.Model) -> None:
+    """The first local layer sees everything."""
+    for attention in nodes(graph.graph, "GroupQueryAttention"):
+        if attention.attributes["local_window_size"].as_int() > 0:
+            attention.attributes.add(ir.AttrInt64("local_window_size", -1))
+            return
+
+
+def dropped_bias(graph: ir.Model) -> None:
+    """One out_proj has no bias."""
+    linear = next(node for node in nodes(graph.graph, "Gemm") if "out_proj" in (node.inputs[1].name or ""))
+    bias = linear.inputs[2].const_value
+    linear.inputs[2].const_value = ir.tensor(np.zeros(bias.shape.numpy(), np.float32), name=bias.name)
+
+
+FAULTS = (wider_window, narrower_window, scaled_scores, swapped_kinds, dropped_bias)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, ir.Model]:
+    """A checkpoint and its fp32 graph."""
+    folder = save(MODELS[request.param](), tmp_path_factory.mktemp("structure") / "checkpoint")
+    checkpoint = Checkpoint(folder)
+    return checkpoint, decoder_graph(checkpoint)
+
+
+def spec_of(checkpoint: Checkpoint) -> ModelSpec:
+    return read_spec({"model": model_section(checkpoint)})
+
+
+def structure(checkpoint: Checkpoint, graph: ir.Model) -> Structure:
+    return measure_structure(Reference(checkpoint), graph, spec_of(checkpoint), random_ids(120).tolist(), Silent())
+
+
+def test_a_sound_graph_is_as_near_as_rounding(case: tuple[Checkpoint, ir.Model]) -> None:
+    checkpoint, graph = case
+    found = structure(checkpoint, graph)
+    assert 0 < found.largest < SOUND
+    assert len(found.errors) == checkpoint.config.num_layers + 2
+    found.check(spec_of(checkpoint))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_structural_fault_is_beyond_rounding(
+    fault: Callable[[ir.Model], None], case: tuple[Checkpoint, ir.Model]
+) -> None:
+    checkpoint, graph = case
+    faulty = graph.clone()
+    fault(faulty)
+    found = structure(checkpoint, faulty)
+    assert found.largest > FAULTY
+    with pytest.raises(VerificationError, match=r"^layer \d \((global|local)\) of the exported graph"):
+        found.check(spec_of(checkpoint))
+
+
+@pytest.mark.parametrize("quantization", list(FORMATS))
+def test_no_format_of_a_faulty_graph_is_written(
+    quantization: Quantization, checkpoint: Path, graph: ir.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = graph.clone()
+    wider_window(faulty)
+    monkeypatch.setattr(exporter, "decoder_graph", lambda _: faulty.clone())
+    with pytest.raises(VerificationError, match=r"another function than the checkpoint.*No bundle was written"):
+        export(checkpoint, tmp_path / "bundle", quantization=quantization)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", [wider_window, scaled_scores, swapped_kinds])
+def test_attention_that_changes_after_the_comparison_is_noticed(
+    fault: Callable[[ir.Model], None], graph: ir.Model
+) -> None:
+    check_attention(graph.clone(), graph)
+    changed = graph.clone()
+    fault(changed)
+    with pytest.raises(VerificationError, match="other windows, heads or scales"):
+        check_attention(changed, graph)
+
+
+def test_torch_s_float64_answer_is_one(checkpoint: Path) -> None:
+    """transformers converts queries and keys to float32; numpy says what the block gives without that."""
+    source = Checkpoint(checkpoint)
+    ids = random_ids(40).tolist()
+    embedding, first, *_ = Reference(source).parts(ids, last=4)
+    weights = {name: source.tensor(name).double().numpy() for name in source.expected_shapes()}
+    np.testing.assert_array_equal(embedding.exact.astype(np.float32), first.hidden)
+    expected = _block(first.hidden.astype(np.float64), weights, source)
+    np.testing.assert_allclose(first.exact, expected, rtol=0, atol=1e-12)
+    assert 1e-9 < first.rounding.max() < 1e-5
+
+
+def _block(x: np.ndarray, weights: dict[str, np.ndarray], source: Checkpoint) -> np.ndarray:
+    """A global layer of GPT-Neo in float64."""
+
+    def w(name: str) -> np.ndarray:
+        return weights[f"transformer.h.0.{name}"]
+
+    def norm(h: np.ndarray, name: str) -> np.ndarray:
+        centred = h - h.mean(-1, keepdims=True)
+        deviation = np.sqrt(np.square(centred).mean(-1, keepdims=True) + source.config.layer_norm_epsilon)
+        return centred / deviation * w(f"{name}.weight") + w(f"{name}.bias")
+
+    heads = source.config.num_heads
+    h = norm(x, "ln_1")
+    q, k, v = (
+        (h @ w(f"attn.attention.{p}_proj.weight").T).reshape(len(x), heads, -1).transpose(1, 0, 2) for p in "qkv"
+    )
+    scores = np.where(np.tri(len(x), dtype=bool), q @ k.transpose(0, 2, 1), -np.inf)
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    mixed = (shares / shares.sum(-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(len(x), -1)
+    x = x + mixed @ w("attn.attention.out_proj.weight").T + w("attn.attention.out_proj.bias")
+    inner = norm(x, "ln_2") @ w("mlp.c_fc.weight").T + w("mlp.c_fc.bias")
+    inner = 0.5 * inner * (1 + np.tanh(np.sqrt(2 / np.pi) * (inner + 0.044715 * inner**3)))
+    return x + inner @ w("mlp.c_proj.weight").T + w("mlp.c_proj.bias")
