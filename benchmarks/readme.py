@@ -23,7 +23,7 @@ import tables
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
-NAMES = ("benchmarks.md", "formats.md", "quantization.md", "speculation.md")
+NAMES = ("benchmarks.md", "formats.md", "quantization.md", "speculation.md", "verification.md")
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
 
 
@@ -127,12 +127,44 @@ def processors(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def grades(results: dict[str, Any]) -> list[str]:
+    first = next(iter(results["models"].values()))
+    formats = [name for name in first["formats"] if name != "fp32"]
+    rows = [
+        f"| {model} | {' | '.join(_grade(row['formats'][name]) for name in formats)} | "
+        + " | ".join(_error(found) for found in row["structure"].values())
+        + " |"
+        for model, row in results["models"].items()
+    ]
+    return [
+        f"| | {' | '.join(formats)} | {' | '.join(first['structure'])} |",
+        "|---|" + "---|" * (len(formats) + len(first["structure"])),
+        *rows,
+    ]
+
+
+def _grade(row: dict[str, Any]) -> str:
+    """A format's grade, perplexity ratio and mean KL; or that it was refused."""
+    if "refused" in row:
+        return "poor: not written"
+    found = row["fp32_cache"]
+    cache = row["int8_cache"]["grade"] if "int8_cache" in row else "left out"
+    with_cache = "" if cache == found["grade"] else f"; int8 cache {cache}"
+    return f"{found['grade']}{with_cache}: {found['perplexity_ratio']:.3f}, KL {found['mean_kl']:.1e}"
+
+
+def _error(found: dict[str, Any]) -> str:
+    """An error in units of torch's own."""
+    return f"{found['largest_error']:.2g}" + (", refused" if found["refused"] else "")
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "quality": quality,
     "installed": installed,
     "refinements": refinements,
     "block_refinements": refinements,
     "exports": exports,
+    "grades": grades,
     "speed": speed,
     "processors": processors,
     "speculation": speculation_tables.speculation,

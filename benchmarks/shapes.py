@@ -26,8 +26,11 @@ INITIALIZER_RANGE = 0.02
 QUERY_RANGE = 0.01  # scores of a trained model's size; larger ones single out keys, and float32 itself errs by 1e-3
 
 
-def make(name: str, output: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write config.json, tokenizer and sharded safetensors to the folder ``output``."""
+def make(name: str, output: Path, dtype: torch.dtype = torch.float32, *, query_range: float = QUERY_RANGE) -> None:
+    """Write config.json, tokenizer and sharded safetensors to the folder ``output``.
+
+    ``query_range`` is the standard deviation of the weights of queries and keys.
+    """
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
     output.mkdir(parents=True)
@@ -42,7 +45,8 @@ def make(name: str, output: Path, dtype: torch.dtype = torch.float32) -> None:
     weight_map = {}
     for i, names in enumerate(shards, start=1):
         file_name = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        save_file({key: _tensor(key, shapes[key], dtype) for key in names}, output / file_name, {"format": "pt"})
+        tensors = {key: _tensor(key, shapes[key], dtype, query_range) for key in names}
+        save_file(tensors, output / file_name, {"format": "pt"})
         weight_map |= dict.fromkeys(names, file_name)
     index = {"metadata": {"total_size": sum(s.numel() for s in shapes.values()) * dtype.itemsize},
              "weight_map": weight_map}  # fmt: skip
@@ -62,14 +66,14 @@ def _shards(shapes: dict[str, torch.Size], itemsize: int) -> Iterator[list[str]]
     yield names
 
 
-def _tensor(name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+def _tensor(name: str, shape: torch.Size, dtype: torch.dtype, query_range: float) -> torch.Tensor:
     """Values of the size that transformers initializes them with, from a generator of the tensor's own."""
     if name.endswith("bias"):
         return torch.zeros(shape, dtype=dtype)
     if ".ln_" in name:
         return torch.ones(shape, dtype=dtype)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    spread = QUERY_RANGE if "q_proj" in name or "k_proj" in name else INITIALIZER_RANGE
+    spread = query_range if "q_proj" in name or "k_proj" in name else INITIALIZER_RANGE
     return torch.empty(shape).normal_(0.0, spread, generator=generator).to(dtype)
 
 

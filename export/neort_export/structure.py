@@ -10,7 +10,7 @@ units in every model tried; another window, scale, kind of layer or bias is ten 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,9 +26,9 @@ from .errors import VerificationError
 from .layerwise import LayerwiseRunner
 from .passes.graph import nodes
 from .progress import Progress
-from .reference import PartAnswer, Reference
+from .reference import PartAnswer
 
-__all__ = ["LIMIT", "Structure", "check_attention", "measure_structure"]
+__all__ = ["COMPARED_LOGITS", "LIMIT", "Structure", "check_attention", "compared_tokens", "measure_structure"]
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -36,6 +36,7 @@ Floats = NDArray[np.float32]
 LIMIT = 500.0  # units of torch's float32 error
 BEYOND_WINDOW = 64  # tokens past the window's edge: more of them cost time in float64 and show nothing new
 ODD_CHUNK, SINGLES = 37, 8  # the last tokens come in a chunk and one by one, behind a past
+COMPARED_LOGITS = ODD_CHUNK + SINGLES
 FLOAT32_STEP = 2.0**-24  # relative rounding error of a float32
 ATTENTION = ("num_heads", "kv_num_heads", "scale", "local_window_size", "do_rotary")
 
@@ -72,19 +73,24 @@ class Structure:
         return {"tokens": self.tokens, "largest_error": self.largest, "limit": LIMIT, "errors": list(self.errors)}
 
 
-def measure_structure(
-    reference: Reference, graph: ir.Model, spec: ModelSpec, token_ids: Sequence[int], progress: Progress
-) -> Structure:
-    """Run an fp32 decoder graph on the start of ``token_ids``, part by part, each on torch's input.
+def compared_tokens(token_ids: Sequence[int], spec: ModelSpec) -> list[int]:
+    """The start of a text, past the window's edge."""
+    return list(token_ids[: spec.window_size + BEYOND_WINDOW])
 
-    Raises VerificationError where torch computes NaN or infinite values.
+
+def measure_structure(
+    answers: Iterable[PartAnswer], graph: ir.Model, spec: ModelSpec, token_ids: Sequence[int], progress: Progress
+) -> Structure:
+    """Run an fp32 decoder graph on some tokens, part by part, each on torch's input.
+
+    ``answers`` are torch's for the same tokens, `Reference.parts` with ``last`` COMPARED_LOGITS.
     """
-    ids = np.asarray(token_ids[: spec.window_size + BEYOND_WINDOW], np.int64)
+    ids = np.asarray(token_ids, np.int64)
     runner = LayerwiseRunner(graph, spec)
     runner.rehearse(partial(_in_pieces, token_ids=ids))
-    progress.stage("comparing each layer with torch", reference.nbytes)
+    progress.stage("comparing each layer with torch", runner.nbytes)
     errors = []
-    for index, answer in enumerate(reference.parts(ids.tolist(), last=min(len(ids), ODD_CHUNK + SINGLES))):
+    for index, answer in enumerate(answers):
         actual = np.concatenate(runner.run_part(index, _pieces(answer.hidden)))
         errors.append(_largest_error(actual, answer))
         progress.advance(answer.nbytes)
@@ -115,8 +121,8 @@ def _in_pieces(runner: Runner, token_ids: Ids) -> None:
 
 def _sizes(count: int) -> list[int]:
     """Lengths of the pieces; a text too short for all of them comes as one."""
-    last = ODD_CHUNK + SINGLES
-    return [count - last, ODD_CHUNK] + [1] * SINGLES if count > last else [count]
+    prompt = count - COMPARED_LOGITS
+    return [prompt, ODD_CHUNK] + [1] * SINGLES if prompt > 0 else [count]
 
 
 def _pieces(hidden: Floats) -> list[Floats]:

@@ -33,7 +33,7 @@ from .memory import return_freed
 from .progress import Progress, Silent
 from .reference import Reference
 from .staging import staged_folder
-from .structure import check_attention, measure_structure
+from .structure import COMPARED_LOGITS, check_attention, compared_tokens, measure_structure
 from .texts import Texts
 from .verification import Agreement, Limits, chunk_logits, compare
 
@@ -65,7 +65,8 @@ def measure(
     """
     fp32 = written["fp32"] if quantization == "fp32" else fp32
     spec = _spec(reference)
-    structure = measure_structure(reference, fp32, spec, texts.golden, progress)
+    tokens = compared_tokens(texts.golden, spec)
+    structure = measure_structure(reference.parts(tokens, last=COMPARED_LOGITS), fp32, spec, tokens, progress)
     structure.check(spec)
     for graph in written.values():
         check_attention(graph, fp32)

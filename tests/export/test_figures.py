@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from neort_export import Limits, VerificationError
+from export.checkpoints import random_model, save
+from neort_export import Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint
 from neort_export.figures import Verification
 from neort_export.formats import FORMATS, Quantization
@@ -145,13 +146,10 @@ def test_rates_and_sizes_are_those_that_were_measured(quantization: Quantization
 
 
 @pytest.mark.parametrize("quantization", list(FORMATS))
-def test_the_expected_size_is_near_that_of_a_bundle(
-    quantization: Quantization, tmp_path: Path, source: Checkpoint
-) -> None:
-    from export.checkpoints import random_model, save
-    from neort_export import export
-
+def test_the_expected_size_is_near_that_of_a_bundle(quantization: Quantization, tmp_path: Path) -> None:
     checkpoint = save(random_model(hidden_size=256, vocab_size=1000), tmp_path / "checkpoint")
     bundle = export(checkpoint, tmp_path / "bundle", quantization=quantization, verify=False).path
     found = (bundle / "weights.data").stat().st_size
-    assert expected_bytes(Checkpoint(checkpoint), quantization) == pytest.approx(found, rel=0.05)
+    assert expected_bytes(Checkpoint(checkpoint), quantization) == pytest.approx(
+        found, rel=0.08
+    )  # tensors begin on pages

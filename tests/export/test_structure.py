@@ -13,7 +13,7 @@ import torch
 from transformers import GPTNeoForCausalLM
 
 from export.checkpoints import random_ids, random_model, save
-from neort.bundle import ModelSpec, read_spec
+from neort.bundle import read_spec
 from neort_export import VerificationError, export, exporter
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import FORMATS, Quantization
@@ -22,7 +22,14 @@ from neort_export.manifest import model_section
 from neort_export.passes.graph import nodes
 from neort_export.progress import Silent
 from neort_export.reference import Reference
-from neort_export.structure import LIMIT, Structure, check_attention, measure_structure
+from neort_export.structure import (
+    COMPARED_LOGITS,
+    LIMIT,
+    Structure,
+    check_attention,
+    compared_tokens,
+    measure_structure,
+)
 from outliers import with_outliers
 
 SOUND = LIMIT / 5  # rounding stays well below the limit
@@ -95,41 +102,40 @@ def dropped_bias(graph: ir.Model) -> None:
 FAULTS = (wider_window, narrower_window, scaled_scores, swapped_kinds, dropped_bias)
 
 
+class Case:
+    """A checkpoint, its fp32 graph, and torch's answers."""
+
+    def __init__(self, folder: Path) -> None:
+        checkpoint = Checkpoint(folder)
+        self.graph = decoder_graph(checkpoint)
+        self.spec = read_spec({"model": model_section(checkpoint)})
+        self._ids = compared_tokens(random_ids(120).tolist(), self.spec)
+        self._answers = list(Reference(checkpoint).parts(self._ids, last=COMPARED_LOGITS))
+
+    def structure(self, graph: ir.Model) -> Structure:
+        return measure_structure(self._answers, graph, self.spec, self._ids, Silent())
+
+
 @pytest.fixture(scope="module", params=MODELS)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, ir.Model]:
-    """A checkpoint and its fp32 graph."""
-    folder = save(MODELS[request.param](), tmp_path_factory.mktemp("structure") / "checkpoint")
-    checkpoint = Checkpoint(folder)
-    return checkpoint, decoder_graph(checkpoint)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(save(MODELS[request.param](), tmp_path_factory.mktemp("structure") / "checkpoint"))
 
 
-def spec_of(checkpoint: Checkpoint) -> ModelSpec:
-    return read_spec({"model": model_section(checkpoint)})
-
-
-def structure(checkpoint: Checkpoint, graph: ir.Model) -> Structure:
-    return measure_structure(Reference(checkpoint), graph, spec_of(checkpoint), random_ids(120).tolist(), Silent())
-
-
-def test_a_sound_graph_is_as_near_as_rounding(case: tuple[Checkpoint, ir.Model]) -> None:
-    checkpoint, graph = case
-    found = structure(checkpoint, graph)
+def test_a_sound_graph_is_as_near_as_rounding(case: Case) -> None:
+    found = case.structure(case.graph)
     assert 0 < found.largest < SOUND
-    assert len(found.errors) == checkpoint.config.num_layers + 2
-    found.check(spec_of(checkpoint))
+    assert len(found.errors) == case.spec.num_layers + 2
+    found.check(case.spec)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_structural_fault_is_beyond_rounding(
-    fault: Callable[[ir.Model], None], case: tuple[Checkpoint, ir.Model]
-) -> None:
-    checkpoint, graph = case
-    faulty = graph.clone()
+def test_a_structural_fault_is_beyond_rounding(fault: Callable[[ir.Model], None], case: Case) -> None:
+    faulty = case.graph.clone()
     fault(faulty)
-    found = structure(checkpoint, faulty)
+    found = case.structure(faulty)
     assert found.largest > FAULTY
     with pytest.raises(VerificationError, match=r"^layer \d \((global|local)\) of the exported graph"):
-        found.check(spec_of(checkpoint))
+        found.check(case.spec)
 
 
 @pytest.mark.parametrize("quantization", list(FORMATS))
