@@ -63,7 +63,10 @@ def _round_chunk(
     scales: Floats,
     zeros: NDArray[np.uint8],
 ) -> None:
-    """Round one chunk, [c, n] with a channel per row, into ``levels`` [c, n], ``scales`` and ``zeros`` [c/size, n]."""
+    """Round one chunk, [c, n] with a channel per row, into ``levels`` [c, n], ``scales`` and ``zeros`` [c/size, n].
+
+    Scales are NaN where making up for errors leaves float32's range.
+    """
     errors = np.empty_like(targets)
     for block, start in enumerate(range(0, len(targets), form.size)):
         stop = start + form.size
@@ -75,3 +78,4 @@ def _round_chunk(
             errors[j] = (weight - steps * scale) / factor[j, j]
             levels[j] = steps + zero
         scales[block], zeros[block] = scale, zero
+    scales[:, ~np.isfinite(errors).all(axis=0)] = np.nan
