@@ -61,6 +61,26 @@ def with_outliers(model: Any, *, factor: float = SCALE, shift: float = SHIFT, se
     return twin
 
 
+@torch.no_grad()
+def with_far_channels(model: Any, mean: float, *, seed: int = 3) -> Any:
+    """The same function, computed with channels that are ``mean`` on average and deviate from it by about 1.
+
+    Before every c_fc 3 channels are scaled and shifted; its columns and its bias take that back.
+    """
+    twin = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    for block in twin.transformer.h:
+        norm, linear = block.ln_2, block.mlp.c_fc
+        far = torch.randperm(model.config.hidden_size, generator=generator)[:3]
+        size = norm.weight[far].abs()
+        shift = mean - norm.bias[far] / size
+        linear.weight[:, far] *= size
+        norm.weight[far] /= size
+        norm.bias[far] = mean
+        linear.bias -= linear.weight[:, far] @ shift
+    return twin
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)

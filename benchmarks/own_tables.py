@@ -1,4 +1,4 @@
-"""Tables of neort alone, as lines of Markdown: where a run's time goes, what either cache takes, and what blocks do."""
+"""Tables of neort alone, as lines of Markdown: where time goes, what caches take, what blocks and far channels cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from profile_nodes import BETWEEN
 from tables import machine
 
-__all__ = ["block_sizes", "kv_cache", "profile"]
+__all__ = ["block_sizes", "far_channels", "kv_cache", "profile"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -75,6 +75,25 @@ def block_sizes(results: dict[str, Any]) -> list[str]:
         + " | GB/s, 1 row | 2 rows | a row among even numbers | among odd |",
         "|---|" + "---|" * (len(counts) + 4),
         *map(row, results["formats"]),
+    ]
+
+
+def far_channels(results: dict[str, Any]) -> list[str]:
+    """Mean KL and the error of logits of each format by the mean of some channels."""
+    means = results["channels"]
+
+    def cell(facts: dict[str, Any]) -> str:
+        return f"{facts['mean_kl']:.1e}, {facts['relative_error']:.1%}"
+
+    return [
+        f"| {results['checkpoint']}, {results['tokens']:,} tokens: mean KL, error of logits | "
+        + " | ".join(means)
+        + " |",
+        "|---|" + "---|" * len(means),
+        *(
+            f"| {name} | " + " | ".join(cell(formats[name]) for formats in means.values()) + " |"
+            for name in next(iter(means.values()))
+        ),
     ]
 
 

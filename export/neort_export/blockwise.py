@@ -115,7 +115,7 @@ def cover(blocks: Floats, form: BlockFormat) -> tuple[Floats, Floats]:
     """The scale and zero point [m] whose levels just cover the range of each block [size, m] and zero.
 
     The scale of a symmetric block is negative where its largest weight is positive: that one takes level 0, the
-    level that only one side has.
+    level that only one side has. A block whose range leaves float32 has a scale that is not finite.
     """
     low, high = np.minimum(blocks.min(axis=0), 0), np.maximum(blocks.max(axis=0), 0)
     if form.asymmetric:
@@ -135,8 +135,8 @@ def round_steps(weights: Floats, scale: Floats, zero: Floats, form: BlockFormat)
 
 
 def _divisible(scale: Floats) -> Floats:
-    """1 in the place of scales that are too small to divide by."""
-    return np.where(np.abs(scale) > TINY, scale, np.float32(1)).astype(np.float32)
+    """1 in the place of scales that are too small to divide by; NaN stays."""
+    return np.where(np.abs(scale) <= TINY, np.float32(1), scale).astype(np.float32)
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:

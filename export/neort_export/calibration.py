@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .errors import CheckpointError
 from .moments import Moments
 from .reference import Hook, Reference
 
@@ -35,14 +37,17 @@ def calibrate(
 
     ``moments`` is filled with the second moments of the same inputs; ``progress`` gets the bytes of each block that
     was run. The second result is what `Reference.hidden_states` makes of ``others``, which are not measured.
+
+    Raises CheckpointError where torch computes NaN or infinite inputs.
     """
-    ranges = _Ranges(moments)
+    ranges = _Ranges(reference.checkpoint.path, moments)
     hidden = reference.hidden_states(others, ranges, progress, watched=sequences)
     return ranges.by_weight, hidden
 
 
 class _Ranges(Hook):
-    def __init__(self, moments: Moments | None) -> None:
+    def __init__(self, checkpoint: Path, moments: Moments | None) -> None:
+        self.checkpoint = checkpoint
         self.moments = moments
         self.by_weight: dict[str, ChannelRange] = {}
 
@@ -51,9 +56,15 @@ class _Ranges(Hook):
             return  # the same input as q_proj's
         name = weight.replace("q_proj", "qkv_proj")
         rows = x.reshape(-1, x.shape[-1])
+        low, high = (t.double().numpy() for t in torch.aminmax(rows, dim=0))
+        if not np.isfinite(high - low).all():
+            raise CheckpointError(
+                f"{self.checkpoint}: torch computes NaN or infinite inputs of {weight!r} from finite weights, some of "
+                "which are too large to run in float32; no quantization can be made of them: convert or train the "
+                "checkpoint again"
+            )
         if self.moments:
             self.moments.add(name, rows.numpy())
-        low, high = (t.double().numpy() for t in torch.aminmax(rows, dim=0))
         seen = self.by_weight.get(name)
         if seen is not None:
             low, high = np.minimum(low, seen.low), np.maximum(high, seen.high)

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from neort.bundle import read_json
 
 from .errors import CheckpointError
+from .finite import first_not_finite
 
 __all__ = ["Checkpoint"]
 
@@ -68,7 +69,10 @@ class Checkpoint:
         return self._tensors[self._stored_name(name)].shape
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Rows:
-        """Rows ``start:stop`` of a tensor as float32; only these rows are read."""
+        """Rows ``start:stop`` of a tensor as float32; only these rows are read.
+
+        Raises CheckpointError for NaN and infinite weights, which quantization would turn into ordinary numbers.
+        """
         return self._tensors[self._stored_name(name)].read(start, stop)
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -122,13 +126,27 @@ class Checkpoint:
 
 
 class _StoredTensor:
-    """Shape, dtype and a reader of row ranges of one tensor on disk."""
+    """One tensor on disk: its file and name there, shape, dtype and a reader of row ranges."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, read: Callable[[int, int | None], torch.Tensor]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        read: Callable[[int, int | None], torch.Tensor],
+    ) -> None:
+        self.file, self.name = file, name
         self.shape, self.dtype, self._read = shape, dtype, read
 
     def read(self, start: int, stop: int | None) -> Rows:
         rows: Rows = self._read(start, stop).to(torch.float32).contiguous().numpy()
+        where = first_not_finite(rows, start)
+        if where:
+            raise CheckpointError(
+                f"{self.file}: tensor {self.name!r} has {where}; such weights cannot be exported in any format: fetch "
+                "or convert the checkpoint again, or take an earlier one if its training has diverged"
+            )
         return rows
 
 
@@ -246,10 +264,10 @@ def _open_safetensors(file: Path) -> dict[str, _StoredTensor]:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
     header.pop("__metadata__", None)
-    return {name: _stored_slice(file, 8 + length, facts) for name, facts in header.items()}
+    return {name: _stored_slice(file, name, 8 + length, facts) for name, facts in header.items()}
 
 
-def _stored_slice(file: Path, data: int, facts: dict[str, Any]) -> _StoredTensor:
+def _stored_slice(file: Path, name: str, data: int, facts: dict[str, Any]) -> _StoredTensor:
     """One entry of a safetensors header; ``data`` is where the file's data begin."""
     shape, dtype = tuple(facts["shape"]), _dtype_name(facts["dtype"])
     offset = data + facts["data_offsets"][0]
@@ -264,7 +282,7 @@ def _stored_slice(file: Path, data: int, facts: dict[str, Any]) -> _StoredTensor
             _fill(stream, stored.data)
         return torch.from_numpy(stored).view(torch_dtype).reshape(stop - start, *shape[1:])
 
-    return _StoredTensor(shape, dtype, read)
+    return _StoredTensor(file, name, shape, dtype, read)
 
 
 def _fill(stream: io.RawIOBase, buffer: memoryview) -> None:
@@ -294,8 +312,8 @@ def _open_pickle(file: Path) -> dict[str, _StoredTensor]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{file} holds {type(state).__name__}, not a state dict; save the model's state_dict()")
 
-    def stored(tensor: torch.Tensor) -> _StoredTensor:
+    def stored(name: str, tensor: torch.Tensor) -> _StoredTensor:
         dtype = str(tensor.dtype).removeprefix("torch.")
-        return _StoredTensor(tuple(tensor.shape), dtype, lambda start, stop: tensor[start:stop])
+        return _StoredTensor(file, name, tuple(tensor.shape), dtype, lambda start, stop: tensor[start:stop])
 
-    return {name: stored(t) for name, t in state.items() if isinstance(t, torch.Tensor) and t.ndim}
+    return {name: stored(name, t) for name, t in state.items() if isinstance(t, torch.Tensor) and t.ndim}

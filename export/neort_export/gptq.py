@@ -20,18 +20,35 @@ __all__ = ["compensated_rows", "inverse_factors"]
 Floats = NDArray[np.float32]
 
 DAMPING = 0.01  # of the mean second moment, added to each
+RAISED = 10.0  # times as much, where that is not enough
+TRIES = 6  # the last one adds more than the norm of any chunk
 
 
 def inverse_factors(moments: NDArray[np.floating], damping: float = DAMPING) -> Floats:
-    """The upper Cholesky factor of the inverse of each chunk of second moments, [chunks, c, c]."""
-    wide = moments.astype(np.float64)
-    size = wide.shape[-1]
-    mean = np.trace(wide, axis1=1, axis2=2) / size
-    wide[:, range(size), range(size)] += np.where(mean > 0, damping * mean, 1.0)[:, None]
-    # With H = L L' and the order of the channels reversed, the inverse of L is the factor that is wanted.
-    lower = np.linalg.cholesky(wide[:, ::-1, ::-1])
-    factors = np.linalg.inv(lower)[:, ::-1, ::-1]
-    return np.ascontiguousarray(factors, np.float32)
+    """The upper Cholesky factor of the inverse of each chunk of second moments, [chunks, c, c].
+
+    Moments are divided by the chunk's mean one, which compensation does not notice, and damped. A chunk that rounding
+    has made indefinite is damped ten times as much, and again; where all moments are zero or one is not finite, the
+    factor is the identity, with which nothing is compensated.
+    """
+    return np.stack([_inverse_factor(chunk.astype(np.float64), damping) for chunk in moments]).astype(np.float32)
+
+
+def _inverse_factor(moments: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
+    """The factor of one chunk, [c, c]."""
+    identity = np.eye(len(moments))
+    mean = np.trace(moments) / len(moments)
+    if not (np.isfinite(moments).all() and mean > 0):
+        return identity
+    for step in range(TRIES):
+        damped = moments / mean + damping * RAISED**step * identity
+        try:
+            # With H = L L' and the order of the channels reversed, the inverse of L is the factor that is wanted.
+            lower = np.linalg.cholesky(damped[::-1, ::-1])
+        except np.linalg.LinAlgError:
+            continue
+        return np.linalg.inv(lower)[::-1, ::-1]
+    return identity
 
 
 def compensated_rows(rows: Floats, form: BlockFormat, factors: Floats) -> Blocks:
@@ -63,7 +80,10 @@ def _round_chunk(
     scales: Floats,
     zeros: NDArray[np.uint8],
 ) -> None:
-    """Round one chunk, [c, n] with a channel per row, into ``levels`` [c, n], ``scales`` and ``zeros`` [c/size, n]."""
+    """Round one chunk, [c, n] with a channel per row, into ``levels`` [c, n], ``scales`` and ``zeros`` [c/size, n].
+
+    Scales are NaN where making up for errors leaves float32's range.
+    """
     errors = np.empty_like(targets)
     for block, start in enumerate(range(0, len(targets), form.size)):
         stop = start + form.size
@@ -75,3 +95,4 @@ def _round_chunk(
             errors[j] = (weight - steps * scale) / factor[j, j]
             levels[j] = steps + zero
         scales[block], zeros[block] = scale, zero
+    scales[:, ~np.isfinite(errors).all(axis=0)] = np.nan

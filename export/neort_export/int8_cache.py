@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from neort.bundle import ModelSpec
 from neort.loading import DECODER, DECODERS
 
+from .errors import CheckpointError
 from .graphs import int8_cache_graph
 from .layerwise import LayerwiseRunner
 from .verification import chunk_logits
@@ -26,12 +27,20 @@ def write_int8_cache(
 
     ``sequences`` of token ids are run through that graph once, block by block, by ``progress``, which calls the
     runner's ``run``; the scales follow from the keys and values that it stores.
+
+    Raises CheckpointError where these are NaN or infinite.
     """
     decoder = ir.load(folder / DECODER)
     largest: dict[str, NDArray[np.float32]] = {}
 
     def watch(name: str, rows: NDArray[np.float32]) -> None:
         reach = np.abs(rows).max(axis=1)
+        if not np.isfinite(reach).all():
+            raise CheckpointError(
+                f"the quantized graph computes NaN or infinite values for its cache {name}: some of the checkpoint's "
+                "weights are near float32's limit of 3.4e38; export it with --quantization fp32, which keeps them as "
+                "they are"
+            )
         largest[name] = np.maximum(largest[name], reach) if name in largest else reach
 
     runner = LayerwiseRunner(decoder, spec, watch)

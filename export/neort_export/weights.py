@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .blockwise import BlockFormat, Blocks
 from .checkpoint import Checkpoint
+from .finite import refuse_overflow
 from .parallel import ordered_map
 
 __all__ = [
@@ -106,21 +107,31 @@ def stacked(parts: Sequence[RowTensor]) -> RowTensor:
 
 
 def scaled(tensor: RowTensor, *, rows: Floats | None = None, columns: Floats | None = None) -> RowTensor:
-    """A matrix [N, K] times ``rows`` [N] along its first axis and ``columns`` [K] along its second."""
+    """A matrix [N, K] times ``rows`` [N] along its first axis and ``columns`` [K] along its second.
+
+    Computing rows raises CheckpointError where they leave float32's range.
+    """
 
     def compute(start: int, stop: int) -> Array:
         block: Array = tensor.rows(start, stop)
-        if rows is not None:
-            block = block * rows[start:stop, None]
-        return block if columns is None else block * columns
+        with np.errstate(over="ignore", invalid="ignore"):
+            if rows is not None:
+                block = block * rows[start:stop, None]
+            if columns is not None:
+                block = block * columns
+        refuse_overflow(product.name, block, start)
+        return block
 
-    return RowTensor(compute, tensor.dims)
+    product = RowTensor(compute, tensor.dims)
+    return product
 
 
 def row_products(tensor: RowTensor, vector: Floats) -> Floats:
-    """The matrix [N, K] times ``vector`` [K], summed in float64."""
+    """The matrix [N, K] times ``vector`` [K], summed in float64; infinite where float32 ends."""
     wide = vector.astype(np.float64)
-    return np.concatenate(tensor.map_blocks(lambda block: block.astype(np.float64) @ wide)).astype(np.float32)
+    products = np.concatenate(tensor.map_blocks(lambda block: block.astype(np.float64) @ wide))
+    with np.errstate(over="ignore"):
+        return products.astype(np.float32)
 
 
 def column_maxima(tensor: RowTensor) -> Floats:
@@ -190,13 +201,15 @@ def in_blocks(
 
     The three come out of one computation. Written one after the other, levels first, it runs once: ``memory`` keeps
     scales and zero points, which are small, until the next matrix. ``portion`` times as many rows as usual are
-    quantized at a time.
+    quantized at a time. Computing any of them raises CheckpointError where a scale is not finite.
     """
     rows, columns = tensor.dims
     blocks = form.block_count(columns)
 
     def levels(start: int, stop: int) -> Array:
-        found = quantize(tensor.rows(start, stop))
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = quantize(tensor.rows(start, stop))
+        refuse_overflow(tensor.name, found.scales, start, axes=("row", "block"))
         memory.of(tensor)[start, stop] = (found.scales, found.packed_zeros())
         return found.packed_levels()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progre
                 name=name_of(value),
                 base_dir=folder,
             )
-    with _replaced(model, external):
+    with _replaced(model, {**external, **_small_weights(model)}):
         ir.save(model, folder / graph_file)
     return digest.hexdigest()
 
@@ -67,14 +67,21 @@ def external_weights(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]
     ]
 
 
+def _small_weights(model: ir.Model) -> dict[str, ir.TensorProtocol]:
+    """The other recipes, computed here: what goes wrong then is not told as an error of writing the graph."""
+    initializers = model.graph.initializers.items()
+    recipes = ((name, value.const_value) for name, value in initializers if isinstance(value.const_value, RowTensor))
+    return {name: ir.tensor(tensor.numpy()) for name, tensor in recipes if tensor.nbytes < INLINE_BYTES}
+
+
 def _blocks(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
     blocks = tensor.blocks() if isinstance(tensor, RowTensor) else iter([tensor.numpy()])
     return (np.ascontiguousarray(block).reshape(-1).view(np.uint8).data for block in blocks)
 
 
 @contextlib.contextmanager
-def _replaced(model: ir.Model, tensors: dict[str, ir.ExternalTensor]) -> Iterator[None]:
-    """The model with some of its initializers pointing into weights.data."""
+def _replaced(model: ir.Model, tensors: Mapping[str, ir.TensorProtocol]) -> Iterator[None]:
+    """The model with other tensors as some of its initializers."""
     values = model.graph.initializers
     before = {name: values[name].const_value for name in tensors}
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from own_tables import block_sizes, kv_cache, profile
+from own_tables import block_sizes, far_channels, kv_cache, profile
 from profile_nodes import BETWEEN, kind, median, split
 
 MACHINE = {"cpu": "Some CPU", "cpus": 2}
@@ -87,4 +87,19 @@ def test_blocks_are_compared_by_time_reading_and_bits() -> None:
     assert lines[2:] == [
         "| 8 bit, blocks of 256 | 340 | 425 | 20000 | 50 | 40 | 0 | 6e-05 |",
         "| 8 bit, by channel | 340 | 425 | 20000 | 50 | 40 | 0 | 0 |",
+    ]
+
+
+def test_far_channels_have_a_column_for_each_mean() -> None:
+    facts = {"mean_kl": 1.04e-3, "relative_error": 0.0216}
+    channels = {
+        "mean 0": {"int8": facts, "int4": facts},
+        "mean 1000": {"int8": facts, "int4": facts | {"mean_kl": 2e-3}},
+    }
+    results = {"checkpoint": "tiny", "tokens": 10240, "channels": channels}
+    assert far_channels(results) == [
+        "| tiny, 10,240 tokens: mean KL, error of logits | mean 0 | mean 1000 |",
+        "|---|---|---|",
+        "| int8 | 1.0e-03, 2.2% | 1.0e-03, 2.2% |",
+        "| int4 | 1.0e-03, 2.2% | 2.0e-03, 2.2% |",
     ]

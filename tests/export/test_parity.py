@@ -28,7 +28,7 @@ from neort.bundle import Bundle
 from neort.engine import Engine
 from neort.session import DecoderSession
 from neort.verification import batch_difference
-from neort_export import Report, VerificationError, export
+from neort_export import Report, export
 from neort_export.formats import Quantization
 
 TOLERANCE = 1e-4
@@ -167,15 +167,6 @@ def test_an_int8_bundle_is_near_the_fp32_model(int8_report: Report, model: GPTNe
 def test_an_int8_bundle_of_a_random_model_generates_to_the_last_position(int8_report: Report) -> None:
     completion = neort.load(int8_report.path).generate(random_ids(20), max_new_tokens=POSITIONS - 19)
     assert (len(completion.token_ids), completion.finish_reason) == (POSITIONS - 19, "length")
-
-
-def test_a_model_that_yields_nan_is_not_exported(tmp_path: Path) -> None:
-    broken = random_model()
-    broken.transformer.ln_f.bias.data[3] = float("nan")
-    save(broken, tmp_path / "checkpoint")
-    with pytest.raises(VerificationError, match="NaN"):
-        export(tmp_path / "checkpoint", tmp_path / "bundle", quantization="fp32")
-    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.fixture(scope="module")

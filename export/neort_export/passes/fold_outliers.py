@@ -9,10 +9,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from neort_export.calibration import ChannelRange
+from neort_export.finite import refuse_overflow
 from neort_export.moments import Moments
 from neort_export.weights import Floats, RowTensor, column_maxima, row_products, scaled
 
-from .graph import Rewrite, add_initializer, nodes, producer, weight_of
+from .graph import Rewrite, add_initializer, name_of, nodes, producer, weight_of
 
 __all__ = ["FoldOutliers"]
 
@@ -23,6 +24,8 @@ class FoldOutliers(Rewrite):
     Exact in real arithmetic, channel by channel: the shift ``c`` is the middle of the channel's calibrated range and
     the scale ``s`` = sqrt(half range / max |W column|) shares the channel's size between activation and weight.
     Attention weights sum to 1, so a shift of the values passes through attention unchanged.
+
+    Raises CheckpointError where a folded weight leaves float32's range.
 
     Shift: Outlier Suppression+ (Wei et al., arXiv 2304.09145). Scale: SmoothQuant (Xiao et al., arXiv 2211.10438),
     with its migration strength of 0.5.
@@ -38,22 +41,23 @@ class FoldOutliers(Rewrite):
         self.moments = moments
 
     def rewrite(self, graph: ir.Graph) -> int:
-        count = 0
-        for linear in list(nodes(graph, "Gemm")):
-            source = _source(linear)
-            name = _weight_name(linear)
-            if source is None or name not in self.ranges:
-                continue
-            shift, scale = _shift_and_scale(self.ranges[name], weight_of(linear.inputs[1]))
-            if source.op_type == "LayerNormalization":
-                _fold_norm(graph, source, shift, scale)
-            else:
-                _fold_values(graph, source, shift, scale)
-            _absorb(graph, linear, shift, scale)
-            if self.moments:
-                self.moments.fold(name, shift, scale)
-            count += 1
-        return count
+        sources = [(linear, _source(linear)) for linear in nodes(graph, "Gemm")]
+        found = [(linear, source) for linear, source in sources if source and _weight_name(linear) in self.ranges]
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what comes of it is looked at
+            for linear, source in found:
+                self._fold(graph, linear, source)
+        return len(found)
+
+    def _fold(self, graph: ir.Graph, linear: ir.Node, source: ir.Node) -> None:
+        name = _weight_name(linear)
+        shift, scale = _shift_and_scale(self.ranges[name], weight_of(linear.inputs[1]))
+        if source.op_type == "LayerNormalization":
+            _fold_norm(graph, source, shift, scale)
+        else:
+            _fold_values(graph, source, shift, scale)
+        _absorb(graph, linear, shift, scale)
+        if self.moments:
+            self.moments.fold(name, shift, scale)
 
 
 def _source(linear: ir.Node) -> ir.Node | None:
@@ -118,15 +122,16 @@ def _bias(linear: ir.Node, size: int) -> Floats:
 def _replace(graph: ir.Graph, node: ir.Node, index: int, tensor: RowTensor | NDArray[np.floating]) -> None:
     """Give a node a new initializer in the place and under the name of its old one, or a new bias."""
     old = node.inputs[index] if index < len(node.inputs) else None
-    new = tensor if isinstance(tensor, RowTensor) else _array(tensor.astype(np.float32))
+    name = name_of(old) if old else _weight_name(node).removesuffix(".weight") + ".bias"
+    new = tensor if isinstance(tensor, RowTensor) else _array(name, tensor.astype(np.float32))
     if old is None:
-        name = _weight_name(node).removesuffix(".weight") + ".bias"
         node.resize_inputs(index + 1)
         node.replace_input_with(index, add_initializer(graph, name, new))
     else:
-        new.name = old.name
+        new.name = name
         old.const_value = new
 
 
-def _array(array: Floats) -> RowTensor:
+def _array(name: str, array: Floats) -> RowTensor:
+    refuse_overflow(name, array)
     return RowTensor(lambda start, stop: array[start:stop], array.shape)
