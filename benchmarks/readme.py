@@ -128,18 +128,23 @@ def processors(results: dict[str, Any]) -> list[str]:
 
 
 def grades(results: dict[str, Any]) -> list[str]:
+    """Two tables: what each format's bundle is graded, and what the comparison of each layer finds."""
     first = next(iter(results["models"].values()))
     formats = [name for name in first["formats"] if name != "fp32"]
-    rows = [
-        f"| {model} | {' | '.join(_grade(row['formats'][name]) for name in formats)} | "
-        + " | ".join(_error(found) for found in row["structure"].values())
-        + " |"
-        for model, row in results["models"].items()
-    ]
     return [
-        f"| | {' | '.join(formats)} | {' | '.join(first['structure'])} |",
-        "|---|" + "---|" * (len(formats) + len(first["structure"])),
-        *rows,
+        f"| perplexity over torch's, mean KL | {' | '.join(formats)} |",
+        "|---|" + "---|" * len(formats),
+        *(
+            f"| {model} | {' | '.join(_grade(row['formats'][name]) for name in formats)} |"
+            for model, row in results["models"].items()
+        ),
+        "",
+        f"| largest error in units of torch's own | {' | '.join(first['structure'])} |",
+        "|---|" + "---|" * len(first["structure"]),
+        *(
+            f"| {model} | {' | '.join(_error(found) for found in row['structure'].values())} |"
+            for model, row in results["models"].items()
+        ),
     ]
 
 
@@ -149,13 +154,12 @@ def _grade(row: dict[str, Any]) -> str:
         return "poor: not written"
     found = row["fp32_cache"]
     cache = row["int8_cache"]["grade"] if "int8_cache" in row else "left out"
-    with_cache = "" if cache == found["grade"] else f"; int8 cache {cache}"
-    return f"{found['grade']}{with_cache}: {found['perplexity_ratio']:.3f}, KL {found['mean_kl']:.1e}"
+    with_cache = "" if cache == found["grade"] else f" (int8 cache {cache})"
+    return f"{found['grade']}{with_cache}: {found['perplexity_ratio']:.3f}, {found['mean_kl']:.1e}"
 
 
 def _error(found: dict[str, Any]) -> str:
-    """An error in units of torch's own."""
-    return f"{found['largest_error']:.2g}" + (", refused" if found["refused"] else "")
+    return f"{found['largest_error']:.2g}" + (": refused" if found["refused"] else "")
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
