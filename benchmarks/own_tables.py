@@ -1,4 +1,4 @@
-"""Tables of neort alone, as lines of Markdown: where a run's time goes, what either cache takes, and what blocks do."""
+"""Tables of neort alone, as lines of Markdown: where time goes, and what caches, blocks and threads change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from profile_nodes import BETWEEN
 from tables import machine
 
-__all__ = ["block_sizes", "kv_cache", "profile"]
+__all__ = ["block_sizes", "kv_cache", "profile", "threads"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -75,6 +75,32 @@ def block_sizes(results: dict[str, Any]) -> list[str]:
         + " | GB/s, 1 row | 2 rows | a row among even numbers | among odd |",
         "|---|" + "---|" * (len(counts) + 4),
         *map(row, results["formats"]),
+    ]
+
+
+def threads(results: dict[str, Any]) -> list[str]:
+    """Largest differences of logits with no more threads than heads, with more, and with a dummy."""
+    heads = results["num_heads"]
+    counts = sorted(int(count) for count in results["rows"][0]["neort"])
+    few, many = ([count for count in counts if (count <= heads) is fits] for fits in (True, False))
+
+    def largest(by_count: dict[str, dict[str, float]], among: list[int], *kinds: str) -> str:
+        value = max(by_count[str(count)][kind] for count in among for kind in kinds)
+        return f"{value:.0e}" if value else "0"
+
+    both = ("batch", "one_thread")
+    rows = [
+        f"| {row['format']}, {row['kv_cache']} cache | "
+        + " | ".join([largest(row["onnxruntime"], few, *both), *(largest(row["onnxruntime"], many, k) for k in both)])
+        + f" | {largest(row['neort'], counts, *both)} |"
+        for row in results["rows"]
+    ]
+    return [
+        f"| {heads} heads; largest difference of a step's logits | without a dummy: {few[0]} to {few[-1]} threads | "
+        f"{many[0]} to {many[-1]} threads, alone against in a batch | {many[0]} to {many[-1]} threads against one | "
+        f"with a dummy: {counts[0]} to {counts[-1]} threads |",
+        "|---|---|---|---|---|",
+        *rows,
     ]
 
 

@@ -146,6 +146,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "profile": own_tables.profile,
     "kv_cache": own_tables.kv_cache,
     "block_sizes": own_tables.block_sizes,
+    "threads": own_tables.threads,
 }
 SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
 
