@@ -1,4 +1,4 @@
-"""Tables of neort alone, as lines of Markdown: where time goes, what caches take, what blocks and far channels cost."""
+"""Tables of neort alone, as lines of Markdown: times, caches, blocks, threads and channels far from zero."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from profile_nodes import BETWEEN
 from tables import machine
 
-__all__ = ["block_sizes", "far_channels", "kv_cache", "profile"]
+__all__ = ["block_sizes", "far_channels", "kv_cache", "profile", "threads"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -94,6 +94,32 @@ def far_channels(results: dict[str, Any]) -> list[str]:
             f"| {name} | " + " | ".join(cell(formats[name]) for formats in means.values()) + " |"
             for name in next(iter(means.values()))
         ),
+    ]
+
+
+def threads(results: dict[str, Any]) -> list[str]:
+    """Largest differences of logits with no more threads than heads, with more, and with a dummy."""
+    heads = results["num_heads"]
+    counts = sorted(int(count) for count in results["rows"][0]["neort"])
+    few, many = ([count for count in counts if (count <= heads) is fits] for fits in (True, False))
+
+    def largest(by_count: dict[str, dict[str, float]], among: list[int], *kinds: str) -> str:
+        value = max(by_count[str(count)][kind] for count in among for kind in kinds)
+        return f"{value:.0e}" if value else "0"
+
+    both = ("batch", "one_thread")
+    rows = [
+        f"| {row['format']}, {row['kv_cache']} cache | "
+        + " | ".join([largest(row["onnxruntime"], few, *both), *(largest(row["onnxruntime"], many, k) for k in both)])
+        + f" | {largest(row['neort'], counts, *both)} |"
+        for row in results["rows"]
+    ]
+    return [
+        f"| {heads} heads; largest difference of a step's logits | without a dummy: {few[0]} to {few[-1]} threads | "
+        f"{many[0]} to {many[-1]} threads, alone against in a batch | {many[0]} to {many[-1]} threads against one | "
+        f"with a dummy: {counts[0]} to {counts[-1]} threads |",
+        "|---|---|---|---|---|",
+        *rows,
     ]
 
 

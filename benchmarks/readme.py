@@ -183,6 +183,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "kv_cache": own_tables.kv_cache,
     "block_sizes": own_tables.block_sizes,
     "far_channels": own_tables.far_channels,
+    "threads": own_tables.threads,
 }
 SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
 

@@ -6,6 +6,7 @@ the whole graph, and so are its logits, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from neort.bundle import ModelSpec
 from neort.cache import CacheType, KVCache, bind_buffer, bind_past, first_row
 from neort.engine import Runner
-from neort.loading import open_session, session_options
-from neort.session import run_inputs
+from neort.inputs import RunInputs, needs_dummy
+from neort.loading import open_session, session_options, split_below
 from neort.threads import available_cpus
 
 from .errors import ExportError
@@ -45,9 +46,14 @@ class _Run:
     token_ids: Ids
     lengths: NDArray[np.int32]
     keep: int
+    dummy: bool
 
-    def inputs(self, spec: ModelSpec, kv_cache: CacheType = "fp32") -> dict[str, NDArray[Any]]:
-        return run_inputs(self.token_ids, self.lengths, self.keep, spec, kv_cache)
+    def inputs(self, first: int = 0) -> dict[str, NDArray[Any]]:
+        """The graph's inputs, where the past of local layers begins at row ``first``."""
+        count, rows = self.token_ids.shape
+        inputs = RunInputs(count, rows, self.keep, dummy=self.dummy)
+        inputs.fill(self.token_ids, self.lengths, first)
+        return inputs.feeds
 
     def same(self, other: _Step) -> bool:
         return (
@@ -86,6 +92,7 @@ class LayerwiseRunner:
         self.spec = spec
         self._kv_cache: CacheType = "int8" if _cache_type(model) == ir.DataType.INT8 else "fp32"
         self._watch = watch
+        self._split_below = split_below(available_cpus(), spec)
         self._segments = cut(model, spec.num_layers)
         self._steps: list[_Step] = []
         self._answers: Iterator[Floats] | None = None
@@ -145,15 +152,19 @@ class LayerwiseRunner:
 
     def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Floats:
         """As DecoderSession.prefill."""
-        return self._take(_Run(slot, np.array(token_ids, np.int64)[None], np.array([start], np.int32), keep))
+        return self._run(slot, np.array(token_ids, np.int64)[None], np.array([start], np.int32), keep)
 
     def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Floats:
         """As DecoderSession.decode."""
-        return self._take(_Run(0, np.array(token_ids, np.int64)[:, None], np.array(lengths, np.int32), 1))
+        return self._run(0, np.array(token_ids, np.int64)[:, None], np.array(lengths, np.int32), 1)
 
     def verify(self, token_ids: Ids, start: int) -> Floats:
         """As DecoderSession.verify."""
         return self.prefill(0, token_ids, start, len(token_ids))
+
+    def _run(self, slot: int, token_ids: Ids, lengths: NDArray[np.int32], keep: int) -> Floats:
+        dummy = needs_dummy(token_ids.shape[1], lengths, self._split_below)
+        return self._take(_Run(slot, token_ids, lengths, keep, dummy))
 
     def _take(self, step: _Step) -> Floats:
         if self._answers is None:
@@ -166,7 +177,7 @@ class LayerwiseRunner:
         return next(self._answers)
 
     def _run_embedding(self, embedding: Segment) -> list[Floats]:
-        runs = [step.inputs(self.spec) if isinstance(step, _Run) else {} for step in self._steps]
+        runs = [step.inputs() if isinstance(step, _Run) else {} for step in self._steps]
         known = np.unique(np.concatenate([run["input_ids"].reshape(-1) for run in runs if run]))
         few = embedding.for_tokens(known)
         loaded = _Loaded(few)
@@ -179,8 +190,8 @@ class LayerwiseRunner:
     def _run_block(self, block: Segment, hidden: list[Floats]) -> list[Floats]:
         loaded = _Loaded(block)
         kind = self.spec.attention_layers[block.layer]
-        cache = KVCache(replace(self.spec, num_layers=1, attention_layers=(kind,)), SLOTS, self._kv_cache)
-        cache.reserve(max((s.slot + len(s.token_ids) for s in self._steps if isinstance(s, _Run)), default=1), [])
+        cache = KVCache(replace(self.spec, num_layers=1, attention_layers=(kind,)), SLOTS + 1, self._kv_cache)
+        cache.reserve(max((s.slot + len(s.token_ids) + 1 for s in self._steps if isinstance(s, _Run)), default=1), [])
         outputs = []
         for step, rows in zip(self._steps, hidden, strict=True):
             if isinstance(step, _Move):
@@ -203,7 +214,8 @@ class LayerwiseRunner:
                 for out, i in zip(logits, group, strict=True):
                     step = self._steps[i]
                     if isinstance(step, _Run) and len(out):
-                        out[:, columns] = _run_rows(loaded.session, piece, step.inputs(self.spec), hidden[i])
+                        rows = _run_rows(loaded.session, piece, step.inputs(), hidden[i])
+                        out[:, columns] = rows[: len(out)]
                 del loaded  # before the next one is read
             return_freed()
             while logits:
@@ -237,18 +249,20 @@ def _run_rows(session: Any, segment: Segment, inputs: dict[str, NDArray[Any]], h
 def _run_cached(session: Any, block: Segment, step: _Run, hidden: Floats, cache: KVCache) -> Floats:
     """One step of a block, its cache updated in place."""
     binding = session.io_binding()
-    feeds = step.inputs(cache.spec, cache.kv_cache) | {block.hidden: hidden}
+    first = first_row(cache.spec, int(step.lengths.min()), cache.kv_cache)
+    feeds = step.inputs(first) | {block.hidden: hidden}
     out = np.empty_like(hidden)
     for name in block.inputs:
         if name in feeds:
             bind_buffer(binding.bind_input, name, feeds[name])
     is_local = cache.spec.attention_layers == ("local",)
-    first = first_row(cache.spec, int(step.lengths.min()), cache.kv_cache) if is_local else 0
+    behind = step.slot + len(step.token_ids)
     for kind in ("key", "value"):
-        slots = cache.buffers[f"0.{kind}"][step.slot : step.slot + len(step.token_ids)]
-        bind_past(binding, f"{block.layer}.{kind}", slots, first)
+        slots = cache.buffers[f"0.{kind}"][step.slot : behind + step.dummy]
+        bind_past(binding, f"{block.layer}.{kind}", slots, first if is_local else 0)
     bind_buffer(binding.bind_output, block.output, out)
-    session.run_with_iobinding(binding)
+    with cache.untouched(behind, first) if step.dummy else contextlib.nullcontext():
+        session.run_with_iobinding(binding)
     return out
 
 

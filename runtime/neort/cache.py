@@ -13,9 +13,10 @@ where the past does: bound from another row on, it would add up in another order
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -120,6 +121,16 @@ class KVCache:
         """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
         for name, buffer in self.buffers.items():
             buffer[slot, :, start : start + rows[name].shape[1]] = rows[name]
+
+    @contextlib.contextmanager
+    def untouched(self, slot: int, first: int) -> Iterator[None]:
+        """Undo what a run writes into row 0 of a slot, or into row ``first`` where the past of a layer begins there."""
+        kept = {row: self.read(slot, row, row + 1) for row in (0, first)}
+        try:
+            yield
+        finally:
+            for row, rows in kept.items():
+                self.write(slot, row, rows)
 
     @property
     def _slot_shape(self) -> tuple[int, int, int]:

@@ -30,7 +30,10 @@ PREFILL_CHUNK = 256  # faster than 128 and 512: see docs/design.md
 
 
 class Runner(Protocol):
-    """What the engine needs of a session; slots 0..n-1 hold the running sequences."""
+    """What the engine needs of a session; slots 0..n-1 hold the running sequences.
+
+    `prefill` leaves other slots alone. `decode` of n sequences may overwrite what slot n holds, behind them.
+    """
 
     spec: ModelSpec
 
@@ -198,9 +201,10 @@ class Engine:
             self.prefixes.trim()
         if self.waiting and self.max_cache_bytes is None:
             return
-        for slot in range(len(self.running), self._used):
-            self.runner.release(slot)
-        self._used = len(self.running)
+        if len(self.running) < self._used:
+            for slot in range(len(self.running), self._used + 1):  # into the last one a decode may have written
+                self.runner.release(slot)
+            self._used = len(self.running)
 
     def _too_long(self, request: Request) -> bool:
         return len(request.context) > self.runner.spec.max_position_embeddings

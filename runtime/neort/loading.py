@@ -5,31 +5,36 @@ Knows files and onnxruntime's options; runs no model.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Full opt-out from onnxruntime's telemetry, which reads the environment once, when it is first imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from .bundle import Bundle
-from .cache import CacheType
+from .attention import HYBRID, Attend, heads_per_thread
+from .bundle import Bundle, ModelSpec
+from .cache import CacheType, bind_buffer
 from .cpu import PrecisionWarning, Run, int8_products_saturate
 from .errors import BundleError
 from .graph_file import external_locations
 from .packed import packed_graph, save_packed
 
-__all__ = ["DECODER", "DECODERS", "decoder_file", "open_decoder", "open_session", "session_options"]
+__all__ = ["DECODER", "DECODERS", "decoder_file", "open_decoder", "open_session", "session_options", "split_below"]
 
 DECODER = "decoder.onnx"
 DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
 INT8_PRODUCT = b"MatMulIntegerToFloat"
 UNSIGNED_WEIGHTS_SINCE = (1, 30)  # older onnxruntimes abort when they convert weights that have no zero point
-INT8_CACHE_SINCE = (1, 28)  # 1.27 knows int8 caches, but mixes up the sequences of a batch
+INT8_CACHE_SINCE = (1, 30)  # in 1.28 and 1.29 threads beyond the heads overwrite each other's sums
 FUSIONS = ["BiasGeluFusion", "SkipLayerNormFusion"]  # what ORT_ENABLE_EXTENDED would do to decoder.onnx besides
 SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
 
@@ -112,6 +117,38 @@ def session_options(num_threads: int, graph: bytes) -> Any:
 def open_session(model: str | bytes, options: Any) -> Any:
     """A graph, by its path or as bytes, in onnxruntime."""
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=FUSIONS)
+
+
+def split_below(num_threads: int, spec: ModelSpec) -> int:
+    """The number of sequences below which onnxruntime splits their pasts among threads in a decode step; 0: never."""
+    if num_threads == 1 or HYBRID * num_threads <= spec.num_heads:
+        return 0
+    heads = _heads_per_thread(spec.head_dim, spec.max_position_embeddings) * num_threads
+    return -(-heads // spec.num_heads)
+
+
+@functools.cache
+def _heads_per_thread(head_dim: int, positions: int) -> int:
+    return heads_per_thread(_open_attention, head_dim, positions)
+
+
+def _open_attention(model: bytes, num_threads: int) -> Attend:
+    """A model of one attention."""
+    session = open_session(model, _options(num_threads))
+
+    def attend(feeds: dict[str, NDArray[Any]], cache: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        binding = session.io_binding()
+        for name, array in feeds.items():
+            bind_buffer(binding.bind_input, name, array)
+        for name, rows in cache.items():
+            bind_buffer(binding.bind_input, f"past_{name}", rows)
+            bind_buffer(binding.bind_output, f"present_{name}", rows)
+        binding.bind_output("attention", "cpu")
+        session.run_with_iobinding(binding)
+        attention: NDArray[np.float32] = binding.get_outputs()[-1].numpy()
+        return attention
+
+    return attend
 
 
 def _options(num_threads: int) -> Any:

@@ -5,19 +5,21 @@ Knows tensors and slots; knows nothing about requests, sampling or text.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import Bundle, ModelSpec
+from .bundle import Bundle
 from .cache import CacheType, KVCache, bind_buffer, bind_past, first_row
-from .loading import decoder_file, open_decoder
+from .inputs import RunInputs, needs_dummy
+from .loading import decoder_file, open_decoder, split_below
 from .prefix_cache import Rows
 from .threads import available_cpus
 
-__all__ = ["DecoderSession", "run_inputs"]
+__all__ = ["DecoderSession"]
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -41,32 +43,26 @@ class DecoderSession:
         """Load the graph; weights are memory-mapped and packed by onnxruntime.
 
         ``num_threads`` None means all CPUs that the process may use; ``packed_weights`` is a folder in which packed
-        weights are kept, so that processes share them (see `packed`); ``kv_cache`` is the cache's element type. In int8
-        there are no more threads than heads: onnxruntime would split a head's past among them and add up in another
-        order.
+        weights are kept, so that processes share them (see `packed`); ``kv_cache`` is the cache's element type.
 
         Raises BundleError when onnxruntime refuses the graph, or is too old for an int8 cache; when the bundle has no
         graph for one; when the folder cannot be written.
         """
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()
-        if kv_cache == "int8":
-            self.num_threads = min(self.num_threads, bundle.spec.num_heads)
+        self.max_batch_size = max_batch_size
         file = decoder_file(bundle, kv_cache)
         self._session = open_decoder(bundle, file, self.num_threads, packed_weights)
-        self._cache = KVCache(bundle.spec, max_batch_size, kv_cache)
+        self._split_below = split_below(self.num_threads, bundle.spec)
+        self._spare = int(self._split_below > 1)  # a slot behind the last one, for a dummy
+        self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
         self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
-        self._steps: dict[tuple[int, int], _Step] = {}
-
-    @property
-    def max_batch_size(self) -> int:
-        """The number of sequences that can be decoded together."""
-        return self._cache.max_slots
+        self._steps: dict[tuple[int, int, bool], _Step] = {}
 
     def reserve(self, slots: int, lengths: list[int]) -> None:
         """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions."""
-        if self._cache.reserve(slots, lengths):
+        if self._cache.reserve(slots + self._spare, lengths):
             self._steps.clear()
 
     def move(self, source: int, target: int, length: int) -> None:
@@ -112,18 +108,22 @@ class DecoderSession:
 
         Returns the logits of the last ``keep`` positions, float32 [keep, V], 0 <= keep <= S.
         """
-        lengths = np.array([start], np.int32)
-        ids = np.ascontiguousarray(token_ids, np.int64)[None]
-        feeds = run_inputs(ids, lengths, keep, self.spec, self._cache.kv_cache)
-        binding = self._bind(feeds, slice(slot, slot + 1))
-        self._bind_local(binding, slice(slot, slot + 1), first_row(self.spec, start, self._cache.kv_cache))
+        ids, lengths = token_ids[None], np.array([start], np.int32)
+        first = first_row(self.spec, start, self._cache.kv_cache)
+        dummy = needs_dummy(len(token_ids), lengths, self._split_below)
+        inputs = RunInputs(1, len(token_ids), keep, dummy=dummy)
+        inputs.fill(ids, lengths, first)
+        slots = slice(slot, slot + 1 + dummy)
+        binding = self._bind(inputs, slots)
+        self._bind_local(binding, slots, first)
         binding.bind_output("logits", "cpu")
-        self._session.run_with_iobinding(binding)
+        with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
+            self._session.run_with_iobinding(binding)
         logits: Logits = binding.get_outputs()[-1].numpy()[0]
         return logits
 
     def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits:
-        """Append one token to each of the first n slots, which hold ``lengths`` [n] positions.
+        """Append one token to each of the first n slots, which hold ``lengths`` [n] positions; slot n may lose its own.
 
         Returns the next token's logits, float32 [n, V]; the array is overwritten by the next call.
         """
@@ -141,23 +141,27 @@ class DecoderSession:
     def _step(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits:
         """Append tokens [B, S] to the first B slots; logits of all, float32 [B, S, V]."""
         count, rows = token_ids.shape
-        step = self._steps.get((count, rows))
+        dummy = needs_dummy(rows, lengths, self._split_below)
+        slots = slice(0, count + dummy)
+        step = self._steps.get((count, rows, dummy))
         if step is None:
-            step = self._steps[count, rows] = _Step(count, rows, self.spec.vocab_size)
-            step.binding = self._bind(step.feeds, slice(0, count))
+            step = self._steps[count, rows, dummy] = _Step(count, rows, self.spec.vocab_size, dummy=dummy)
+            step.binding = self._bind(step.inputs, slots)
             bind_buffer(step.binding.bind_output, "logits", step.logits)
         first = first_row(self.spec, int(lengths.min()), self._cache.kv_cache)
         if first != step.first:
-            self._bind_local(step.binding, slice(0, count), first)
+            self._bind_local(step.binding, slots, first)
             step.first = first
-        step.set(token_ids, lengths)
+            if dummy:  # whose rows would pile up: each is on another page of memory
+                self._cache.release(count)
+        step.inputs.fill(token_ids, lengths, first)
         self._session.run_with_iobinding(step.binding)
-        return step.logits
+        return step.logits[:count]
 
-    def _bind(self, feeds: dict[str, NDArray[Any]], slots: slice) -> Any:
-        """A binding of ``feeds`` and of the slots' cache, whose memory is past and present at once."""
+    def _bind(self, inputs: RunInputs, slots: slice) -> Any:
+        """A binding of ``inputs`` and of the slots' cache, whose memory is past and present at once."""
         binding = self._session.io_binding()
-        for name, array in feeds.items():
+        for name, array in inputs.feeds.items():
             bind_buffer(binding.bind_input, name, array)
         for name, buffer in self._cache.buffers.items():
             bind_past(binding, name, buffer[slots], 0)
@@ -173,45 +177,8 @@ class DecoderSession:
 class _Step:
     """The persistent inputs and outputs of runs that append ``rows`` tokens to each of ``count`` sequences."""
 
-    def __init__(self, count: int, rows: int, vocab_size: int) -> None:
-        self.feeds: dict[str, NDArray[Any]] = {
-            "input_ids": np.zeros((count, rows), np.int64),
-            "position_ids": np.zeros((count, rows), np.int64),
-            "seqlens_k": np.zeros(count, np.int32),
-            "total_sequence_length": np.zeros((), np.int32),
-            "local_seqlens_k": np.zeros(count, np.int32),
-            "local_total_sequence_length": np.zeros((), np.int32),
-            "logits_to_keep": np.array(rows, np.int64),
-        }
+    def __init__(self, count: int, rows: int, vocab_size: int, *, dummy: bool) -> None:
+        self.inputs = RunInputs(count, rows, rows, dummy=dummy)
+        self.logits = np.zeros((count + dummy, rows, vocab_size), np.float32)
         self.first = 0  # row at which the past of local layers begins
-        self.logits = np.zeros((count, rows, vocab_size), np.float32)
         self.binding: Any = None
-        self._offsets = np.arange(rows)
-
-    def set(self, token_ids: Ids, lengths: NDArray[np.int32]) -> None:
-        last = lengths + np.int32(len(self._offsets) - 1)
-        longest = last.max() + 1
-        self.feeds["input_ids"][...] = token_ids
-        self.feeds["position_ids"][...] = lengths[:, None] + self._offsets
-        self.feeds["seqlens_k"][:] = last
-        self.feeds["total_sequence_length"][...] = longest
-        self.feeds["local_seqlens_k"][:] = last - self.first
-        self.feeds["local_total_sequence_length"][...] = longest - self.first
-
-
-def run_inputs(
-    token_ids: Ids, lengths: NDArray[np.int32], keep: int, spec: ModelSpec, kv_cache: CacheType = "fp32"
-) -> dict[str, NDArray[Any]]:
-    """The graph's inputs, the cache apart: ``token_ids`` [B, S] follow ``lengths`` [B] cached positions."""
-    count = token_ids.shape[1]
-    last = (lengths + (count - 1)).astype(np.int32)
-    first = first_row(spec, int(lengths.min()), kv_cache)
-    return {
-        "input_ids": token_ids,
-        "position_ids": lengths[:, None].astype(np.int64) + np.arange(count),
-        "seqlens_k": last,
-        "total_sequence_length": np.array(last.max() + 1, np.int32),
-        "local_seqlens_k": last - np.int32(first),
-        "local_total_sequence_length": np.array(last.max() + 1 - first, np.int32),
-        "logits_to_keep": np.array(keep, np.int64),
-    }

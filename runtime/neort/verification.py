@@ -131,18 +131,15 @@ def batch_difference(runner: Runner, token_ids: Ids) -> float:
     steps = min(BATCH_STEPS, count // 4)
     lengths = [max(1, count // 4), max(1, count // 2), count - steps]
     lengths = lengths[: runner.max_batch_size]
+    last, longest = len(lengths) - 1, lengths[-1]
     runner.reserve(len(lengths), [])
-    *shorter, longest = lengths
-    runner.prefill(len(shorter), token_ids[:longest], 0, 0)
-    for slot, length in enumerate(shorter):
-        runner.move(len(shorter), slot, length)
+    runner.prefill(last, token_ids[:longest], 0, 0)
+    for slot, length in enumerate(lengths[:-1]):
+        runner.move(last, slot, length)
     together = _decode_forced(runner, token_ids, lengths, steps)
-    alone = []
-    for slot, length in enumerate(lengths):
-        if slot:
-            runner.move(slot, 0, length)
-        alone.append(_decode_forced(runner, token_ids, [length], steps)[0])
-    return _finite(float(np.abs(together - np.stack(alone)).max()))
+    runner.move(last, 0, longest)  # which begins with the others: each leaves those shorter than itself alone
+    alone = [_decode_forced(runner, token_ids, [length], steps)[0] for length in reversed(lengths)]
+    return _finite(float(np.abs(together - np.stack(alone[::-1])).max()))
 
 
 def chunk_differences(runner: Runner, token_ids: Ids) -> tuple[float, float]:

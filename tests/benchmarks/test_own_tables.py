@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from own_tables import block_sizes, far_channels, kv_cache, profile
+from own_tables import block_sizes, far_channels, kv_cache, profile, threads
 from profile_nodes import BETWEEN, kind, median, split
 
 MACHINE = {"cpu": "Some CPU", "cpus": 2}
@@ -103,3 +103,16 @@ def test_far_channels_have_a_column_for_each_mean() -> None:
         "| int8 | 1.0e-03, 2.2% | 1.0e-03, 2.2% |",
         "| int4 | 1.0e-03, 2.2% | 2.0e-03, 2.2% |",
     ]
+
+
+def test_threads_are_told_apart_by_whether_they_outnumber_the_heads() -> None:
+    def differences(batch: float, one_thread: float) -> dict[str, dict[str, float]]:
+        none = dict.fromkeys(("batch", "one_thread"), 0.0)
+        return {"1": none, "4": none, "5": none, "16": {"batch": batch, "one_thread": one_thread}}
+
+    row = {"onnxruntime": differences(2e-2, 3e-7), "neort": differences(0.0, 0.0)}
+    lines = threads({"num_heads": 4, "rows": [{"format": "int4", "kv_cache": "fp32", **row}]})
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert "1 to 4 threads" in lines[0]
+    assert "5 to 16 threads" in lines[0]
+    assert lines[2:] == ["| int4, fp32 cache | 0 | 2e-02 | 3e-07 | 0 |"]

@@ -63,11 +63,12 @@ def test_onnxruntime_runs_the_probe() -> None:
         assert product.shape == (rows, cpu.COLUMNS)
 
 
-def test_the_probe_is_what_its_script_writes() -> None:
-    pytest.importorskip("onnx", reason="onnx writes the probe")
-    from runtime.probe_model import build
+def test_the_probes_are_what_their_script_writes() -> None:
+    pytest.importorskip("onnx", reason="onnx writes the probes")
+    from runtime.probe_model import PROBES
 
-    assert cpu.PROBE.read_bytes() == build()
+    for file, build in PROBES.items():
+        assert file.read_bytes() == build()
 
 
 def test_unsigned_weights_give_the_same_logits(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The engine on a runner whose logits are a function of the tokens: every property in milliseconds.
 
 `FakeRunner` checks what a session cannot: that a slot is reserved before it is used, that positions follow each
-other, and that none lies beyond the context.
+other, and that none lies beyond the context. Decoding n sequences empties slot n, as a session's may.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ class FakeRunner:
         self.before_decode()
         for slot, (token_id, length) in enumerate(zip(token_ids.tolist(), lengths.tolist(), strict=True)):
             self._append(slot, [token_id], length)
+        if len(token_ids) < len(self.slots):
+            self.slots[len(token_ids)] = []
         return np.stack([logits_of(self.slots[slot]) for slot in range(len(token_ids))])
 
     def verify(self, token_ids: Ids, start: int) -> Logits:
@@ -739,3 +741,12 @@ def test_idle_slots_give_their_memory_back(engine: Engine, runner: FakeRunner) -
     request, _ = submit(engine, [1, 2], max_new_tokens=3)
     drive(engine, request)
     assert runner.slots == [[]]
+
+
+def test_the_slot_behind_the_last_one_gives_back_what_decoding_wrote_into_it(
+    engine: Engine, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[int] = []
+    monkeypatch.setattr(runner, "release", released.append)
+    drive(engine, *(submit(engine, [1, 2], max_new_tokens=count)[0] for count in (2, 4)))
+    assert released == [1, 2, 0, 1]  # two sequences, then one

@@ -1,7 +1,8 @@
-"""The session's cache: local layers read their window only, and nobody can tell."""
+"""The session's cache: local layers read their window only, a dummy may stand beside a step, and nobody can tell."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from neort import cache, session
 from neort.bundle import Bundle, ModelSpec
-from neort.cache import ROW_STEP, first_row
+from neort.cache import ROW_STEP, CacheType, first_row
+from neort.loading import INT8_CACHE_SINCE, _version
 from neort.session import DecoderSession
 
 CHUNK = 64
@@ -20,9 +22,9 @@ def whole_past(spec: ModelSpec, shortest: int, kv_cache: str) -> int:
     return 0
 
 
-def steps(bundle: Path, lengths: list[int], count: int) -> NDArray[np.float32]:
+def steps(bundle: Path, lengths: list[int], count: int, kv_cache: CacheType = "fp32") -> NDArray[np.float32]:
     """Logits [count, B, V] of decode steps behind prompts of ``lengths`` tokens."""
-    runner = DecoderSession(Bundle(bundle), num_threads=2)
+    runner = DecoderSession(Bundle(bundle), num_threads=2, max_batch_size=len(lengths), kv_cache=kv_cache)
     runner.reserve(len(lengths), [])
     random = np.random.default_rng(0)
     for slot, length in enumerate(lengths):
@@ -71,3 +73,63 @@ def test_a_buffer_has_room_for_a_past_that_begins_late(bundle_path: Path) -> Non
     buffers = cache.KVCache(spec, 2)
     buffers.reserve(2, [])
     assert all(buffer.shape[0] == 2 and not buffer.any() for buffer in buffers.buffers.values())
+
+
+# A dummy beside the sequences of a step, as where threads outnumber their heads
+
+
+@pytest.fixture(params=["fp32", "int8"])
+def kv_cache(request: pytest.FixtureRequest) -> CacheType:
+    kind: CacheType = request.param
+    if kind == "int8" and _version() < INT8_CACHE_SINCE:
+        pytest.skip("this onnxruntime cannot keep an int8 cache")
+    return kind
+
+
+def always_split(num_threads: int, spec: ModelSpec) -> int:
+    """Threads that outnumber the heads of any batch."""
+    return 100
+
+
+@pytest.mark.parametrize("lengths", [[100], [300], [300, 300], [140, 300], [500], [1, 1]])
+def test_steps_with_a_dummy_have_the_bits_of_those_without(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, kv_cache: CacheType, lengths: list[int]
+) -> None:
+    """The batch fills all slots, so that the dummy's lies behind the last one."""
+    expected = steps(bundle_path, lengths, 12, kv_cache)
+    monkeypatch.setattr(session, "split_below", always_split)
+    assert np.array_equal(steps(bundle_path, lengths, 12, kv_cache), expected)
+
+
+@pytest.mark.parametrize("start", [0, 1, 200, 511])
+def test_a_prompt_that_ends_in_a_single_token_leaves_the_next_slot_alone(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, kv_cache: CacheType, start: int
+) -> None:
+    ids = np.random.default_rng(0).integers(0, 4096, start + 1)
+    plain = DecoderSession(Bundle(bundle_path), num_threads=2, kv_cache=kv_cache)
+    monkeypatch.setattr(session, "split_below", always_split)
+    padded = DecoderSession(Bundle(bundle_path), num_threads=2, kv_cache=kv_cache)
+    rows = []
+    for runner in (plain, padded):
+        runner.reserve(2, [])
+        runner.prefill(1, ids[:300], 0, 0)
+        before = runner.read(1, 0, 300)
+        if start:
+            runner.prefill(0, ids[:start], 0, 0)
+        rows.append(runner.prefill(0, ids[start:], start, 1))
+        assert rows[-1].shape == (1, runner.spec.vocab_size)
+        assert all(np.array_equal(array, before[name]) for name, array in runner.read(1, 0, 300).items())
+    assert np.array_equal(*rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not given back at once")
+def test_a_long_text_leaves_no_more_of_its_dummies_in_memory_than_a_short_one(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "split_below", always_split)
+    runner = DecoderSession(Bundle(bundle_path), num_threads=2, max_batch_size=1)
+    runner.reserve(1, [])
+    for length in range(1, 500):
+        runner.decode(np.array([5]), np.array([length], np.int32))
+    written = [np.count_nonzero(rows.any(axis=-1), axis=-1) for rows in runner.read(1, 0, 512).values()]
+    assert np.concatenate(written).max() <= 2  # per head: of the last place, and where a page reaches into another slot

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import neort
+from neort import session as session_module
 from neort.bundle import Bundle
 from neort.engine import Engine
 from neort.session import DecoderSession
@@ -85,6 +86,29 @@ def test_decoded_logits_in_a_batch_are_those_alone_bit_for_bit(
 @pytest.mark.parametrize("count", [4, 5, 40])
 def test_batches_of_short_texts_are_identical_too(session: DecoderSession, text: NDArray[np.int64], count: int) -> None:
     assert batch_difference(session, text[:count]) == 0
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_sequences_are_compared_though_decoding_overwrites_the_slot_behind_them(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, text: NDArray[np.int64], slots: int
+) -> None:
+    monkeypatch.setattr(session_module, "split_below", lambda num_threads, spec: 100)
+    padded = DecoderSession(Bundle(bundle_path), num_threads=1, max_batch_size=slots)
+    monkeypatch.setattr(padded, "decode", overwriting(padded))
+    assert batch_difference(padded, text) == 0
+
+
+def overwriting(session: DecoderSession) -> Callable[..., NDArray[np.float32]]:
+    """A `decode` that leaves nothing of what the slot behind its own held."""
+    decode = session.decode
+
+    def decode_and_overwrite(token_ids: Any, lengths: Any) -> NDArray[np.float32]:
+        logits = decode(token_ids, lengths)
+        behind = session.read(len(token_ids), 0, session.spec.max_position_embeddings)
+        session.write(len(token_ids), 0, {name: np.full_like(rows, np.nan) for name, rows in behind.items()})
+        return logits
+
+    return decode_and_overwrite
 
 
 def test_a_batch_that_changes_the_logits_is_noticed(session: DecoderSession, text: NDArray[np.int64]) -> None:

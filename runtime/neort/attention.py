@@ -1,0 +1,67 @@
+"""What onnxruntime makes of attention on this machine, found by asking for some.
+
+Knows what to attend to and how to judge the answer; knows nothing about onnxruntime, which its caller runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["HYBRID", "Attend", "Open", "heads_per_thread"]
+
+SPLIT = Path(__file__).with_name("split_probe.onnx")  # one head that sees all; tests/runtime/probe_model.py writes it
+HYBRID = 4  # onnxruntime cuts work into so many pieces per thread where processors are of several kinds
+
+Floats = NDArray[np.float32]
+Array = NDArray[Any]
+
+# Attention on feeds and a cache, [B, H, M, D] by name, that is past and present at once; returns [B, S, H * D].
+Attend = Callable[[dict[str, Array], dict[str, Floats]], Floats]
+Open = Callable[[bytes, int], Attend]  # makes it of an ONNX model and a number of threads
+
+
+def heads_per_thread(open_attention: Open, head_dim: int, positions: int) -> int:
+    """Below how many heads per thread onnxruntime splits the past of a decode step among threads; 0: never.
+
+    Where a run has one new token per sequence, all of one length, and fewer heads in all than the threads could take,
+    onnxruntime (from 1.28 on) cuts the past into blocks for the idle ones, and adds up in another order. A thread takes
+    one head, or `HYBRID` where processors are of several kinds. How long a block is depends on the processor's cache;
+    so the question is put with ``head_dim`` and ``positions`` of the model, on two threads: is one head's past
+    split, and are two heads'? In a batch of several lengths nothing is, which is what the answers are compared with.
+
+    Where it cannot be computed, the answer is `HYBRID`: a batch of several lengths is slower, never wrong.
+    """
+    try:
+        attend = open_attention(SPLIT.read_bytes(), 2)
+        random = np.random.default_rng(0)
+        cache = {name: np.zeros((3, 1, positions, head_dim), np.float32) for name in ("key", "value")}
+        for rows in cache.values():
+            rows[:2] = random.random((positions, head_dim), np.float32) - np.float32(0.5)
+        queries = random.random((1, 3 * head_dim), np.float32) - np.float32(0.5)
+        if not _splits(attend, queries, cache, 1):
+            return 0
+        return HYBRID if _splits(attend, queries, cache, 2) else 1
+    except Exception:  # onnxruntime's errors share no public base class
+        return HYBRID
+
+
+def _splits(attend: Attend, queries: Floats, cache: dict[str, Floats], count: int) -> bool:
+    """Whether ``count`` sequences that fill the ``cache`` get other bits than with a shorter one beside them."""
+    longest = cache["key"].shape[2] - 1
+
+    def step(lengths: list[int]) -> Floats:
+        slots = {name: rows[: len(lengths)] for name, rows in cache.items()}
+        return attend(_feeds(np.stack([queries] * len(lengths)), lengths), slots)[:count]
+
+    return not np.array_equal(step([longest] * count), step([*[longest] * count, 0]))
+
+
+def _feeds(qkv: Floats, lengths: list[int]) -> dict[str, Array]:
+    """Packed queries, keys and values [B, S, 3 * H * D] behind ``lengths`` cached positions."""
+    last = np.array(lengths, np.int32) + np.int32(qkv.shape[1] - 1)
+    return {"qkv": qkv, "seqlens_k": last, "total_sequence_length": np.array(last.max() + 1, np.int32)}

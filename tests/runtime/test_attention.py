@@ -1,0 +1,99 @@
+"""Which pasts onnxruntime splits among threads: the answer, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from neort import attention, loading
+from neort.attention import HYBRID, heads_per_thread
+from neort.bundle import Bundle, ModelSpec
+
+HEAD_DIM, POSITIONS = 256, 1024  # several blocks of a past wherever the second-level cache has less than 8 MB
+
+Feeds = dict[str, NDArray[Any]]
+
+
+@pytest.fixture
+def spec(bundle_path: Path) -> ModelSpec:
+    return replace(Bundle(bundle_path).spec, num_heads=6, head_dim=HEAD_DIM, max_position_embeddings=POSITIONS)
+
+
+def splitting(taken: int) -> attention.Open:
+    """An onnxruntime whose threads take ``taken`` heads each before it splits none."""
+
+    def open_attention(model: bytes, num_threads: int) -> attention.Attend:
+        def attend(feeds: Feeds, cache: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+            lengths = feeds["seqlens_k"]
+            split = (lengths == lengths[0]).all() and len(lengths) < taken * num_threads
+            return np.full((len(lengths), 1, 4), 1 + split * 1e-7, np.float32)
+
+        return attend
+
+    return open_attention
+
+
+def failing(model: bytes, num_threads: int) -> attention.Attend:
+    raise RuntimeError("no such operator")
+
+
+@pytest.mark.parametrize("taken", [0, 1, HYBRID])
+def test_the_heads_that_a_thread_takes_are_found_by_asking(taken: int) -> None:
+    assert heads_per_thread(splitting(taken), 8, 16) == taken
+
+
+def test_where_attention_cannot_be_computed_the_most_is_assumed() -> None:
+    assert heads_per_thread(failing, 8, 16) == HYBRID
+
+
+@pytest.mark.parametrize("num_threads", [2, 3, 5])
+def test_onnxruntime_splits_the_pasts_that_the_answer_foretells(num_threads: int) -> None:
+    """One head per sequence. Where a block holds all positions, nothing is split and nothing foretold."""
+    taken = heads_per_thread(loading._open_attention, HEAD_DIM, POSITIONS)
+    attend = loading._open_attention(attention.SPLIT.read_bytes(), num_threads)
+    random = np.random.default_rng(1)
+    count = HYBRID * num_threads + 2
+    cache = {name: np.zeros((count, 1, POSITIONS, HEAD_DIM), np.float32) for name in ("key", "value")}
+    for rows in cache.values():
+        rows[:] = random.random((POSITIONS, HEAD_DIM), np.float32) - np.float32(0.5)
+    queries = random.random((1, 3 * HEAD_DIM), np.float32) - np.float32(0.5)
+    split = [n for n in range(1, count) if attention._splits(attend, queries, cache, n)]
+    assert split == list(range(1, taken * num_threads))
+
+
+@pytest.mark.parametrize(
+    ("taken", "num_threads", "below"),
+    [
+        (1, 6, 1),
+        (1, 7, 2),
+        (1, 13, 3),
+        (1, 64, 11),
+        (0, 64, 0),
+        (4, 1, 0),
+        (4, 2, 2),
+        (4, 3, 2),
+        (4, 4, 3),
+        (4, 16, 11),
+    ],
+)
+def test_sequences_are_split_while_the_threads_could_take_more_heads(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, taken: int, num_threads: int, below: int
+) -> None:
+    """Six heads; on processors of several kinds a thread takes four: two threads split one sequence, as eight would."""
+    monkeypatch.setattr(loading, "_heads_per_thread", lambda head_dim, positions: taken)
+    assert loading.split_below(num_threads, spec) == below
+
+
+@pytest.mark.parametrize(("num_threads", "asked"), [(1, 0), (3, 0), (4, 1)])
+def test_onnxruntime_is_asked_only_where_threads_could_take_more_than_one_sequence(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, num_threads: int, asked: int
+) -> None:
+    questions: list[tuple[int, int]] = []
+    monkeypatch.setattr(loading, "_heads_per_thread", lambda *question: questions.append(question) or 1)
+    loading.split_below(num_threads, replace(spec, num_heads=12))
+    assert questions == [(HEAD_DIM, POSITIONS)] * asked
