@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -16,7 +17,9 @@ import pytest
 import neort
 from neort.verification import verify
 from neort_export import ExportError, Limits, Report, VerificationError, export
+from neort_export import exporter as exporter_module
 from neort_export.cli import main
+from neort_export.figures import Verification
 
 Replace = Callable[[str, object], None]
 LENIENT = ["--max-mean-kl", "1", "--max-perplexity-ratio", "2"]
@@ -99,6 +102,49 @@ def test_a_missed_limit_is_told_with_its_figure_and_leaves_no_bundle(
 def test_the_limit_of_fp32_holds_too(exporter: Replace, checkpoint: Path, bundle: Path) -> None:
     with pytest.raises(VerificationError, match="fp32 against torch, max abs logit difference"):
         export(checkpoint, bundle, quantization="fp32", limits=Limits(max_abs_diff=1e-9))
+    assert list(bundle.parent.iterdir()) == []
+
+
+def test_strict_asks_for_the_figures_of_a_trained_model(
+    exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), "-o", str(bundle), "--quantization", "int4", "--strict"]) == 1
+    message = one_error(capsys)
+    assert "mean KL in nats" in message
+    assert "The next better format is int8-block" in message
+    assert list(bundle.parent.iterdir()) == []
+
+
+@pytest.fixture
+def poor_int8_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports whose int8 cache, and nothing else, loses more than 5 % of perplexity."""
+
+    original = exporter_module.measure
+
+    def measure(*args: Any, **options: Any) -> Verification:
+        measured = original(*args, **options)
+        assert measured.int8_cache is not None
+        worse = dataclasses.replace(measured.int8_cache, perplexity=2 * measured.int8_cache.perplexity)
+        return dataclasses.replace(measured, int8_cache=worse)
+
+    monkeypatch.setattr(exporter_module, "measure", measure)
+
+
+def test_a_poor_int8_cache_is_left_out_and_the_rest_is_written(
+    exporter: Replace, poor_int8_cache: None, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), "-o", str(bundle)]) == 0
+    assert "without a graph for an int8 cache: int8 with an int8 cache over torch" in capsys.readouterr().out
+    stored = json.loads((bundle / "verification.json").read_text())
+    assert list(stored["grades"]) == ["int8"]
+    assert "decoder_int8_cache.onnx" not in neort.load(bundle, check_weights=True).bundle.file_names
+
+
+def test_a_poor_int8_cache_stops_an_export_with_limits_of_its_own(
+    exporter: Replace, poor_int8_cache: None, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), "-o", str(bundle), "--max-mean-kl", "1"]) == 1
+    assert "int8 with an int8 cache over torch" in one_error(capsys)
     assert list(bundle.parent.iterdir()) == []
 
 
