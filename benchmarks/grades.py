@@ -1,6 +1,6 @@
 """Which models does an export write, with which grade, and does it still refuse graphs that compute something else?
 
-    python benchmarks/grades.py CHECKPOINT [--shapes gpt-neo-125m gpt-neo-1.3b] [--only NAME]
+    python benchmarks/grades.py CHECKPOINT [--shapes gpt-neo-125m gpt-neo-1.3b] [--only NAME] [--formats int8]
 
 Takes a trained checkpoint, twins of it with outlier channels or large attention scores, and random models: a chaotic
 one, and published shapes with transformers' own initialization. Each is exported in every format with the limits that
@@ -53,13 +53,17 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", metavar="NAME", help="models with this in their names; others keep results"
     )
+    parser.add_argument("--formats", nargs="*", choices=list(FORMATS), default=list(FORMATS))
     args = parser.parse_args()
     rows = (earlier_results("grades") or {"models": {}})["models"] if args.only else {}
     with tempfile.TemporaryDirectory() as folder:
         for name, checkpoint in checkpoints(args, Path(folder)):
             if args.only in name:
                 print(name, flush=True)
-                rows[name] = {"formats": written(checkpoint, Path(folder)), "structure": structure(checkpoint)}
+                row = rows.setdefault(name, {"formats": {}})
+                row["structure"] = structure(checkpoint)
+                for quantization in args.formats:
+                    row["formats"][quantization] = export_one(checkpoint, Path(folder) / "bundle", quantization)
                 write_results("grades", {"models": rows})
             if checkpoint != args.checkpoint:
                 shutil.rmtree(checkpoint)
@@ -106,12 +110,8 @@ def with_scores(model: Any, factor: float) -> Any:
 # What an export says
 
 
-def written(checkpoint: Path, folder: Path) -> dict[str, Any]:
-    """Grade and figures of each format, or why it was refused."""
-    return {name: export_one(checkpoint, folder / "bundle", name) for name in FORMATS}
-
-
 def export_one(checkpoint: Path, bundle: Path, quantization: Quantization) -> dict[str, Any]:
+    """Grade and figures of a format, or why it was refused."""
     try:
         report = export(checkpoint, bundle, quantization=quantization)
     except VerificationError as error:

@@ -135,7 +135,7 @@ def grades(results: dict[str, Any]) -> list[str]:
         f"| perplexity over torch's, mean KL | {' | '.join(formats)} |",
         "|---|" + "---|" * len(formats),
         *(
-            f"| {model} | {' | '.join(_grade(row['formats'][name]) for name in formats)} |"
+            f"| {model} | {' | '.join(_grade(row['formats'].get(name)) for name in formats)} |"
             for model, row in results["models"].items()
         ),
         "",
@@ -148,8 +148,10 @@ def grades(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _grade(row: dict[str, Any]) -> str:
+def _grade(row: dict[str, Any] | None) -> str:
     """A format's grade, perplexity ratio and mean KL; or that it was refused."""
+    if row is None:
+        return "not run"
     if "refused" in row:
         return "poor: not written"
     found = row["fp32_cache"]
