@@ -36,7 +36,7 @@ def grade(agreement: Agreement) -> Grade:
 
 
 def _grade_of(ratio: float) -> Grade:
-    return next(name for name, limit in GRADES.items() if ratio <= limit)
+    return next((name for name, limit in GRADES.items() if ratio <= limit), "poor")  # NaN is poor
 
 
 def meaning(name: Grade) -> str:

@@ -63,6 +63,7 @@ def refusal(verification: Verification, source: Checkpoint, limits: Limits | Non
         (1.0, 3.0, "noticeable"),
         (1.0, 1e9, "noticeable"),
         (1.06, 1e-4, "poor"),
+        (math.nan, 1e-4, "poor"),
     ],
 )
 def test_a_grade_is_the_worse_of_perplexity_and_kl_but_only_perplexity_is_poor(
