@@ -5,6 +5,7 @@ Knows what to attend to and how to judge the answer; knows nothing about onnxrun
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HYBRID", "Attend", "Open", "heads_per_thread"]
+__all__ = ["HYBRID", "Attend", "Open", "heads_per_thread", "window_difference"]
 
 SPLIT = Path(__file__).with_name("split_probe.onnx")  # one head that sees all; tests/runtime/probe_model.py writes it
+LOCAL = Path(__file__).with_name("window_probe.onnx")  # HEADS heads that see WINDOW positions
+HEADS, HEAD_DIM, WINDOW = 2, 8, 4
+RUNS = (7, 1, 4)  # tokens: a prompt, a step, and a prompt that goes on
 HYBRID = 4  # onnxruntime cuts work into so many pieces per thread where processors are of several kinds
 
 Floats = NDArray[np.float32]
@@ -23,6 +27,33 @@ Array = NDArray[Any]
 # Attention on feeds and a cache, [B, H, M, D] by name, that is past and present at once; returns [B, S, H * D].
 Attend = Callable[[dict[str, Array], dict[str, Floats]], Floats]
 Open = Callable[[bytes, int], Attend]  # makes it of an ONNX model and a number of threads
+
+
+def window_difference(open_attention: Open) -> float:
+    """The largest absolute difference of local attention to what it should be; inf where it cannot be computed."""
+    try:
+        attend = open_attention(LOCAL.read_bytes(), 1)
+        length = sum(RUNS)
+        qkv = np.random.default_rng(0).standard_normal((1, length, 3 * HEADS * HEAD_DIM)).astype(np.float32)
+        cache = {name: np.zeros((1, HEADS, length, HEAD_DIM), np.float32) for name in ("key", "value")}
+        starts = np.cumsum((0, *RUNS)).tolist()
+        runs = [attend(_feeds(qkv[:, a:b], [a]), cache) for a, b in itertools.pairwise(starts)]
+        difference = float(np.abs(np.concatenate(runs, axis=1) - expected_attention(qkv)).max())
+        return difference if np.isfinite(difference) else float("inf")
+    except Exception:  # onnxruntime's errors share no public base class
+        return float("inf")
+
+
+def expected_attention(qkv: Floats) -> NDArray[np.float64]:
+    """Causal attention [B, S, H * D] where a position sees itself and WINDOW - 1 before it; scores are not scaled."""
+    batch, length, _ = qkv.shape
+    split = qkv.reshape(batch, length, 3, HEADS, HEAD_DIM).astype(np.float64)
+    queries, keys, values = split.transpose(2, 0, 3, 1, 4)  # each [B, H, S, D]
+    distance = np.arange(length)[:, None] - np.arange(length)
+    seen = (distance >= 0) & (distance < WINDOW)
+    weights = np.exp(np.where(seen, queries @ keys.swapaxes(-1, -2), -np.inf))
+    attention: NDArray[np.float64] = weights @ values / weights.sum(-1, keepdims=True)
+    return attention.swapaxes(1, 2).reshape(batch, length, -1)
 
 
 def heads_per_thread(open_attention: Open, head_dim: int, positions: int) -> int:
@@ -64,4 +95,8 @@ def _splits(attend: Attend, queries: Floats, cache: dict[str, Floats], count: in
 def _feeds(qkv: Floats, lengths: list[int]) -> dict[str, Array]:
     """Packed queries, keys and values [B, S, 3 * H * D] behind ``lengths`` cached positions."""
     last = np.array(lengths, np.int32) + np.int32(qkv.shape[1] - 1)
-    return {"qkv": qkv, "seqlens_k": last, "total_sequence_length": np.array(last.max() + 1, np.int32)}
+    return {
+        "qkv": np.ascontiguousarray(qkv),
+        "seqlens_k": last,
+        "total_sequence_length": np.array(last.max() + 1, np.int32),
+    }

@@ -1,7 +1,7 @@
 """Every error that neort raises on purpose.
 
     NeortError
-    ├── BundleError (also ValueError)      a bundle that is missing, damaged, tampered with or too new
+    ├── BundleError (also ValueError)      a bundle that is missing, damaged, tampered with, or not for this onnxruntime
     ├── PromptError (also ValueError)      a prompt that is empty, too long, or holds tokens out of range
     ├── PrefixError (also ValueError)      a prefix file that is damaged, of another model, or cannot be written
     ├── ConfigError (also ValueError)      a generation option with a value that makes no sense
@@ -31,7 +31,7 @@ class NeortError(Exception):
 
 
 class BundleError(NeortError, ValueError):
-    """A bundle that is missing, damaged, tampered with, or of another format version."""
+    """A bundle that is missing, damaged, tampered with, of another format version, or not for this onnxruntime."""
 
 
 class PromptError(NeortError, ValueError):

@@ -20,7 +20,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from .attention import HYBRID, Attend, heads_per_thread
+from .attention import HYBRID, Attend, heads_per_thread, window_difference
 from .bundle import Bundle, ModelSpec
 from .cache import CacheType, bind_buffer
 from .cpu import PrecisionWarning, Run, int8_products_saturate
@@ -35,6 +35,7 @@ DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.o
 INT8_PRODUCT = b"MatMulIntegerToFloat"
 UNSIGNED_WEIGHTS_SINCE = (1, 30)  # older onnxruntimes abort when they convert weights that have no zero point
 INT8_CACHE_SINCE = (1, 30)  # in 1.28 and 1.29 threads beyond the heads overwrite each other's sums
+WINDOW_DIFFERENCE = 1e-4  # float32 rounds a hundred times less; one position more or less makes a hundred times more
 FUSIONS = ["BiasGeluFusion", "SkipLayerNormFusion"]  # what ORT_ENABLE_EXTENDED would do to decoder.onnx besides
 SPIN_MICROSECONDS = "100"  # threads wait this long for the next node before they sleep; see docs/design.md
 
@@ -75,9 +76,25 @@ def open_decoder(bundle: Bundle, file: Path, num_threads: int, packed_weights: P
     """
     graph = file.read_bytes()
     _check_locations(bundle, file, graph)
+    _check_windows()
     session = _load(bundle, file, graph, num_threads, packed_weights)
     _check_shapes(session, bundle, file)
     return session
+
+
+def _check_windows() -> None:
+    """Raises BundleError where local layers would be computed wrongly."""
+    if (difference := _window_difference()) > WINDOW_DIFFERENCE:
+        raise BundleError(
+            f"onnxruntime {ort.__version__} computes the attention of local layers wrongly on this machine: the "
+            f"difference is {difference:.1g}, the limit {WINDOW_DIFFERENCE:.0e}. Releases 1.22.0 to 1.23.2 let them "
+            "see one position too many; update onnxruntime to 1.24.2 or later"
+        )
+
+
+@functools.cache
+def _window_difference() -> float:
+    return window_difference(_open_attention)
 
 
 def _load(bundle: Bundle, file: Path, graph: bytes, num_threads: int, packed_weights: Path | None) -> Any:

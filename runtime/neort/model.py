@@ -281,8 +281,9 @@ def load(
     export. Attention then has the same bits however a text is cut into runs, so that speculation gives plain decoding's
     tokens exactly and any common beginning of two prompts can be reused. It is slower in prefill.
 
-    Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, or when packed
-    weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly.
+    Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version, for an
+    onnxruntime that is too old for it, or when packed weights cannot be saved; TokenizerError for a tokenizer that
+    cannot be reproduced exactly.
     """
     for name, value in (
         ("num_threads", num_threads),

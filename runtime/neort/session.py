@@ -45,8 +45,8 @@ class DecoderSession:
         ``num_threads`` None means all CPUs that the process may use; ``packed_weights`` is a folder in which packed
         weights are kept, so that processes share them (see `packed`); ``kv_cache`` is the cache's element type.
 
-        Raises BundleError when onnxruntime refuses the graph, or is too old for an int8 cache; when the bundle has no
-        graph for one; when the folder cannot be written.
+        Raises BundleError when onnxruntime refuses the graph, computes attention wrongly, or is too old for an int8
+        cache; when the bundle has no graph for one; when the folder cannot be written.
         """
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()

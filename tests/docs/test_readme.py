@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from neort.loading import INT8_CACHE_SINCE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +34,17 @@ def test_ci_finds_exactly_the_two_set_up_commands() -> None:
     assert "neort generate" in commands[0]
     assert commands[1].endswith("&& pytest")
     assert "grep '^pip install' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_limits_name_the_oldest_versions_that_are_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    runtime, extra = project["dependencies"], project["optional-dependencies"]["export"]
+    needed = ".".join(map(str, INT8_CACHE_SINCE))
+    assert f"Python {project['requires-python'].removeprefix('>=')} or later" in README
+    oldest = next(line.removeprefix("onnxruntime>=") for line in runtime if line.startswith("onnxruntime"))
+    assert f"onnxruntime {oldest} or later" in README
+    assert f"an int8 cache needs onnxruntime {needed}" in README
+    assert f"onnxruntime>={needed}" in extra  # an export verifies a graph for such a cache
 
 
 def test_every_linked_document_exists() -> None:

@@ -1,4 +1,4 @@
-"""The bundled model, and copies of it that a test may damage."""
+"""The bundled model, copies of it that a test may damage, and what an older onnxruntime cannot do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 import neort
 from neort.bundle import bundled_path
+from neort.cache import CACHE_TYPES, CacheType
+from runtime.releases import KEEPS_INT8_CACHES, SATURATES
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if SATURATES:
+        config.addinivalue_line("filterwarnings", "ignore::neort.PrecisionWarning")
+
+
+@pytest.fixture(scope="session")
+def int8_cache() -> None:
+    """Skips where onnxruntime cannot keep an int8 cache."""
+    if not KEEPS_INT8_CACHES:
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} cannot keep an int8 cache")
+
+
+@pytest.fixture(scope="session")
+def exact_products() -> None:
+    """Skips where int8 products saturate."""
+    if SATURATES:
+        pytest.skip(f"int8 products saturate on this processor, and onnxruntime {onnxruntime.__version__} lets them")
+
+
+@pytest.fixture(params=list(CACHE_TYPES))
+def kv_cache(request: pytest.FixtureRequest) -> CacheType:
+    """Each type of cache."""
+    kind: CacheType = request.param
+    if kind == "int8":
+        request.getfixturevalue("int8_cache")
+    return kind
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@
 
 probe.onnx: one product as in decoder.onnx: uint8 activations with zero point 128 and one scale per row, int8 weights.
 split_probe.onnx: attention of one head over the whole past.
+window_probe.onnx: attention of a local layer.
 """
 
 from __future__ import annotations
@@ -47,11 +48,15 @@ def product() -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def split() -> bytes:
-    return parser.parse_model(ATTENTION % (1, 1, -1)).SerializeToString(deterministic=True)
+def attend(heads: int, window: int) -> bytes:
+    return parser.parse_model(ATTENTION % (heads, heads, window)).SerializeToString(deterministic=True)
 
 
-PROBES: dict[Path, Callable[[], bytes]] = {cpu.PROBE: product, attention.SPLIT: split}
+PROBES: dict[Path, Callable[[], bytes]] = {
+    cpu.PROBE: product,
+    attention.SPLIT: lambda: attend(1, -1),
+    attention.LOCAL: lambda: attend(attention.HEADS, attention.WINDOW),
+}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which pasts onnxruntime splits among threads: the answer, and what follows from it."""
+"""What is asked about onnxruntime's attention: the answers, and what follows from them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import pytest
 from numpy.typing import NDArray
 
 from neort import attention, loading
-from neort.attention import HYBRID, heads_per_thread
+from neort.attention import HYBRID, heads_per_thread, window_difference
 from neort.bundle import Bundle, ModelSpec
+from neort.errors import BundleError
+from neort.session import DecoderSession
 
 HEAD_DIM, POSITIONS = 256, 1024  # several blocks of a past wherever the second-level cache has less than 8 MB
 
 Feeds = dict[str, NDArray[Any]]
+Cache = dict[str, NDArray[np.float32]]
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def splitting(taken: int) -> attention.Open:
     """An onnxruntime whose threads take ``taken`` heads each before it splits none."""
 
     def open_attention(model: bytes, num_threads: int) -> attention.Attend:
-        def attend(feeds: Feeds, cache: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        def attend(feeds: Feeds, cache: Cache) -> NDArray[np.float32]:
             lengths = feeds["seqlens_k"]
             split = (lengths == lengths[0]).all() and len(lengths) < taken * num_threads
             return np.full((len(lengths), 1, 4), 1 + split * 1e-7, np.float32)
@@ -97,3 +100,67 @@ def test_onnxruntime_is_asked_only_where_threads_could_take_more_than_one_sequen
     monkeypatch.setattr(loading, "_heads_per_thread", lambda *question: questions.append(question) or 1)
     loading.split_below(num_threads, replace(spec, num_heads=12))
     assert questions == [(HEAD_DIM, POSITIONS)] * asked
+
+
+# The window of local layers
+
+
+def seeing(window: int, *, scale: float = 1.0) -> attention.Open:
+    """An onnxruntime whose local layers see so many positions."""
+
+    def attend(feeds: Feeds, cache: Cache) -> NDArray[np.float32]:
+        new = feeds["qkv"].shape[1]
+        start = int(feeds["seqlens_k"][0]) + 1 - new
+        queries, keys, values = feeds["qkv"].reshape(new, 3, attention.HEADS, attention.HEAD_DIM).swapaxes(0, 1)
+        cache["key"][0, :, start : start + new] = keys.swapaxes(0, 1)
+        cache["value"][0, :, start : start + new] = values.swapaxes(0, 1)
+        rows = []
+        for place, query in enumerate(queries, start):
+            seen = slice(max(0, place + 1 - window), place + 1)
+            weights = np.exp(scale * np.einsum("hd,hsd->hs", query, cache["key"][0, :, seen]))
+            weights /= weights.sum(axis=-1, keepdims=True)
+            rows.append(np.einsum("hs,hsd->hd", weights, cache["value"][0, :, seen]).reshape(-1))
+        return np.stack(rows)[None].astype(np.float32)
+
+    return lambda model, num_threads: attend
+
+
+def test_attention_over_the_window_differs_by_rounding() -> None:
+    assert window_difference(seeing(attention.WINDOW)) < loading.WINDOW_DIFFERENCE / 10
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [seeing(attention.WINDOW + 1), seeing(attention.WINDOW - 1), seeing(99), seeing(attention.WINDOW, scale=0.5)],
+)
+def test_attention_over_other_positions_or_with_another_scale_is_noticed(wrong: attention.Open) -> None:
+    assert window_difference(wrong) > 100 * loading.WINDOW_DIFFERENCE
+
+
+def test_attention_that_fails_or_is_not_a_number_is_noticed() -> None:
+    assert window_difference(failing) == float("inf")
+    nothing = np.full((1, 1, 1), np.nan, np.float32)
+    assert window_difference(lambda model, num_threads: lambda feeds, cache: nothing) == float("inf")
+
+
+def test_this_onnxruntime_lets_local_layers_see_their_window() -> None:
+    assert window_difference(loading._open_attention) < loading.WINDOW_DIFFERENCE
+
+
+def test_an_onnxruntime_whose_windows_are_wrong_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_window_difference", lambda: 1.8)
+    monkeypatch.setattr("onnxruntime.__version__", "1.23.2")
+    with pytest.raises(
+        BundleError, match=r"onnxruntime 1\.23\.2 .* difference is 2, .* update onnxruntime to 1\.24\.2"
+    ):
+        DecoderSession(Bundle(bundle_path), num_threads=1)
+
+
+def test_windows_are_checked_once_in_a_process(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(loading, "window_difference", lambda open_attention: asked.append(open_attention) or 0.0)
+    loading._window_difference.cache_clear()
+    for _ in range(2):
+        DecoderSession(Bundle(bundle_path), num_threads=1)
+    loading._window_difference.cache_clear()
+    assert len(asked) == 1

@@ -17,6 +17,7 @@ import neort
 import neort_models
 from neort import Model
 from neort.cli import main
+from runtime.releases import QUIET
 
 SHORT = ["--max-new-tokens", "8"]
 
@@ -201,6 +202,7 @@ def test_info_prints_manifest_and_figures_without_golden_logits(run: Any, model:
     assert "golden" not in figures
 
 
+@pytest.mark.usefixtures("exact_products")
 def test_verify_prints_a_line_per_check(run: Any, bundle_copy: Path) -> None:
     status, out, err = run("verify", str(bundle_copy))
     first, *lines = out.splitlines()
@@ -245,7 +247,7 @@ sys.exit(main(sys.argv[1:]))
 def start(*args: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *args], stdout=stdout, stderr=subprocess.PIPE, env=environment
+        [sys.executable, *QUIET, "-c", PROGRAM, *args], stdout=stdout, stderr=subprocess.PIPE, env=environment
     )
 
 

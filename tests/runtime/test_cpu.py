@@ -15,6 +15,7 @@ from neort import cpu, loading
 from neort.bundle import Bundle
 from neort.engine import Engine
 from neort.session import DecoderSession
+from runtime.releases import CONVERTS_WEIGHTS
 
 IDS = np.arange(40, dtype=np.int64)
 
@@ -83,7 +84,7 @@ def test_unsigned_weights_give_the_same_logits(bundle_path: Path, monkeypatch: p
     assert len(used) == 1
 
 
-@pytest.mark.parametrize("version", ["1.22.0", "1.29.1"])
+@pytest.mark.parametrize("version", ["1.24.2", "1.29.1"])
 def test_an_onnxruntime_that_cannot_convert_the_weights_is_a_warning(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
@@ -93,6 +94,7 @@ def test_an_onnxruntime_that_cannot_convert_the_weights_is_a_warning(
         DecoderSession(Bundle(bundle_path), num_threads=1)
 
 
+@pytest.mark.skipif(not CONVERTS_WEIGHTS, reason="an older onnxruntime aborts when it is told to convert the weights")
 def test_a_setting_without_effect_is_a_warning(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "int8_products_saturate", lambda run: True)
     monkeypatch.setattr(loading.ort, "__version__", "1.32.0")

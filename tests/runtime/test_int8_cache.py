@@ -21,7 +21,7 @@ TEXT = (
 
 
 @pytest.fixture(scope="module")
-def small(bundle_path: Path) -> Model:
+def small(bundle_path: Path, int8_cache: None) -> Model:
     return neort.load(bundle_path, num_threads=2, kv_cache="int8")
 
 
@@ -95,6 +95,7 @@ def test_a_prefix_file_belongs_to_one_type_of_cache(small: Model, model: Model, 
         model.load_prefix(tmp_path / "small")
 
 
+@pytest.mark.usefixtures("int8_cache")
 def test_verify_holds_an_int8_cache_to_identity_in_batches_and_chunks(bundle_path: Path) -> None:
     checks = verify(bundle_path, kv_cache="int8")
     assert [(check.value, check.limit) for check in checks] == [(0, 0), (0, 0)]

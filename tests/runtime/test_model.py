@@ -357,6 +357,7 @@ def test_greedy_decoding_past_twice_the_window_takes_the_argmax_of_the_logits(mo
     assert lost.max() < 0.1
 
 
+@pytest.mark.usefixtures("exact_products")
 def test_decoding_token_by_token_gives_the_logits_of_scoring_at_once(model: Model) -> None:
     """Real text across the edge of the local window, its double, and the prefill's chunks."""
     ids = np.array(model.bundle.read_json("verification.json")["golden"]["token_ids"], np.int64)

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
-from neort.loading import UNSIGNED_WEIGHTS_SINCE
 from processors import compute, difference, read_ids
+from runtime.releases import CONVERTS_WEIGHTS
 
 HASWELL = ["qemu-x86_64", "-cpu", "Haswell", sys.executable]
 
@@ -44,11 +43,7 @@ def from_here(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Di
     return measure
 
 
-def old_onnxruntime() -> bool:
-    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < UNSIGNED_WEIGHTS_SINCE
-
-
-@pytest.mark.skipif(old_onnxruntime(), reason="this onnxruntime cannot convert the weights")
+@pytest.mark.skipif(not CONVERTS_WEIGHTS, reason="this onnxruntime cannot convert the weights")
 def test_int8_is_exact_without_vnni(from_here: Difference) -> None:
     figures, facts = from_here()
     assert facts["saturates"]

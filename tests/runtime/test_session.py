@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from neort import cache, session
 from neort.bundle import Bundle, ModelSpec
 from neort.cache import ROW_STEP, CacheType, first_row
-from neort.loading import INT8_CACHE_SINCE, _version
 from neort.session import DecoderSession
 
 CHUNK = 64
@@ -76,14 +75,6 @@ def test_a_buffer_has_room_for_a_past_that_begins_late(bundle_path: Path) -> Non
 
 
 # A dummy beside the sequences of a step, as where threads outnumber their heads
-
-
-@pytest.fixture(params=["fp32", "int8"])
-def kv_cache(request: pytest.FixtureRequest) -> CacheType:
-    kind: CacheType = request.param
-    if kind == "int8" and _version() < INT8_CACHE_SINCE:
-        pytest.skip("this onnxruntime cannot keep an int8 cache")
-    return kind
 
 
 def always_split(num_threads: int, spec: ModelSpec) -> int:

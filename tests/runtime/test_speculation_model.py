@@ -14,7 +14,6 @@ from neort.bundle import Bundle
 from neort.cache import CacheType
 from neort.session import DecoderSession
 
-KV_CACHES: tuple[CacheType, ...] = ("fp32", "int8")
 EXACT_CACHES = ("int8",)  # attention over several rows has the bits of that over one
 NEAR_TIE = 0.02  # difference of two logits that rounding may reverse
 PROMPTS = (
@@ -48,7 +47,6 @@ def differences(plain: neort.Model, drafting: neort.Model, prompt: list[int], co
         missing -= same + 1
 
 
-@pytest.mark.parametrize("kv_cache", KV_CACHES)
 def test_greedy_text_is_that_of_plain_decoding(bundle_path: Path, kv_cache: CacheType) -> None:
     """3,600 tokens, each text beyond three windows; only near ties may go the other way, and only few."""
     plain, drafting = load(bundle_path, kv_cache), load(bundle_path, kv_cache, draft="prompt-lookup")
@@ -95,7 +93,6 @@ def test_the_context_s_end_is_reached_and_not_passed(model: neort.Model, bundle_
     assert len(longer.token_ids) == 300
 
 
-@pytest.mark.parametrize("kv_cache", KV_CACHES)
 def test_rejected_rows_leave_no_trace_where_the_window_moves(bundle_path: Path, kv_cache: CacheType) -> None:
     """The logits after a run do not depend on what was drafted in vain, at any length around the window's steps."""
     bundle = Bundle(bundle_path)
