@@ -40,7 +40,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-verify", action="store_true", help="do not compare with torch; the manifest says so")
     _add_measures(parser)
     parser.set_defaults(run=run_export)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.no_verify and (args.text or args.strict or _given_limits(args)):
+        parser.error("--no-verify measures nothing: leave out --text, --strict and the limits, or verify")
+    return args
 
 
 def _parse_verify(arguments: Sequence[str]) -> argparse.Namespace:
@@ -61,10 +64,22 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
         "--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
     )
     limits = parser.add_argument_group("limits", "without any, only a poor loss stops: perplexity 5 % above torch's")
-    limits.add_argument("--strict", action="store_true", help="the figures of a sound small model, for each format")
-    limits.add_argument("--max-abs-diff", type=float, metavar="X", help="limit of fp32 logits' difference to torch")
-    limits.add_argument("--max-mean-kl", type=float, metavar="NATS", help="limit of the mean KL divergence to torch")
-    limits.add_argument("--max-perplexity-ratio", type=float, metavar="R", help="limit of the perplexity over torch's")
+    limits.add_argument(
+        "--strict",
+        action="store_true",
+        help="limits that a well trained small model keeps: mean KL of 6e-4 nats in int8",
+    )
+    limits.add_argument("--max-abs-diff", type=_limit, metavar="X", help="limit of fp32 logits' difference to torch")
+    limits.add_argument("--max-mean-kl", type=_limit, metavar="NATS", help="limit of the mean KL divergence to torch")
+    limits.add_argument("--max-perplexity-ratio", type=_limit, metavar="R", help="limit of the perplexity over torch's")
+
+
+def _limit(text: str) -> float:
+    """A figure's limit. Raises ArgumentTypeError for one that is negative or no number."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no limit; give a number of at least 0")
+    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,13 +133,17 @@ def run_verify(args: argparse.Namespace) -> None:
 
 def _limits(args: argparse.Namespace, quantization: str) -> Limits:
     """The limits that were given, over the format's strict ones or those that everyone has."""
-    given = {
+    limits = FORMATS[cast(Quantization, quantization)].strict_limits if args.strict else Limits()
+    return dataclasses.replace(limits, **_given_limits(args))
+
+
+def _given_limits(args: argparse.Namespace) -> dict[str, float]:
+    flags = {
         "max_abs_diff": args.max_abs_diff,
         "mean_kl": args.max_mean_kl,
         "perplexity_ratio": args.max_perplexity_ratio,
     }
-    limits = FORMATS[cast(Quantization, quantization)].strict_limits if args.strict else Limits()
-    return dataclasses.replace(limits, **{name: value for name, value in given.items() if value is not None})
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _print_figures(path: Path, measured: Verification) -> None:
@@ -135,7 +154,8 @@ def _print_figures(path: Path, measured: Verification) -> None:
     if measured.grade:
         print(f"  {measured.quantization}: {measured.grade} ({meaning(measured.grade)})")
     structure = measured.structure
-    print(f"  each layer against torch: at most {structure.largest:.2g} times torch's own rounding (limit {LIMIT:g})")
+    loss = f"; quantized, it loses at most {structure.largest_loss:.1%}" if structure.losses else ""
+    print(f"  each layer against torch: {structure.largest:.2g} times torch's own rounding (limit {LIMIT:g}){loss}")
     if measured.fp32:
         print(f"  fp32 against torch: max abs logit difference {measured.fp32.max_abs_diff:.2g}")
     if measured.quantized:

@@ -20,7 +20,10 @@ __all__ = ["QUALITY_REMEDY", "Verification", "misses"]
 FP32_DIFFERENCE = "fp32 against torch, max abs logit difference"
 BATCH_DIFFERENCE = "in a batch against alone, max abs logit difference"
 REPORT = "Please report that, with the release of onnxruntime and the processor"
-QUALITY_REMEDY = "Verify on text of the model's own kind (--text), or raise the limit knowingly"
+QUALITY_REMEDY = (
+    "Verify on text of the model's own kind (--text), or raise the limit knowingly "
+    "(--max-perplexity-ratio, --max-mean-kl)"
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class Verification:
 
     def check(self, limits: Limits, checkpoint: Checkpoint) -> None:
         """Raise VerificationError, with figures and remedies, unless all but the int8 cache's are within ``limits``."""
-        fp32 = self.fp32.max_abs_diff if self.fp32 else 0.0
+        fp32 = {FP32_DIFFERENCE: (self.fp32.max_abs_diff, limits.max_abs_diff)} if self.fp32 else {}
         findings = [
-            (misses({FP32_DIFFERENCE: (fp32, limits.max_abs_diff)}), ["Raise the limit knowingly"]),
+            (misses(fp32), ["Raise the limit knowingly (--max-abs-diff)"]),
             (
                 _quantization_misses(self.quantized, limits, self.quantization),
                 [*next_better(checkpoint, self.quantization), QUALITY_REMEDY],
@@ -70,8 +73,9 @@ class Verification:
         failed = [figure for found, _ in findings for figure in found]
         remedies = [remedy for found, proposed in findings if found for remedy in proposed]
         if failed:
+            graded = f", where its quantization loss is {self.grade}" if self.grade else ""
             told = f"{'; '.join(failed)}. {'. '.join(remedies)}"
-            raise VerificationError(f"the bundle misses the limits on {self.tokens:,} tokens of text: {told}")
+            raise VerificationError(f"the bundle misses the limits on {self.tokens:,} tokens of text{graded}: {told}")
 
     def int8_cache_misses(self, limits: Limits) -> list[str]:
         """The figures of the int8 cache that are beyond ``limits``, in words."""

@@ -28,11 +28,12 @@ HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 def grade(agreement: Agreement) -> Grade:
     """The grade of a quantized graph.
 
-    The perplexity ratio counts less two standard errors; the mean KL as the ratio exp(KL), and never as poor.
+    The worse of the perplexity ratio's and of the mean KL's, which counts as the ratio exp(KL). Poor is only what is
+    poor by the perplexity ratio less two standard errors.
     """
-    by_text = _grade_of(agreement.certain_perplexity_ratio)
-    by_kl = _grade_of(math.exp(min(agreement.mean_kl, 1.0)))
-    return max(by_text, "noticeable" if by_kl == "poor" else by_kl, key=list(GRADES).index)
+    ratios = agreement.perplexity_ratio, math.exp(min(agreement.mean_kl, 1.0))
+    found = max(map(_grade_of, ratios), key=list(GRADES).index)
+    return "noticeable" if found == "poor" and agreement.certain_perplexity_ratio <= GRADES["noticeable"] else found
 
 
 def _grade_of(ratio: float) -> Grade:

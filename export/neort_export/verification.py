@@ -39,6 +39,12 @@ class Limits:
     mean_kl: float = math.inf
     perplexity_ratio: float = POOR
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a limit that is negative or no number."""
+        for name, limit in asdict(self).items():
+            if not limit >= 0:
+                raise ValueError(f"the limit {name} is {limit!r}; it must be at least 0")
+
 
 @dataclass(frozen=True)
 class Agreement:

@@ -33,7 +33,7 @@ from .memory import return_freed
 from .progress import Progress, Silent
 from .reference import Reference
 from .staging import staged_folder
-from .structure import COMPARED_LOGITS, check_attention, compared_tokens, measure_structure
+from .structure import COMPARED_LOGITS, REPORT, check_attention, compared_tokens, measure_structure
 from .texts import Texts
 from .verification import Agreement, Limits, chunk_logits, compare
 
@@ -54,20 +54,24 @@ def measure(
     hidden: list[torch.Tensor] | None = None,
     *,
     fp32_logits: bool = False,
+    remedy: str = REPORT,
 ) -> Verification:
     """Compare ``written``, the decoder graphs of a bundle by the type of their cache, with torch and with themselves.
 
     ``fp32`` is the graph before quantization: it shows that the graph computes what torch computes, and with
     ``fp32_logits`` how far its logits are from torch's. ``hidden`` is what torch makes of the verification text, where
-    that is known already.
+    that is known already; ``remedy`` is
+    what to do where the graphs compute something else.
 
     Raises VerificationError for a graph that computes something else than torch, and for NaN or infinite values.
     """
     fp32 = written["fp32"] if quantization == "fp32" else fp32
     spec = _spec(reference)
-    tokens = compared_tokens(texts.golden, spec)
-    structure = measure_structure(reference.parts(tokens, last=COMPARED_LOGITS), fp32, spec, tokens, progress)
-    structure.check(spec)
+    tokens = compared_tokens(texts.calibration[0], spec)  # the built-in text, which passes the window's edge
+    answers = reference.parts(tokens, last=COMPARED_LOGITS)
+    own_graph = None if quantization == "fp32" else written["fp32"]
+    structure = measure_structure(answers, fp32, spec, tokens, progress, own_graph)
+    structure.check(spec, remedy)
     for graph in written.values():
         check_attention(graph, fp32)
     if hidden is None:
@@ -127,7 +131,14 @@ def verify(
     progress.stage("tracing")
     fp32, written = decoder_graph(source), load_decoders(opened.path)
     measured = measure(
-        Reference(source), fp32, written, quantization, texts, progress, fp32_logits=math.isfinite(limits.max_abs_diff)
+        Reference(source),
+        fp32,
+        written,
+        quantization,
+        texts,
+        progress,
+        fp32_logits=math.isfinite(limits.max_abs_diff),
+        remedy=f"Give the checkpoint that {opened.path.name} was made of. If this is the one: {REPORT}",
     )
     measured.check(limits, source)
     if missed := measured.int8_cache_misses(limits):

@@ -18,6 +18,7 @@ __all__ = ["Texts"]
 CALIBRATION_TOKENS = 1024
 VERIFICATION_TOKENS = 2048
 EXPENSIVE = 300_000_000  # weights of all blocks together; models beyond get fewer tokens
+LEAST_TOKENS = 4  # to measure on
 GOLDEN_EXTRA = 40  # positions past twice the window
 
 
@@ -37,7 +38,12 @@ class Texts:
         self.calibration = self._sequences(tokenizer, self._calibration_text, CALIBRATION_TOKENS)
         self.verification = self._sequences(tokenizer, self._verification_text, VERIFICATION_TOKENS)
         self.golden = self.verification[0][: 2 * self.window + GOLDEN_EXTRA]
-        if len(self.golden) < 4:
+        if config.max_position_embeddings < LEAST_TOKENS:
+            raise ExportError(
+                f"the model has {config.max_position_embeddings} positions; it takes {LEAST_TOKENS} to calibrate and "
+                "verify an export on text"
+            )
+        if len(self.golden) < LEAST_TOKENS:
             raise ExportError(f"the verification text has {len(self.golden)} tokens; give a longer one (--text)")
 
     def golden_positions(self) -> list[int]:
