@@ -4,7 +4,7 @@
 
 Before every c_fc three channels get a mean of 0, 10, 30, 100, 1000 at a deviation of 1. Writes
 results/far_channels.json: mean KL(torch || bundle), p99 and perplexity ratio, and the error of logits as a share of
-their own deviation. The last row shows int4 as it was with moments that are summed from zero.
+their own deviation.
 """
 
 from __future__ import annotations
@@ -22,46 +22,15 @@ from common import write_results
 from neort.bundle import Bundle
 from neort.session import DecoderSession
 from neort_export import export
-from neort_export.calibration import calibrate
 from neort_export.checkpoint import Checkpoint
-from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
-from neort_export.moments import Moments
-from neort_export.passes import FoldOutliers, PadRows, QuantizeBlocks, QuantizeEmbedding
 from neort_export.reference import Reference
-from neort_export.texts import Texts
-from neort_export.tokenization import write_tokenizer
 from neort_export.verification import chunk_logits, compare
 from outliers import with_far_channels
 from quality import FORMATS, parse_args, read_sequences, torch_logits
-from refinements import build
 
 Floats = NDArray[np.float32]
 
 MEANS = (0, 10, 30, 100, 1000)
-FROM_ZERO = "int4, moments summed from zero"
-
-
-class SummedFromZero(Moments):
-    """Moments as float32 sums of x x', from which `read` takes what the shift makes of them."""
-
-    def add(self, weight: str, rows: Floats) -> None:
-        cut = self._chunks(rows)
-        products = cut.transpose(0, 2, 1) @ cut
-        if weight in self._counts:
-            products += np.load(self._file(weight))
-        np.save(self._file(weight), products)
-        self._counts[weight] = self._counts.get(weight, 0) + len(rows)
-        self._sums[weight] = self._sums.get(weight, 0) + cut.sum(axis=1, dtype=np.float64)
-
-    def read(self, weight: str) -> NDArray[np.float64]:
-        moments: NDArray[np.float64] = np.load(self._file(weight)).astype(np.float64) / self._counts[weight]
-        if weight not in self._folds:
-            return moments
-        shift, scale = (part.astype(np.float64) for part in self._folds[weight])
-        mixed = shift[:, :, None] * (self._sums[weight] / self._counts[weight])[:, None]
-        moments += shift[:, :, None] * shift[:, None] - mixed - mixed.transpose(0, 2, 1)
-        folded: NDArray[np.float64] = moments / (scale[:, :, None] * scale[:, None])
-        return folded
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -93,17 +62,7 @@ def measure(args: argparse.Namespace, twin: Path) -> dict[str, Any]:
     sequences = read_sequences(args, bundles["fp32"], checkpoint.config.max_position_embeddings)
     expected = list(torch_logits(Reference(checkpoint), sequences))
     sessions = {name: DecoderSession(Bundle(bundle)) for name, bundle in bundles.items()}
-    sessions[FROM_ZERO] = summed_from_zero(checkpoint, twin / "from-zero")
     return {name: compared(f"{twin.name}, {name}", s, expected, sequences) for name, s in sessions.items()}
-
-
-def summed_from_zero(checkpoint: Checkpoint, bundle: Path) -> DecoderSession:
-    bundle.mkdir()
-    moments = SummedFromZero(bundle / "moments")
-    texts = Texts(write_tokenizer(checkpoint, bundle), checkpoint.config)
-    ranges, _ = calibrate(Reference(checkpoint), texts.calibration, moments)
-    blocks = QuantizeBlocks(BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, moments)
-    return build(checkpoint, bundle, [FoldOutliers(ranges, moments), blocks, PadRows(), QuantizeEmbedding()])
 
 
 def compared(name: str, session: DecoderSession, expected: list[Floats], sequences: list[list[int]]) -> dict[str, Any]:

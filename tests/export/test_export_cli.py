@@ -53,7 +53,7 @@ def test_success_prints_the_figures(
     for figure in (
         f"{bundle}: {size:,.1f} MB, verified on 2,048 tokens",
         f"int8: {stored['grades']['int8'].partition(':')[0]} (perplexity at most",
-        f"at most {stored['structure']['largest_error']:.2g} times torch's own rounding (limit 500)",
+        f"{stored['structure']['largest_error']:.2g} times torch's own rounding (limit 200)",
         f"mean KL {figures['int8']['mean_kl']:.2e}",
         f"p99 KL {figures['int8']['p99_kl']:.2e}",
         f"top-1 agreement {figures['int8']['top1_agreement']:.2%}",
@@ -140,12 +140,22 @@ def test_a_poor_int8_cache_is_left_out_and_the_rest_is_written(
     assert "decoder_int8_cache.onnx" not in neort.load(bundle, check_weights=True).bundle.file_names
 
 
-def test_a_poor_int8_cache_stops_an_export_with_limits_of_its_own(
-    exporter: Replace, poor_int8_cache: None, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--max-mean-kl", "nan"],
+        ["--max-abs-diff", "-1"],
+        ["--no-verify", "--strict"],
+        ["--no-verify", "--max-mean-kl", "1"],
+    ],
+)
+def test_limits_that_mean_nothing_are_refused_before_any_work(
+    arguments: list[str], checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(checkpoint), "-o", str(bundle), "--max-mean-kl", "1"]) == 1
-    assert "int8 with an int8 cache over torch" in one_error(capsys)
-    assert list(bundle.parent.iterdir()) == []
+    with pytest.raises(SystemExit, match="2"):
+        main([str(checkpoint), "-o", str(bundle), *arguments])
+    assert arguments[0] in capsys.readouterr().err
+    assert not bundle.exists()
 
 
 def test_an_existing_output_is_refused(checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,8 +73,9 @@ def test_a_grade_is_the_worse_of_perplexity_and_kl_but_only_perplexity_is_poor(
     assert grade(agreement) == expected
 
 
-def test_an_uncertain_perplexity_ratio_does_not_make_a_grade_worse() -> None:
-    assert grade(replace(GOOD, perplexity=20.0 * 1.06, perplexity_ratio_error=0.03)) == "excellent"
+def test_an_uncertain_perplexity_ratio_is_told_and_not_called_poor() -> None:
+    assert grade(replace(GOOD, perplexity=20.0 * 1.06, perplexity_ratio_error=0.03)) == "noticeable"
+    assert grade(replace(GOOD, perplexity=20.0 * 1.003, perplexity_ratio_error=0.03)) == "good"
 
 
 def test_each_grade_says_what_it_means_in_perplexity() -> None:
@@ -100,12 +101,13 @@ def test_a_poor_one_is_refused_and_the_next_better_format_is_named(source: Check
     assert "int4 over torch, perplexity ratio less two standard errors: 1.0698, limit 1.05" in message
     assert "The next better format is int8-block (--quantization int8-block)" in message
     assert "about 0.8 times the rate" in message
+    assert "on 2,048 tokens of text, where its quantization loss is poor: " in message
     measured(poor).check(Limits(perplexity_ratio=1.1), source)
 
 
 def test_nobody_who_exports_fp32_is_told_to_try_fp32(source: Checkpoint) -> None:
     message = refusal(measured(None), source, Limits(max_abs_diff=1e-9))
-    assert message.endswith("max abs logit difference: 1e-05, limit 1e-09. Raise the limit knowingly")
+    assert message.endswith("max abs logit difference: 1e-05, limit 1e-09. Raise the limit knowingly (--max-abs-diff)")
 
 
 def test_the_perplexity_ratio_may_be_off_by_two_standard_errors(source: Checkpoint) -> None:
@@ -134,6 +136,12 @@ def test_an_int8_cache_has_the_limits_of_its_format(source: Checkpoint) -> None:
     verification = measured(int8_cache=replace(GOOD, perplexity=22.0))
     verification.check(Limits(), source)
     assert "int8 with an int8 cache over torch" in verification.int8_cache_misses(Limits())[0]
+
+
+@pytest.mark.parametrize("limit", [-1.0, math.nan])
+def test_a_limit_is_a_number_of_at_least_0(limit: float) -> None:
+    with pytest.raises(ValueError, match="the limit mean_kl is"):
+        Limits(mean_kl=limit)
 
 
 # What is said about other formats

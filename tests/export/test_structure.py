@@ -14,7 +14,7 @@ from transformers import GPTNeoForCausalLM
 
 from export.checkpoints import random_ids, random_model, save
 from neort.bundle import read_spec
-from neort_export import VerificationError, export, exporter
+from neort_export import VerificationError, export, exporter, verify
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import FORMATS, Quantization
 from neort_export.graphs import decoder_graph
@@ -32,7 +32,7 @@ from neort_export.structure import (
 )
 from outliers import with_outliers
 
-SOUND = LIMIT / 5  # rounding stays well below the limit
+SOUND = LIMIT / 4  # rounding stays well below the limit
 FAULTY = LIMIT * 2  # and faults above it, even where a bias is hardly more than rounding
 
 
@@ -148,6 +148,29 @@ def test_no_format_of_a_faulty_graph_is_written(
     with pytest.raises(VerificationError, match=r"another function than the checkpoint.*No bundle was written"):
         export(checkpoint, tmp_path / "bundle", quantization=quantization)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_window_shows_on_any_text(
+    checkpoint: Path, graph: ir.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short text of the user's own does not reach the window's edge; the comparison does."""
+    faulty = graph.clone()
+    wider_window(faulty)
+    monkeypatch.setattr(exporter, "decoder_graph", lambda _: faulty.clone())
+    with pytest.raises(VerificationError, match="another function than the checkpoint"):
+        export(checkpoint, tmp_path / "bundle", text="Hello world")
+
+
+@pytest.mark.parametrize("quantization", ["int8", "fp32"])
+def test_a_bundle_of_another_checkpoint_is_noticed(
+    quantization: Quantization, checkpoint: Path, tmp_path: Path
+) -> None:
+    other = save(random_model(seed=5), tmp_path / "other")
+    bundle = export(other, tmp_path / "bundle", quantization=quantization, verify=False).path
+    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    with pytest.raises(VerificationError, match="Give the checkpoint that bundle was made of"):
+        verify(bundle, checkpoint)
+    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
 
 
 @pytest.mark.parametrize("fault", [wider_window, scaled_scores, swapped_kinds])
