@@ -134,7 +134,7 @@ def test_a_structural_fault_is_beyond_rounding(fault: Callable[[ir.Model], None]
     fault(faulty)
     found = case.structure(faulty)
     assert found.largest > FAULTY
-    with pytest.raises(VerificationError, match=r"^layer \d \((global|local)\) of the exported graph"):
+    with pytest.raises(VerificationError, match=r"^layer \d \((global|local)\) of the graph"):
         found.check(case.spec)
 
 
