@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HYBRID", "Attend", "Open", "heads_per_thread", "window_difference"]
+__all__ = ["HYBRID", "Attend", "Open", "heads_per_thread", "question", "splits", "window_difference"]
 
 SPLIT = Path(__file__).with_name("split_probe.onnx")  # one head that sees all; tests/runtime/probe_model.py writes it
 LOCAL = Path(__file__).with_name("window_probe.onnx")  # HEADS heads that see WINDOW positions
@@ -69,27 +69,35 @@ def heads_per_thread(open_attention: Open, head_dim: int, positions: int) -> int
     """
     try:
         attend = open_attention(SPLIT.read_bytes(), 2)
-        random = np.random.default_rng(0)
-        cache = {name: np.zeros((3, 1, positions, head_dim), np.float32) for name in ("key", "value")}
-        for rows in cache.values():
-            rows[:2] = random.random((positions, head_dim), np.float32) - np.float32(0.5)
-        queries = random.random((1, 3 * head_dim), np.float32) - np.float32(0.5)
-        if not _splits(attend, queries, cache, 1):
+        new, cache = question(2, head_dim, positions)
+        if not splits(attend, 1, new, cache):
             return 0
-        return HYBRID if _splits(attend, queries, cache, 2) else 1
+        return HYBRID if splits(attend, 2, new, cache) else 1
     except Exception:  # onnxruntime's errors share no public base class
         return HYBRID
 
 
-def _splits(attend: Attend, queries: Floats, cache: dict[str, Floats], count: int) -> bool:
-    """Whether ``count`` sequences that fill the ``cache`` get other bits than with a shorter one beside them."""
-    longest = cache["key"].shape[2] - 1
+def question(count: int, head_dim: int, positions: int) -> tuple[Floats, dict[str, Floats]]:
+    """A new position's query, key and value [1, 3 * D], and the pasts of ``count`` equal sequences and an empty one."""
+    random = np.random.default_rng(0)
+    sizes = np.linspace(0.5, 1.5, positions, dtype=np.float32)[:, None]
+    cache = {name: np.zeros((count + 1, 1, positions, head_dim), np.float32) for name in ("key", "value")}
+    for rows in cache.values():  # a few rows over and over, in other sizes: drawing all would take the longest
+        rows[:-1] = np.resize(random.random((61, head_dim), np.float32) - np.float32(0.5), rows.shape[2:]) * sizes
+    query, _, value = random.random((3, head_dim), np.float32) - np.float32(0.5)
+    score = (cache["key"][0, 0] @ query).max() + 1  # the largest, so that it counts even in a block of its own
+    return np.concatenate([query, query * (score / (query @ query)), value])[None], cache
+
+
+def splits(attend: Attend, count: int, new: Floats, cache: dict[str, Floats]) -> bool:
+    """Whether ``count`` sequences get other bits by themselves than with a shorter one beside them."""
 
     def step(lengths: list[int]) -> Floats:
         slots = {name: rows[: len(lengths)] for name, rows in cache.items()}
-        return attend(_feeds(np.stack([queries] * len(lengths)), lengths), slots)[:count]
+        return attend(_feeds(np.stack([new] * len(lengths)), lengths), slots)[:count]
 
-    return not np.array_equal(step([longest] * count), step([*[longest] * count, 0]))
+    whole = [cache["key"].shape[2] - 1] * count
+    return not np.array_equal(step(whole), step([*whole, 0]))
 
 
 def _feeds(qkv: Floats, lengths: list[int]) -> dict[str, Array]:

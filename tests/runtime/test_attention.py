@@ -59,13 +59,9 @@ def test_onnxruntime_splits_the_pasts_that_the_answer_foretells(num_threads: int
     """One head per sequence. Where a block holds all positions, nothing is split and nothing foretold."""
     taken = heads_per_thread(loading._open_attention, HEAD_DIM, POSITIONS)
     attend = loading._open_attention(attention.SPLIT.read_bytes(), num_threads)
-    random = np.random.default_rng(1)
-    count = HYBRID * num_threads + 2
-    cache = {name: np.zeros((count, 1, POSITIONS, HEAD_DIM), np.float32) for name in ("key", "value")}
-    for rows in cache.values():
-        rows[:] = random.random((POSITIONS, HEAD_DIM), np.float32) - np.float32(0.5)
-    queries = random.random((1, 3 * HEAD_DIM), np.float32) - np.float32(0.5)
-    split = [n for n in range(1, count) if attention._splits(attend, queries, cache, n)]
+    most = HYBRID * num_threads + 1
+    new, cache = attention.question(most, HEAD_DIM, POSITIONS)
+    split = [count for count in range(1, most + 1) if attention.splits(attend, count, new, cache)]
     assert split == list(range(1, taken * num_threads))
 
 
