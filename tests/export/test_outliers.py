@@ -25,15 +25,16 @@ from neort.bundle import Bundle
 from neort.engine import Engine
 from neort.session import DecoderSession
 from neort.tokenizer import Tokenizer
-from neort_export import Limits, export
+from neort_export import export
 from neort_export.calibration import calibrate
 from neort_export.checkpoint import Checkpoint
+from neort_export.formats import FORMATS
 from neort_export.graphs import decoder_graph, quantize
 from neort_export.passes import QuantizeEmbedding, QuantizeLinears
 from neort_export.reference import Reference
 from outliers import with_outliers
 
-LIMITS = Limits()
+LIMITS = FORMATS["int8"].strict_limits
 Sequences = Sequence[Sequence[int]]
 
 
