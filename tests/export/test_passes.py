@@ -64,7 +64,12 @@ def operators(model: ir.Model) -> Counter[str]:
 def execute(model: ir.Model, feeds: Arrays, folder: Path | None = None) -> Floats:
     """The graph's first output; its weights go through files where ``folder`` is given."""
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    exact = session_options(1, b"MatMulIntegerToFloat")  # with its products unsigned, where others saturate
+    saturates = exact.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    if saturates and any(node.op_type == "MatMulIntegerToFloat" for node in model.graph):
+        options = exact
+    else:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     if folder is None:
         serialized = ir.to_proto(model).SerializeToString()

@@ -205,7 +205,7 @@ def test_the_old_bundle_is_intact_after_a_forced_export_that_fails(
 ) -> None:
     shutil.copytree(fp32_bundle, target)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     exporter("measure", fail)
