@@ -20,17 +20,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from common import write_results
-from neort_export.blockwise import BlockFormat, Blocks, block_columns, cover, round_steps
-from neort_export.calibration import calibrate
+from neort_export.bundle import write_tokenizer
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
-from neort_export.moments import Moments
-from neort_export.passes import FoldOutliers, QuantizeBlocks, QuantizeEmbedding, QuantizeLinears
-from neort_export.passes.quantize_blocks import HEAD
-from neort_export.reference import Reference
-from neort_export.texts import Texts
-from neort_export.tokenization import write_tokenizer
-from neort_export.verification import chunk_logits, compare
+from neort_export.graph.passes import FoldOutliers, QuantizeBlocks, QuantizeEmbedding, QuantizeLinears
+from neort_export.graph.passes.quantize_blocks import HEAD
+from neort_export.quantization.blockwise import BlockFormat, Blocks, block_columns, cover, round_steps
+from neort_export.quantization.moments import Moments
+from neort_export.reference import Reference, calibrate
+from neort_export.verification.agreement import chunk_logits, compare
+from neort_export.verification.texts import Texts
 from outliers import inject_outliers
 from quality import parse_args, read_sequences, torch_logits
 from refinements import build

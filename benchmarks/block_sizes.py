@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from common import write_results
-from neort.loading import open_session, session_options
-from neort.threads import available_cpus
+from neort.backend import available_cpus, open_session, session_options
 
 INNER, COLUMNS, WEIGHTS = 2048, 8192, 12
 FORMATS = ((8, None), (8, 64), (8, 128), (8, 256), (4, 32), (4, 64), (4, 128), (4, 256))  # bits, length of blocks

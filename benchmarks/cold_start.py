@@ -22,7 +22,7 @@ from typing import Any
 
 from common import earlier_results, write_results
 from generate import make_prompts
-from neort.threads import available_cpus
+from neort.backend import available_cpus
 from systems.catalog import SYSTEMS, in_order
 from workers import UnavailableError, Worker, Workplace
 

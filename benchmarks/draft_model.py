@@ -24,8 +24,9 @@ import numpy as np
 import neort
 from common import earlier_results, write_results
 from neort.bundle import WEIGHTS
-from neort.sampling import build_processors, greedy, make_generator, sample
-from neort.speculation import Cost, Speculator
+from neort.generation import build_processors, greedy, make_generator, sample
+from neort.speculative import Speculator
+from neort.speculative.speculator import Cost
 
 PROMPT = 160
 MODES: dict[str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from neort import loading
+from neort.backend import DecoderSession
+from neort.backend import session as loading
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.session import DecoderSession
 from neort.verification import batch_difference
 
 BATCH_TOKENS = 64

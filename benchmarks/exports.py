@@ -38,7 +38,7 @@ KIB = 1024 if sys.platform == "linux" else 1  # ru_maxrss counts KiB on Linux, b
 TRACING = """
 import sys
 from neort_export.checkpoint import Checkpoint
-from neort_export.graphs import decoder_graph
+from neort_export.graph.build import decoder_graph
 decoder_graph(Checkpoint(sys.argv[1]))
 """
 OPTIMUM = """

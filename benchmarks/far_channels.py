@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common import write_results
+from neort.backend import DecoderSession
 from neort.bundle import Bundle
-from neort.session import DecoderSession
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference
-from neort_export.verification import chunk_logits, compare
+from neort_export.verification.agreement import chunk_logits, compare
 from outliers import with_far_channels
 from quality import FORMATS, parse_args, read_sequences, torch_logits
 

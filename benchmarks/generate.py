@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from common import earlier_results, write_results
-from neort.threads import available_cpus
+from neort.backend import available_cpus
 from roofline import Limits, Machine
 from systems.catalog import COMPARED, REFERENCE, in_order
 from workers import UnavailableError, Worker, Workplace

@@ -28,16 +28,16 @@ from common import earlier_results, write_results
 from neort.bundle import read_spec
 from neort.tokenizer import Tokenizer
 from neort_export import VerificationError, export
+from neort_export.bundle import model_section
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import FORMATS, Quantization
-from neort_export.grades import grade
-from neort_export.graphs import decoder_graph
-from neort_export.manifest import model_section
-from neort_export.passes.graph import name_of, nodes, weight_of
+from neort_export.graph import decoder_graph, name_of, nodes
+from neort_export.graph.rewrite import weight_of
 from neort_export.progress import Silent
 from neort_export.reference import Reference
-from neort_export.structure import COMPARED_LOGITS, compared_tokens, measure_structure
-from neort_export.texts import Texts
+from neort_export.verification.grades import grade
+from neort_export.verification.structure import COMPARED_LOGITS, compared_tokens, measure_structure
+from neort_export.verification.texts import Texts
 from neort_models import RECIPES
 from outliers import with_outliers
 

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from common import write_results
+from neort.backend import DecoderSession, available_cpus
 from neort.bundle import Bundle
-from neort.cache import CACHE_TYPES, CacheType
 from neort.engine import PREFILL_CHUNK
-from neort.session import DecoderSession
-from neort.threads import available_cpus
+from neort.kvcache import CACHE_TYPES, CacheType
 
 STEPS = ((32, 1), (512, 1), (1536, 1), (512, 8), (1536, 8))  # cached positions, sequences
 STEPS_PER_ROUND = 8

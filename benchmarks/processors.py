@@ -39,7 +39,7 @@ import neort
 import neort_models
 from common import write_results
 from neort.bundle import Bundle
-from neort.sampling import log_softmax
+from neort.generation import log_softmax
 from neort.tokenizer import Tokenizer
 
 TEXT = Path(__file__).parent.parent / "LICENSE"

@@ -28,11 +28,10 @@ import numpy as np
 import roofline
 from common import write_results
 from kv_cache import fill
-from neort import loading
+from neort.backend import DecoderSession, available_cpus
+from neort.backend import session as loading
 from neort.bundle import Bundle, ModelSpec
 from neort.engine import PREFILL_CHUNK
-from neort.session import DecoderSession
-from neort.threads import available_cpus
 
 PRODUCTS = {"MatMulIntegerToFloat", "MatMulNBits", "Gemm", "MatMul"}
 LAYERS = ("qkv_proj", "out_proj", "c_fc", "c_proj", "lm_head")

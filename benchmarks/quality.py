@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from common import write_results
+from neort.backend import DecoderSession
 from neort.bundle import Bundle
-from neort.cache import CacheType
-from neort.session import DecoderSession
+from neort.kvcache import CacheType
 from neort.tokenizer import Tokenizer
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference
-from neort_export.verification import chunk_logits, compare
+from neort_export.verification.agreement import chunk_logits, compare
 
 FORMATS = ("fp32", "int8", "int8-block", "int4")
 

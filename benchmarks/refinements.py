@@ -15,20 +15,16 @@ from typing import Any
 import onnx_ir as ir
 
 from common import write_results
+from neort.backend import DECODER, DecoderSession
 from neort.bundle import Bundle
-from neort.loading import DECODER
-from neort.session import DecoderSession
-from neort_export.calibration import calibrate
+from neort_export.bundle import write_graph, write_manifest, write_tokenizer
 from neort_export.checkpoint import Checkpoint
-from neort_export.graphs import decoder_graph
-from neort_export.manifest import write_manifest
-from neort_export.passes import FoldOutliers, QuantizeEmbedding, QuantizeLinears
-from neort_export.passes.quantize_linears import MIDDLE
-from neort_export.reference import Reference
-from neort_export.texts import Texts
-from neort_export.tokenization import write_tokenizer
-from neort_export.verification import chunk_logits, compare
-from neort_export.writer import write_graph
+from neort_export.graph import decoder_graph
+from neort_export.graph.passes import FoldOutliers, QuantizeEmbedding, QuantizeLinears
+from neort_export.graph.passes.quantize_linears import MIDDLE
+from neort_export.reference import Reference, calibrate
+from neort_export.verification.agreement import chunk_logits, compare
+from neort_export.verification.texts import Texts
 from outliers import inject_outliers
 from quality import parse_args, read_sequences, torch_logits
 

@@ -26,7 +26,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from common import write_results
-from neort.threads import available_cpus
+from neort.backend import available_cpus
 
 __all__ = ["Limits", "Machine"]
 

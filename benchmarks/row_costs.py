@@ -7,7 +7,7 @@ grows, and fits
 
     time of k + 1 rows / time of one = 1 + run + k * token
 
-which is what `neort.speculation.COSTS` holds by format. Updates results/row_costs.json.
+which is what `neort.speculative.speculator.COSTS` holds by format. Updates results/row_costs.json.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from common import earlier_results, write_results
+from neort.backend import DecoderSession
 from neort.bundle import Bundle
 from neort.engine import PREFILL_CHUNK
-from neort.session import DecoderSession
 
 ROWS = (2, 3, 4, 6, 8, 12, 17)
 

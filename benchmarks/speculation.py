@@ -32,11 +32,11 @@ from numpy.typing import NDArray
 
 import neort
 from common import earlier_results, write_results
-from neort.config import GenerationConfig
-from neort.drafting import PromptLookup
-from neort.engine import Engine
+from neort.engine import Engine, Stats
+from neort.engine.request import FinishReason, Request
 from neort.errors import NeortError
-from neort.request import FinishReason, Request, Stats
+from neort.generation import GenerationConfig
+from neort.speculative import PromptLookup
 
 ROOT = Path(__file__).parent.parent
 PROSE = ROOT / "export" / "neort_export" / "texts" / "verification.txt"

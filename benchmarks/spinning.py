@@ -61,8 +61,8 @@ def measure(bundle: Path, spin: str) -> dict[str, float]:
     """One process: warm up, decode, then do nothing for a second."""
     import onnxruntime
 
+    from neort.backend import DecoderSession
     from neort.bundle import Bundle
-    from neort.session import DecoderSession
 
     add = onnxruntime.SessionOptions.add_session_config_entry
 

@@ -23,11 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from common import write_results
-from neort import session as session_module
+from neort.backend import DECODERS, DecoderSession
+from neort.backend import runner as session_module
 from neort.bundle import Bundle, bundled_path
-from neort.cache import CACHE_TYPES, CacheType
-from neort.loading import DECODERS
-from neort.session import DecoderSession
+from neort.kvcache import CACHE_TYPES, CacheType
 from neort_export import export
 from neort_export.formats import FORMATS
 from neort_models import recipe

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from neort.errors import MissingExtraError
 
 from .errors import CheckpointError, ExportError, VerificationError
-from .verification import Agreement, Limits
+from .verification.agreement import Agreement, Limits
 
 if TYPE_CHECKING:
     from .exporter import Report, export
-    from .figures import Verification
     from .progress import Progress
-    from .verifier import verify
+    from .verification.figures import Verification
+    from .verification.measure import verify
 
 __all__ = [
     "Agreement",
@@ -40,7 +40,9 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'neort_export' has no attribute {name!r}")
     try:
-        from . import exporter, figures, progress, verifier
+        from . import exporter, progress
+        from .verification import figures
+        from .verification import measure as verifier
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:

@@ -15,10 +15,10 @@ from neort.errors import NeortError
 from .errors import ExportError
 from .formats import FORMATS, Quantization
 from .memory import keep_heap_small
-from .verification import Limits
+from .verification.agreement import Limits
 
 if TYPE_CHECKING:
-    from .figures import Verification
+    from .verification.figures import Verification
 
 __all__ = ["main"]
 
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_export(args: argparse.Namespace) -> None:
-    from . import export  # imports torch, which takes seconds: not for --help
+    from . import export
 
     report = export(
         args.checkpoint,
@@ -147,8 +147,8 @@ def _given_limits(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _print_figures(path: Path, measured: Verification) -> None:
-    from .grades import grade, meaning
-    from .structure import LIMIT
+    from .verification.grades import grade, meaning
+    from .verification.structure import LIMIT
 
     print(f"{path}: {_megabytes(path)} MB, verified on {measured.tokens:,} tokens")
     if measured.grade:

@@ -13,29 +13,33 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from neort.backend import DECODER, DECODERS
 from neort.bundle import WEIGHTS, read_spec
-from neort.loading import DECODER, DECODERS
 from neort.verification import VERIFICATION
 
-from .calibration import calibrate
+from .bundle import (
+    external_weights,
+    model_section,
+    staged_folder,
+    write_graph,
+    write_json,
+    write_manifest,
+    write_portable,
+    write_tokenizer,
+)
 from .checkpoint import Checkpoint
 from .errors import ExportError, VerificationError
-from .figures import Verification
 from .formats import FORMATS, Quantization
-from .graphs import decoder_graph, quantize
-from .int8_cache import write_int8_cache
-from .layerwise import LayerwiseRunner
-from .manifest import model_section, write_json, write_manifest
-from .moments import Moments
-from .portable import write_portable
+from .graph import decoder_graph, quantize
 from .progress import Progress, Silent
-from .reference import Reference
-from .staging import staged_folder
-from .texts import Texts
-from .tokenization import write_tokenizer
-from .verification import Limits
-from .verifier import load_decoders, measure
-from .writer import external_weights, write_graph
+from .quantization.moments import Moments
+from .reference import Reference, calibrate
+from .verification.agreement import Limits
+from .verification.figures import Verification
+from .verification.int8_cache import write_int8_cache
+from .verification.layerwise import LayerwiseRunner
+from .verification.measure import load_decoders, measure
+from .verification.texts import Texts
 
 __all__ = ["Report", "export"]
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .blockwise import BlockFormat
-from .verification import Limits
+from .quantization.blockwise import BlockFormat
+from .verification.agreement import Limits
 
 __all__ = ["BLOCKS_OF_4_BITS", "BLOCKS_OF_8_BITS", "FORMATS", "GELU_ZERO_POINT", "Format", "Quantization"]
 

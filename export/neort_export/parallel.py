@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from neort.threads import available_cpus
+from neort.backend import available_cpus
 
 __all__ = ["ordered_map"]
 

@@ -1,13 +1,13 @@
 """The bundled default model, and what is known of EleutherAI's checkpoints.
 
-Knows nothing about tensors: it imports the standard library only. `neort_models.train` makes new checkpoints.
+Knows nothing about tensors: it imports the standard library only. `neort_export.training` makes new checkpoints.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from neort_models.recipes import RECIPES, PublishedQuality, Recipe, recipe
+from .presets import RECIPES, PublishedQuality, Recipe, recipe
 
 __all__ = ["RECIPES", "PublishedQuality", "Recipe", "bundled", "recipe"]
 

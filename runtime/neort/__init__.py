@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from .backend import PrecisionWarning
 from .bundle import Bundle, ModelSpec
-from .completion import Completion, Piece
-from .config import GenerationConfig
-from .cpu import PrecisionWarning
+from .engine import Completion, Piece, Stats
 from .errors import (
     BundleError,
     ConfigError,
@@ -16,9 +15,9 @@ from .errors import (
     PromptError,
     TokenizerError,
 )
+from .generation import GenerationConfig
+from .kvcache import Prefix
 from .model import Model, load
-from .prefix import Prefix
-from .request import Stats
 from .tokenizer import Tokenizer
 
 __version__ = "0.1.0"

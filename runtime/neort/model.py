@@ -10,18 +10,13 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import DecoderSession
 from .bundle import WEIGHTS, Bundle, ModelSpec, bundled_path
-from .cache import CACHE_TYPES, CacheType
-from .completion import Collector, Completion, Piece
-from .config import GenerationConfig
-from .drafting import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup
-from .engine import PREFILL_CHUNK, Engine
+from .engine import PREFILL_CHUNK, Collector, Completion, Engine, Piece
 from .errors import BundleError, PromptError
-from .prefix import Prefix
-from .prefix_cache import Pin, PrefixCache
-from .prefix_file import PrefixFormat
-from .session import DecoderSession
-from .speculation import Speculator, draft_cost, verification_cost
+from .generation import GenerationConfig
+from .kvcache import CACHE_TYPES, CacheType, Pin, Prefix, PrefixCache, PrefixFormat
+from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from .tokenizer import Tokenizer
 
 __all__ = ["Model", "load"]

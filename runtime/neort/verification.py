@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import DecoderSession
 from .bundle import Bundle
-from .cache import CacheType
 from .engine import Engine, MeasuredRunner, Runner
 from .errors import BundleError
-from .sampling import log_softmax
-from .session import DecoderSession
+from .generation import log_softmax
+from .kvcache import CacheType
 
 __all__ = [
     "Check",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from neort.loading import INT8_CACHE_SINCE
+from neort.backend.session import INT8_CACHE_SINCE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
+from neort.backend import DecoderSession
 from neort.bundle import Bundle, sha256_of
-from neort.session import DecoderSession
-from neort_export.weights import RowTensor
-from neort_export.writer import write_graph
+from neort_export.bundle import write_graph
+from neort_export.quantization.tensors import RowTensor
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]

@@ -19,7 +19,7 @@ from export.checkpoints import random_model, save
 from neort_export import Limits, Report, export
 from neort_export import exporter as exporter_module
 from neort_export.checkpoint import Checkpoint
-from neort_export.graphs import decoder_graph
+from neort_export.graph import decoder_graph
 
 SHARED = Path(os.environ.get("NEORT_SHARED", Path(__file__).parents[3] / "shared"))
 NO_LIMITS = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)  # random weights are no language model

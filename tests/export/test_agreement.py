@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from neort_export import VerificationError
-from neort_export.verification import compare
+from neort_export.verification.agreement import compare
 
 Floats = NDArray[np.float32]
 

@@ -10,10 +10,10 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from neort_export.blockwise import BlockFormat, Blocks, quantize_rows
 from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
-from neort_export.gptq import compensated_rows, inverse_factors
-from neort_export.moments import Moments
+from neort_export.quantization.blockwise import BlockFormat, Blocks, quantize_rows
+from neort_export.quantization.gptq import compensated_rows, inverse_factors
+from neort_export.quantization.moments import Moments
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

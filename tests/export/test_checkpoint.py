@@ -20,9 +20,9 @@ from transformers import AutoTokenizer, GPTNeoForCausalLM
 from export.checkpoints import edit_json, random_ids, random_model, save, torch_logits
 from neort.errors import NeortError
 from neort_export import CheckpointError
+from neort_export.bundle import write_tokenizer
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference
-from neort_export.tokenization import write_tokenizer
 
 HEAD = "lm_head.weight"
 EMBEDDING = "transformer.wte.weight"

@@ -19,7 +19,7 @@ from neort.verification import verify
 from neort_export import ExportError, Limits, Report, VerificationError, export
 from neort_export import exporter as exporter_module
 from neort_export.cli import main
-from neort_export.figures import Verification
+from neort_export.verification.figures import Verification
 
 Replace = Callable[[str, object], None]
 LENIENT = ["--max-mean-kl", "1", "--max-perplexity-ratio", "2"]

@@ -16,13 +16,14 @@ from transformers import GPTNeoForCausalLM
 
 import neort
 from export.checkpoints import POSITIONS, Floats, random_ids, random_model, save, torch_logits
-from neort_export import export, graphs
-from neort_export.blockwise import quantize_rows
+from neort_export import export
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import BLOCKS_OF_4_BITS
-from neort_export.gptq import compensated_rows, inverse_factors
-from neort_export.moments import Moments
-from neort_export.trace import trace
+from neort_export.graph import build as graphs
+from neort_export.graph.trace import trace
+from neort_export.quantization.blockwise import quantize_rows
+from neort_export.quantization.gptq import compensated_rows, inverse_factors
+from neort_export.quantization.moments import Moments
 from outliers import with_far_channels
 
 Doubles = NDArray[np.float64]

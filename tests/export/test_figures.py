@@ -13,11 +13,11 @@ import pytest
 from export.checkpoints import random_model, save
 from neort_export import Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint
-from neort_export.figures import Verification
 from neort_export.formats import FORMATS, Quantization
-from neort_export.grades import GRADES, expected_bytes, grade, meaning
-from neort_export.structure import Structure
-from neort_export.verification import Agreement
+from neort_export.verification.agreement import Agreement
+from neort_export.verification.figures import Verification
+from neort_export.verification.grades import GRADES, expected_bytes, grade, meaning
+from neort_export.verification.structure import Structure
 
 SPEED = Path(__file__).parents[2] / "benchmarks" / "results" / "speed.json"
 GOOD = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 1e-4)

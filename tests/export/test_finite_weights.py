@@ -15,15 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from export.checkpoints import Floats, random_model, save, weight
 from neort.bundle import Bundle
-from neort_export import CheckpointError, Limits, VerificationError, export, graphs
-from neort_export.blockwise import BlockFormat, Blocks, quantize_rows
+from neort_export import CheckpointError, Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint
 from neort_export.cli import main
 from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
-from neort_export.gptq import compensated_rows, inverse_factors
-from neort_export.int8_cache import write_int8_cache
-from neort_export.trace import trace
-from neort_export.weights import BlockMemory, in_blocks, row_products, scaled
+from neort_export.graph import build as graphs
+from neort_export.graph.trace import trace
+from neort_export.quantization.blockwise import BlockFormat, Blocks, quantize_rows
+from neort_export.quantization.gptq import compensated_rows, inverse_factors
+from neort_export.quantization.tensors import BlockMemory, in_blocks, row_products, scaled
+from neort_export.verification.int8_cache import write_int8_cache
 
 FORMATS: list[Quantization] = ["fp32", "int8", "int8-block", "int4"]
 NO_LIMITS = Limits(max_abs_diff=math.inf, mean_kl=math.inf, perplexity_ratio=math.inf)

@@ -12,18 +12,18 @@ import pytest
 
 from export.checkpoints import POSITIONS, random_ids
 from export.conftest import NO_LIMITS
+from neort.backend import DECODER, DecoderSession
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.loading import DECODER
-from neort.session import DecoderSession
 from neort.verification import batch_difference, chunk_differences
 from neort.verification import verify as verify_without_torch
-from neort_export import ExportError, VerificationError, export, segments, verify
+from neort_export import ExportError, VerificationError, export, verify
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import Quantization
-from neort_export.layerwise import LayerwiseRunner
+from neort_export.graph import segments
 from neort_export.reference import Reference
-from neort_export.verification import Limits, chunk_logits, compare
+from neort_export.verification.agreement import Limits, chunk_logits, compare
+from neort_export.verification.layerwise import LayerwiseRunner
 
 IDS = random_ids(POSITIONS)
 

@@ -21,17 +21,16 @@ from export.checkpoints import (
     session_of,
     torch_logits,
 )
+from neort.backend import DecoderSession
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.session import DecoderSession
 from neort.tokenizer import Tokenizer
 from neort_export import export
-from neort_export.calibration import calibrate
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import FORMATS
-from neort_export.graphs import decoder_graph, quantize
-from neort_export.passes import QuantizeEmbedding, QuantizeLinears
-from neort_export.reference import Reference
+from neort_export.graph import decoder_graph, quantize
+from neort_export.graph.passes import QuantizeEmbedding, QuantizeLinears
+from neort_export.reference import Reference, calibrate
 from outliers import with_outliers
 
 LIMITS = FORMATS["int8"].strict_limits

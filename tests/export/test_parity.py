@@ -24,9 +24,9 @@ from export.checkpoints import (
     torch_greedy,
     torch_logits,
 )
+from neort.backend import DecoderSession
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.session import DecoderSession
 from neort.verification import batch_difference
 from neort_export import Report, export
 from neort_export.formats import Quantization

@@ -16,13 +16,12 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from transformers import GPTNeoForCausalLM
 
 from export.checkpoints import POSITIONS, Floats, Ids, random_ids, random_model, save, torch_logits, weight
-from neort.loading import open_session, session_options
-from neort_export.blockwise import BlockFormat
-from neort_export.calibration import ChannelRange, calibrate
+from neort.backend import open_session, session_options
+from neort_export.bundle import write_graph
 from neort_export.checkpoint import Checkpoint
 from neort_export.errors import ExportError
 from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
-from neort_export.passes import (
+from neort_export.graph.passes import (
     BindWeights,
     FlattenTokens,
     FoldOutliers,
@@ -36,10 +35,10 @@ from neort_export.passes import (
     QuantizeEmbedding,
     QuantizeLinears,
 )
-from neort_export.passes.graph import Rewrite
-from neort_export.reference import Reference
-from neort_export.trace import trace
-from neort_export.writer import write_graph
+from neort_export.graph.rewrite import Rewrite
+from neort_export.graph.trace import trace
+from neort_export.quantization.blockwise import BlockFormat
+from neort_export.reference import ChannelRange, Reference, calibrate
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
 RNG = np.random.default_rng(0)

@@ -12,10 +12,9 @@ import torch
 from transformers import GPTNeoForCausalLM
 
 from export.checkpoints import random_ids, random_model, save, torch_logits
-from neort_export import reference
-from neort_export.calibration import calibrate
 from neort_export.checkpoint import Checkpoint
-from neort_export.reference import Hook, Reference
+from neort_export.reference import Reference, calibrate, reference
+from neort_export.reference.reference import Hook
 
 SEQUENCES = [random_ids(100, 311).tolist(), random_ids(1, 311).tolist(), random_ids(40, 311, seed=2).tolist()]
 

@@ -15,14 +15,13 @@ from transformers import GPTNeoForCausalLM
 from export.checkpoints import random_ids, random_model, save
 from neort.bundle import read_spec
 from neort_export import VerificationError, export, exporter, verify
+from neort_export.bundle import model_section
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import FORMATS, Quantization
-from neort_export.graphs import decoder_graph
-from neort_export.manifest import model_section
-from neort_export.passes.graph import nodes
+from neort_export.graph import decoder_graph, nodes
 from neort_export.progress import Silent
 from neort_export.reference import Reference
-from neort_export.structure import (
+from neort_export.verification.structure import (
     COMPARED_LOGITS,
     LIMIT,
     Structure,

@@ -9,7 +9,7 @@ import pytest
 from neort.bundle import bundled_path
 from neort.tokenizer import Tokenizer
 from neort_export import ExportError
-from neort_export.texts import Texts
+from neort_export.verification.texts import Texts
 
 SMALL = {"hidden_size": 768, "num_layers": 12, "window_size": 256, "max_position_embeddings": 2048}
 LARGE = SMALL | {"hidden_size": 2048, "num_layers": 24}

@@ -15,16 +15,15 @@ import pytest
 from numpy.typing import NDArray
 
 import neort
-import neort.session
+import neort.backend.runner
 from export.checkpoints import BYTE_TOKENS, random_ids, random_model, save
+from neort.backend import DECODERS, DecoderSession, split_below
 from neort.bundle import Bundle
-from neort.cache import CACHE_TYPES, CacheType
-from neort.loading import DECODERS, split_below
-from neort.session import DecoderSession
+from neort.kvcache import CACHE_TYPES, CacheType
 from neort.verification import batch_difference, chunk_differences
 from neort_export import export
 from neort_export.formats import Quantization
-from neort_export.layerwise import LayerwiseRunner
+from neort_export.verification.layerwise import LayerwiseRunner
 
 HEADS = 2
 THREADS = (1, 2, 3, 4, 8, 13, 16, 32)
@@ -110,7 +109,7 @@ def test_the_bits_would_change_without_a_dummy(
     """Else the others would show nothing."""
     if split_below(16, bundle.spec) == 0:
         pytest.skip("a block of this processor's attention holds all positions, so no past is ever split")
-    monkeypatch.setattr(neort.session, "split_below", lambda num_threads, spec: 0)
+    monkeypatch.setattr(neort.backend.runner, "split_below", lambda num_threads, spec: 0)
     one, many = steps.session(1), steps.session(16)
     assert any(not np.array_equal(steps.step(one, n), steps.step(many, n)) for n in LENGTHS)
 
@@ -130,7 +129,7 @@ def test_generated_tokens_are_the_same_alone_and_in_a_list_where_threads_outnumb
 def test_a_graph_run_block_by_block_has_those_bits_too(
     bundle: Bundle, kv_cache: CacheType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neort_export.layerwise.available_cpus", lambda: 16)
+    monkeypatch.setattr("neort_export.verification.layerwise.available_cpus", lambda: 16)
     runner = LayerwiseRunner(ir.load(bundle.file(DECODERS[kv_cache])), bundle.spec)
     ids = IDS[:400] % BYTE_TOKENS
     functions = [lambda runner: batch_difference(runner, ids), lambda runner: chunk_differences(runner, ids)]

@@ -10,7 +10,7 @@ import pytest
 
 from export.checkpoints import WINDOW, random_model
 from neort_export.checkpoint import Checkpoint
-from neort_export.trace import OPSET, trace
+from neort_export.graph.trace import OPSET, trace
 
 
 @pytest.fixture(scope="module")

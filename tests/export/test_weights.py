@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from export.checkpoints import Floats, weight
-from neort_export import weights
+from neort_export.bundle import write_graph
 from neort_export.checkpoint import Checkpoint
-from neort_export.weights import (
+from neort_export.quantization import tensors as weights
+from neort_export.quantization.tensors import (
     RowTensor,
     column_maxima,
     quantized_columns,
@@ -28,7 +29,6 @@ from neort_export.weights import (
     stacked,
     stored,
 )
-from neort_export.writer import write_graph
 
 values = st.floats(-1e4, 1e4, width=32, allow_subnormal=False).map(lambda x: x if abs(x) > 1e-20 else 0.0)
 block_sizes = st.integers(1, 60)

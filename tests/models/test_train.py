@@ -20,8 +20,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # raised inside transformers as it is imported
     transformers = pytest.importorskip("transformers")
 
-from neort.errors import ConfigError, MissingExtraError  # noqa: E402
-from neort_models import corpus, train  # noqa: E402
+from neort.errors import ConfigError, MissingExtraError
+from neort_export.training import corpus, train
 
 VOCABULARY = "the sea was grey and a gull cried over it while Anna's boat, old but sound, went home"
 

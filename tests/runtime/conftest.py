@@ -14,7 +14,7 @@ import pytest
 
 import neort
 from neort.bundle import bundled_path
-from neort.cache import CACHE_TYPES, CacheType
+from neort.kvcache import CACHE_TYPES, CacheType
 from runtime.releases import KEEPS_INT8_CACHES, SATURATES
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper, parser
 
-from neort import attention, cpu
+from neort.backend import attention
+from neort.backend import int8_products as cpu
 
 PRODUCT = """
 <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>

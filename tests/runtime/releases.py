@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from neort import loading
-from neort.cpu import int8_products_saturate
+from neort.backend import session as loading
+from neort.backend.int8_products import int8_products_saturate
 
 KEEPS_INT8_CACHES = loading._version() >= loading.INT8_CACHE_SINCE
 CONVERTS_WEIGHTS = loading._version() >= loading.UNSIGNED_WEIGHTS_SINCE

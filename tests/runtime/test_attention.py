@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neort import attention, loading
-from neort.attention import HYBRID, heads_per_thread, window_difference
+from neort.backend import DecoderSession, attention
+from neort.backend import session as loading
+from neort.backend.attention import HYBRID, heads_per_thread, window_difference
 from neort.bundle import Bundle, ModelSpec
 from neort.errors import BundleError
-from neort.session import DecoderSession
 
 HEAD_DIM, POSITIONS = 256, 1024  # several blocks of a past wherever the second-level cache has less than 8 MB
 

@@ -16,7 +16,7 @@ import pytest
 import neort
 import neort_models
 from neort import Model
-from neort.cli import main
+from neort.cli.main import main
 from runtime.releases import QUIET
 
 SHORT = ["--max-new-tokens", "8"]
@@ -239,7 +239,7 @@ def test_verify_of_a_bundle_that_computes_something_else_exits_with_status_1(
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored where the tests run in the background
-from neort.cli import main
+from neort.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neort.config import GenerationConfig
 from neort.errors import ConfigError
+from neort.generation import GenerationConfig
 
 OPTIONS = [field.name for field in dataclasses.fields(GenerationConfig)]
 INTEGERS = [

@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 import neort
-from neort import cpu, loading
+from neort.backend import DecoderSession
+from neort.backend import int8_products as cpu
+from neort.backend import session as loading
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.session import DecoderSession
 from runtime.releases import CONVERTS_WEIGHTS
 
 IDS = np.arange(40, dtype=np.int64)

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
-from neort.config import GenerationConfig
-from neort.engine import Engine
+from neort.engine import Engine, Stats
+from neort.engine.request import FinishReason, Request
 from neort.errors import ConfigError, LogitsError, NeortError, PromptError
-from neort.prefix_cache import Rows
-from neort.request import FinishReason, Request, Stats
+from neort.generation import GenerationConfig
+from neort.kvcache import Rows
 
 VOCAB = 19
 LIMIT = 32

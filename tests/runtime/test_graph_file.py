@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neort.bundle import bundled_path
-from neort.graph_file import external_locations
+from neort.bundle import bundled_path, external_locations
 
 
 def field(number: int, content: bytes) -> bytes:

@@ -55,7 +55,7 @@ print(json.dumps(out.token_ids))
 def test_the_command_line_runs_where_no_heavy_library_can_be_imported() -> None:
     program = """
 import contextlib, io, json
-from neort.cli import main
+from neort.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()):
     status = [main(["info"]), main(["verify"]), main(["generate", "The", "--max-new-tokens", "2"])]
 print(json.dumps(status))
@@ -79,7 +79,7 @@ def test_importing_neort_starts_no_thread_beside_those_of_numpy() -> None:
     program = """
 import json, os, numpy
 before = len(os.listdir("/proc/self/task"))
-import neort, neort.cli
+import neort, neort.cli.main
 print(json.dumps([before, len(os.listdir("/proc/self/task"))]))
 """
     before, after = python(program, ORT_DISABLE_TELEMETRY=None)
@@ -110,7 +110,7 @@ def test_importing_neort_reads_no_model() -> None:
 import json, sys
 read = []
 sys.addaudithook(lambda event, arguments: event == "open" and read.append(str(arguments[0])))
-import neort, neort.cli
+import neort, neort.cli.main
 during_import = [path for path in read if "neo-mini" in path]
 neort.load(num_threads=1)
 print(json.dumps([during_import, any("neo-mini" in path for path in read)]))

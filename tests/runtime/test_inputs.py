@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neort.inputs import RunInputs, needs_dummy
+from neort.backend import RunInputs, needs_dummy
 
 IDS = np.array([[7, 8], [9, 10]])
 LENGTHS = np.array([40, 37], np.int32)

@@ -9,9 +9,9 @@ import pytest
 
 import neort
 from neort import BundleError, Model, PrefixError
+from neort.backend import DECODERS, DecoderSession
+from neort.backend.session import decoder_file
 from neort.bundle import Bundle
-from neort.loading import DECODERS, decoder_file
-from neort.session import DecoderSession
 from neort.verification import batch_difference, chunk_differences, verify
 
 TEXT = (

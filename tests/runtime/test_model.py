@@ -14,7 +14,7 @@ import pytest
 import neort
 from neort import GenerationConfig, Model, Piece, PromptError
 from neort.engine import Engine
-from neort.request import Request
+from neort.engine.request import Request
 
 PROMPTS = [
     "Once upon a time",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import neort
-from neort import BundleError, packed
-from neort.cli import main
+from neort import BundleError
+from neort.backend import packed_weights as packed
+from neort.cli.main import main
 
 IDS = list(range(40))
 
@@ -73,7 +74,7 @@ def test_an_interrupt_leaves_nothing(bundle_path: Path, tmp_path: Path, monkeypa
         (folder / packed.DATA).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neort.loading.save_packed", interrupt)
+    monkeypatch.setattr("neort.backend.session.save_packed", interrupt)
     with pytest.raises(KeyboardInterrupt):
         neort.load(bundle_path, packed_weights=tmp_path)
     assert not list(tmp_path.iterdir())

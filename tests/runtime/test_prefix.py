@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 import neort
 from neort import GenerationConfig, Model, PrefixError, PromptError
+from neort.backend import DecoderSession
 from neort.engine import PREFILL_CHUNK, Engine
-from neort.prefix_cache import PrefixCache
-from neort.request import Request
-from neort.session import DecoderSession
+from neort.engine.request import Request
+from neort.kvcache import PrefixCache
 
 Ids = NDArray[np.int64]
 

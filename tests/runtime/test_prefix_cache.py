@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neort.engine import Engine
-from neort.prefix_cache import Pin, PrefixCache
-from neort.request import Request
+from neort.engine.request import Request
+from neort.kvcache import Pin, PrefixCache
 from runtime.test_engine import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, drive, make, run_threads, submit
 
 POSITION = FakeRunner().bytes_per_position

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from neort import sampling
-from neort.config import GenerationConfig
 from neort.errors import LogitsError
+from neort.generation import GenerationConfig, sampling
 
 INF = math.inf
 NO_IDS = np.zeros(0, np.int64)

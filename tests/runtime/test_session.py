@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neort import cache, session
+from neort.backend import DecoderSession
+from neort.backend import runner as session
 from neort.bundle import Bundle, ModelSpec
-from neort.cache import ROW_STEP, CacheType, first_row
-from neort.session import DecoderSession
+from neort.kvcache import CacheType, first_row
+from neort.kvcache import buffers as cache
+from neort.kvcache.buffers import ROW_STEP
 
 CHUNK = 64
 

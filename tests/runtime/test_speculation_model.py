@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import neort
+from neort.backend import DecoderSession
 from neort.bundle import Bundle
-from neort.cache import CacheType
-from neort.session import DecoderSession
+from neort.kvcache import CacheType
 
 EXACT_CACHES = ("int8",)  # attention over several rows has the bits of that over one
 NEAR_TIE = 0.02  # difference of two logits that rounding may reverse

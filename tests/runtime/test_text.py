@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neort.errors import ConfigError
-from neort.text import TextStream
+from neort.tokenizer import TextStream
 
 
 def first_stop(text: str, stop_strings: Sequence[str]) -> tuple[str, str | None]:

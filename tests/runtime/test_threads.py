@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from neort import threads
-from neort.threads import available_cpus, cgroup_quota
+from neort.backend import available_cpus, threads
+from neort.backend.threads import cgroup_quota
 
 
 class Groups:

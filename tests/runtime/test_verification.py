@@ -13,18 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 import neort
-from neort import session as session_module
+from neort.backend import DecoderSession
+from neort.backend import runner as session_module
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.session import DecoderSession
-from neort.verification import (
-    Check,
-    batch_difference,
-    chunk_differences,
-    golden_difference,
-    record_golden,
-    verify,
-)
+from neort.verification import Check, batch_difference, chunk_differences, golden_difference, record_golden, verify
 
 ReplaceFile = Callable[[str, bytes], None]
 

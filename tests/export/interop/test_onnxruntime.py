@@ -13,7 +13,7 @@ import pytest
 
 from export.checkpoints import Floats, Ids
 from export.interop.conftest import NEW_TOKENS, Case
-from neort_export.writer import INLINE_BYTES
+from neort_export.graph import INLINE_BYTES
 
 PAST = "past_key_values."
 

@@ -13,7 +13,7 @@ from transformers import GPTNeoForCausalLM
 
 from export.checkpoints import WINDOW, Ids, random_ids
 from export.interop.conftest import NEW_TOKENS, Case
-from neort.loading import session_options
+from neort.backend import session_options
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

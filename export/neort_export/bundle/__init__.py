@@ -1,0 +1,20 @@
+"""The files of a bundle and the folder that they are written to."""
+
+from __future__ import annotations
+
+from .hf_files import write_tokenizer
+from .manifest import model_section, write_json, write_manifest
+from .portable import write_portable
+from .staging import staged_folder
+from .weights_file import external_weights, write_graph
+
+__all__ = [
+    "external_weights",
+    "model_section",
+    "staged_folder",
+    "write_graph",
+    "write_json",
+    "write_manifest",
+    "write_portable",
+    "write_tokenizer",
+]

@@ -1,0 +1,66 @@
+"""manifest.json: what a bundle is, where it comes from, and the hashes of its files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neort.bundle import FORMAT_VERSION, MANIFEST, sha256_of
+
+from ..checkpoint import Checkpoint
+
+__all__ = ["model_section", "write_json", "write_manifest"]
+
+TOOLS = ("neort", "torch", "transformers", "onnx-ir", "onnxruntime")
+
+
+def write_manifest(
+    folder: Path,
+    source: Checkpoint,
+    recipe: dict[str, Any],
+    *,
+    verified: bool = False,
+    hashes: Mapping[str, str] | None = None,
+) -> None:
+    """manifest.json over all files of the folder; it holds no date, so that equal exports are equal.
+
+    ``verified`` says whether the bundle was measured against torch; ``hashes`` are sha256 that are known already.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    known = hashes or {}
+    files = sorted(p for p in folder.iterdir() if p.is_file())
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "source": {"name": Path(source.source).name if source.revision is None else source.source,
+                   "revision": source.revision},
+        "recipe": recipe,
+        "verified": verified,
+        "model": model_section(source),
+        "files": {p.name: {"bytes": p.stat().st_size, "sha256": known.get(p.name) or sha256_of(p)} for p in files},
+        "tools": {name: importlib.metadata.version(name) for name in TOOLS},
+    }  # fmt: skip
+    write_json(folder / MANIFEST, manifest)
+
+
+def model_section(source: Checkpoint) -> dict[str, Any]:
+    """What the runtime must know about the model; see neort.bundle.bundle.ModelSpec."""
+    config = source.config
+    return {
+        "architecture": "gpt_neo",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "num_heads": config.num_heads,
+        "head_dim": source.head_dim,
+        "max_position_embeddings": config.max_position_embeddings,
+        "window_size": config.window_size,
+        "attention_layers": list(config.attention_layers),
+    }
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file that people can read too."""
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

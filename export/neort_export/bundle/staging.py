@@ -1,0 +1,103 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from neort.bundle import MANIFEST
+
+from ..errors import ExportError
+
+__all__ = ["staged_folder"]
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
+    """Yield an empty folder beside ``target``; rename it to ``target`` when the block ends without an error.
+
+    An existing target is an error unless ``force`` is set, and then it must be empty or hold a file ``marker``, which
+    tells that it is of the kind that is written; it is replaced in the last moment. What an earlier, killed run left
+    behind is removed first.
+
+    Raises ExportError when the target is in the way or its parent cannot be written.
+    """
+    target = target.expanduser().absolute()
+    _remove_leftovers(target)
+    _check_target(target, force, marker)
+    stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        stage.mkdir(parents=True)
+    except OSError as error:
+        raise ExportError(
+            f"cannot create a folder in {target.parent} ({error.strerror}); choose another place"
+        ) from error
+    try:
+        yield stage
+        _check_target(target, force, marker)  # again: something may have appeared meanwhile
+        _swap(stage, target)
+    finally:
+        try:
+            _remove(stage)
+        except KeyboardInterrupt:  # a second Ctrl-C does not leave half of it
+            _remove(stage)
+            raise
+
+
+def _check_target(target: Path, force: bool, marker: str) -> None:
+    if not target.exists() and not target.is_symlink():
+        return
+    if not force:
+        raise ExportError(f"{target} exists already; give another name, or --force to replace it")
+    replaceable = target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))
+    if not replaceable:
+        raise ExportError(f"{target} has no {marker}, so --force does not replace it; give another name, or remove it")
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Stages of runs that were killed; those of live processes stay, and a bundle that was being replaced returns."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
+        pid = leftover.name.rpartition("-")[2]
+        if not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if ".partial-old-" in leftover.name and not target.exists():
+            leftover.rename(target)
+        else:
+            _remove(leftover)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill would end the process; keep what may be in use
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
+def _swap(stage: Path, target: Path) -> None:
+    """Put the stage in the target's place; the old target is gone only after the new one stands."""
+    old = target.with_name(f".{target.name}.partial-old-{os.getpid()}")
+    if target.exists():
+        target.rename(old)
+    try:
+        stage.rename(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
+    _remove(old)

@@ -1,0 +1,19 @@
+"""The decoder as an ONNX graph: traced, rewritten pass by pass, cut into parts."""
+
+from __future__ import annotations
+
+from .build import decoder_graph, int8_cache_graph, portable_graph, quantize
+from .rewrite import INLINE_BYTES, name_of, nodes
+from .segments import Segment, cut
+
+__all__ = [
+    "INLINE_BYTES",
+    "Segment",
+    "cut",
+    "decoder_graph",
+    "int8_cache_graph",
+    "name_of",
+    "nodes",
+    "portable_graph",
+    "quantize",
+]

@@ -1,0 +1,80 @@
+"""The graphs of a bundle: the traced model, and what the passes make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
+
+from ..checkpoint import Checkpoint
+from ..formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
+from ..quantization.moments import Moments
+from ..reference import ChannelRange
+from .passes import (
+    BindWeights,
+    FlattenTokens,
+    FoldOutliers,
+    FuseGelu,
+    FuseGeluBias,
+    FuseLinears,
+    KeepLastLogits,
+    PackQKV,
+    PadRows,
+    PortableSignature,
+    QuantizeBlocks,
+    QuantizeCache,
+    QuantizeEmbedding,
+    QuantizeLinears,
+)
+from .trace import trace
+
+__all__ = ["decoder_graph", "int8_cache_graph", "portable_graph", "quantize"]
+
+
+def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
+    """The decoder in fp32: in-place cache, packed q/k/v, logits of the last positions."""
+    model = trace(checkpoint.config)
+    ClearMetadataAndDocStringPass()(model)  # torch notes the source line of every node
+    _run(model, BindWeights(checkpoint), FuseGelu(), PackQKV(), FlattenTokens(), FuseLinears(), KeepLastLogits())
+    return model
+
+
+def quantize(
+    model: ir.Model,
+    ranges: Mapping[str, ChannelRange],
+    quantization: Quantization = "int8",
+    moments: Moments | None = None,
+) -> None:
+    """Turn a decoder graph into a format other than fp32, in place.
+
+    ``ranges`` and ``moments`` come from calibration; moments serve formats that compensate rounding errors, and are
+    read when the graph is written.
+    """
+    linears: dict[Quantization, list[ir.passes.InPlacePass]] = {
+        "int8": [QuantizeLinears(), FuseGeluBias()],
+        "int8-block": [QuantizeBlocks(BLOCKS_OF_8_BITS, head=BLOCKS_OF_8_BITS), PadRows()],
+        "int4": [QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS, moments=moments), PadRows()],
+    }
+    _run(model, FoldOutliers(ranges, moments), *linears[quantization], QuantizeEmbedding())
+
+
+def int8_cache_graph(decoder: ir.Model, largest: Mapping[str, NDArray[np.float32]]) -> ir.Model:
+    """A quantized decoder graph whose cache is int8 (see `QuantizeCache`); its weights are shared."""
+    model = decoder.clone()
+    _run(model, QuantizeCache(largest))
+    return model
+
+
+def portable_graph(decoder: ir.Model) -> ir.Model:
+    """A decoder graph, fp32 or int8, under the signature that other programs expect; its weights are shared."""
+    model = decoder.clone()
+    _run(model, PortableSignature())
+    return model
+
+
+def _run(model: ir.Model, *passes: ir.passes.InPlacePass) -> None:
+    for rewrite in (*passes, RemoveUnusedNodesPass()):
+        rewrite(model)

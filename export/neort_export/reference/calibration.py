@@ -1,0 +1,71 @@
+"""What the inputs of linear layers look like, measured on a short text: the range of every channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError
+from ..quantization.moments import Moments
+from .reference import Hook, Reference
+
+__all__ = ["ChannelRange", "calibrate"]
+
+
+@dataclass(frozen=True)
+class ChannelRange:
+    """Smallest and largest value of each channel, float64 [K]."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def calibrate(
+    reference: Reference,
+    sequences: Sequence[Sequence[int]],
+    moments: Moments | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+    *,
+    others: Sequence[Sequence[int]] = (),
+) -> tuple[dict[str, ChannelRange], list[torch.Tensor]]:
+    """Ranges by the weight name of the layer that reads them; q, k and v count as one, ``qkv_proj``.
+
+    ``moments`` is filled with the second moments of the same inputs; ``progress`` gets the bytes of each block that
+    was run. The second result is what `Reference.hidden_states` makes of ``others``, which are not measured.
+
+    Raises CheckpointError where torch computes NaN or infinite inputs.
+    """
+    ranges = _Ranges(reference.checkpoint.path, moments)
+    hidden = reference.hidden_states(others, ranges, progress, watched=sequences)
+    return ranges.by_weight, hidden
+
+
+class _Ranges(Hook):
+    def __init__(self, checkpoint: Path, moments: Moments | None) -> None:
+        self.checkpoint = checkpoint
+        self.moments = moments
+        self.by_weight: dict[str, ChannelRange] = {}
+
+    def observe(self, weight: str, x: torch.Tensor) -> None:
+        if ".k_proj." in weight or ".v_proj." in weight:
+            return  # the same input as q_proj's
+        name = weight.replace("q_proj", "qkv_proj")
+        rows = x.reshape(-1, x.shape[-1])
+        low, high = (t.double().numpy() for t in torch.aminmax(rows, dim=0))
+        if not np.isfinite(high - low).all():
+            raise CheckpointError(
+                f"{self.checkpoint}: torch computes NaN or infinite inputs of {weight!r} from finite weights, some of "
+                "which are too large to run in float32; no quantization can be made of them: convert or train the "
+                "checkpoint again"
+            )
+        if self.moments:
+            self.moments.add(name, rows.numpy())
+        seen = self.by_weight.get(name)
+        if seen is not None:
+            low, high = np.minimum(low, seen.low), np.maximum(high, seen.high)
+        self.by_weight[name] = ChannelRange(low, high)

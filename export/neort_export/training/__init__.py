@@ -1,0 +1,5 @@
+"""A small checkpoint, trained on a text file."""
+
+from __future__ import annotations
+
+__all__ = []

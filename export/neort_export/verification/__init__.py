@@ -1,0 +1,1 @@
+"""A bundle against torch: run layer by layer, compared, graded."""

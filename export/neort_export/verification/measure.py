@@ -1,0 +1,210 @@
+"""Measures a bundle's graph against torch and against itself, one block of the model in memory at a time."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+
+from neort.backend import DECODERS
+from neort.bundle import WEIGHTS, Bundle, ModelSpec, read_spec
+from neort.engine import Runner
+from neort.kvcache import CacheType
+from neort.tokenizer import Tokenizer
+from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
+
+from ..bundle import model_section, staged_folder, write_json, write_manifest
+from ..checkpoint import Checkpoint
+from ..errors import ExportError, VerificationError
+from ..formats import FORMATS, Quantization
+from ..graph import decoder_graph
+from ..memory import return_freed
+from ..progress import Progress, Silent
+from ..reference import Reference
+from .agreement import Agreement, Limits, chunk_logits, compare
+from .figures import QUALITY_REMEDY, Verification
+from .layerwise import LayerwiseRunner
+from .structure import COMPARED_LOGITS, REPORT, check_attention, compared_tokens, measure_structure
+from .texts import Texts
+
+__all__ = ["load_decoders", "measure", "verify"]
+
+Floats = NDArray[np.float32]
+
+CHUNKS_TO_PROCESSORS = 4  # another processor's rounding may move logits a few times as far as other chunks do here
+
+
+def measure(
+    reference: Reference,
+    fp32: ir.Model,
+    written: Mapping[CacheType, ir.Model],
+    quantization: Quantization,
+    texts: Texts,
+    progress: Progress,
+    hidden: list[torch.Tensor] | None = None,
+    *,
+    fp32_logits: bool = False,
+    remedy: str = REPORT,
+) -> Verification:
+    """Compare ``written``, the decoder graphs of a bundle by the type of their cache, with torch and with themselves.
+
+    ``fp32`` is the graph before quantization: it shows that the graph computes what torch computes, and with
+    ``fp32_logits`` how far its logits are from torch's. ``hidden`` is what torch makes of the verification text, where
+    that is known already; ``remedy`` is
+    what to do where the graphs compute something else.
+
+    Raises VerificationError for a graph that computes something else than torch, and for NaN or infinite values.
+    """
+    fp32 = written["fp32"] if quantization == "fp32" else fp32
+    spec = _spec(reference)
+    tokens = compared_tokens(texts.calibration[0], spec)  # the built-in text, which passes the window's edge
+    answers = reference.parts(tokens, last=COMPARED_LOGITS)
+    own_graph = None if quantization == "fp32" else written["fp32"]
+    structure = measure_structure(answers, fp32, spec, tokens, progress, own_graph)
+    structure.check(spec, remedy)
+    for graph in written.values():
+        check_attention(graph, fp32)
+    if hidden is None:
+        progress.stage("running torch", reference.nbytes)
+        hidden = reference.hidden_states(texts.verification, progress=progress.advance)
+    agreement = None
+    if fp32_logits and quantization != "fp32":
+        agreement = _compare(reference, hidden, LayerwiseRunner(fp32, spec), texts, progress, "fp32", [])
+    runner = LayerwiseRunner(written["fp32"], spec)
+    ids, positions = np.array(texts.golden, np.int64), texts.golden_positions()
+    in_batch = partial(batch_difference, token_ids=ids)
+    in_chunks = partial(chunk_differences, token_ids=ids)
+    rows: list[Floats] = []
+    own = _compare(reference, hidden, runner, texts, progress, quantization, rows, in_batch, in_chunks)
+    difference = in_batch(runner)  # in the order in which they were rehearsed
+    largest, mean = in_chunks(runner)
+    tolerance = max(FORMATS[quantization].golden_tolerance, CHUNKS_TO_PROCESSORS * largest)
+    golden = record_golden(np.concatenate(rows), ids, positions, tolerance)
+    quantized = None if quantization == "fp32" else own
+    small = None
+    if "int8" in written:
+        name = f"{quantization} with an int8 cache"
+        small = _compare(reference, hidden, LayerwiseRunner(written["int8"], spec), texts, progress, name, [])
+    return Verification(
+        quantization, structure, agreement if quantized else own, quantized, difference, largest, mean, golden, small
+    )
+
+
+def load_decoders(folder: Path) -> dict[CacheType, ir.Model]:
+    """The decoder graphs that a bundle's folder has, by the type of their cache."""
+    return {kind: ir.load(folder / name) for kind, name in DECODERS.items() if (folder / name).exists()}
+
+
+def verify(
+    bundle: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    *,
+    text: str | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Measure a bundle against the checkpoint that it was made of, and write its verification.json anew.
+
+    ``text`` replaces the built-in text, ``limits`` the figures that must hold.
+
+    Raises BundleError for a damaged bundle, CheckpointError for a bad checkpoint, ExportError when the two do not
+    belong together, and VerificationError when the figures miss the limits; the bundle stays as it was then.
+    """
+    opened, source = Bundle(bundle, check_weights=True), Checkpoint(checkpoint)
+    if model_section(source) != opened.manifest["model"]:
+        raise ExportError(
+            f"{opened.path} is not made of {source.path}: model dimensions differ; give the checkpoint it was made of"
+        )
+    quantization = cast(Quantization, opened.quantization)
+    limits, progress = limits or Limits(), progress or Silent()
+    texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.config, text)
+    progress.stage("tracing")
+    fp32, written = decoder_graph(source), load_decoders(opened.path)
+    measured = measure(
+        Reference(source),
+        fp32,
+        written,
+        quantization,
+        texts,
+        progress,
+        fp32_logits=math.isfinite(limits.max_abs_diff),
+        remedy=f"Give the checkpoint that {opened.path.name} was made of. If this is the one: {REPORT}",
+    )
+    measured.check(limits, source)
+    if missed := measured.int8_cache_misses(limits):
+        raise VerificationError(
+            f"{opened.path} misses the limits with an int8 cache: {'; '.join(missed)}. {QUALITY_REMEDY}, or export the "
+            "checkpoint again, which leaves such a cache out"
+        )
+    _rewrite(opened, source, measured.to_json(texts, limits))
+    return measured
+
+
+def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
+    """The same bundle with another verification.json; it takes the old one's place in one step."""
+    target = bundle.path.resolve()
+    with staged_folder(target, force=True) as stage:
+        for name in bundle.file_names:
+            if name != VERIFICATION:
+                _link(target / name, stage / name)
+        write_json(stage / VERIFICATION, content)
+        hashes = {name: facts["sha256"] for name, facts in bundle.manifest["files"].items() if name == WEIGHTS}
+        write_manifest(stage, source, bundle.manifest["recipe"], verified=True, hashes=hashes)
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.link(file, link)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, link)
+
+
+def _spec(reference: Reference) -> ModelSpec:
+    return read_spec({"model": model_section(reference.checkpoint)})
+
+
+def _compare(
+    reference: Reference,
+    hidden: list[torch.Tensor],
+    runner: LayerwiseRunner,
+    texts: Texts,
+    progress: Progress,
+    name: str,
+    golden: list[Floats],
+    *functions: Any,
+) -> Agreement:
+    """Logits of the verification text against torch's.
+
+    Those at the golden positions are added to ``golden``; ``functions`` of the same runner are only rehearsed.
+    """
+
+    def all_logits(runner: Runner) -> None:
+        for _ in chunk_logits(runner, texts.verification):
+            pass
+
+    for function in (all_logits, *functions):
+        runner.rehearse(function)
+    progress.stage(f"comparing {name} with torch", runner.nbytes)
+    runner.run(progress.advance)
+    own = _kept(chunk_logits(runner, texts.verification), texts.golden_positions(), golden)
+    agreement = compare(reference.logit_blocks(hidden), own, texts.verification)
+    return_freed()
+    return agreement
+
+
+def _kept(blocks: Iterable[Floats], positions: Sequence[int], kept: list[Floats]) -> Iterator[Floats]:
+    """The same blocks of rows; the rows at some positions are copied to ``kept``."""
+    start = 0
+    for block in blocks:
+        kept.append(block[[p - start for p in positions if start <= p < start + len(block)]])
+        start += len(block)
+        yield block

@@ -1,0 +1,79 @@
+"""The text that an export is calibrated and verified on, as token sequences.
+
+calibration.txt and verification.txt were written for this project: prose, dialogue, articles, code and numbers, with
+nothing in common.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from neort.tokenizer import Tokenizer
+
+from ...errors import ExportError
+
+__all__ = ["Texts"]
+
+CALIBRATION_TOKENS = 1024
+VERIFICATION_TOKENS = 2048
+EXPENSIVE = 300_000_000  # weights of all blocks together; models beyond get fewer tokens
+LEAST_TOKENS = 4  # to measure on
+GOLDEN_EXTRA = 40  # positions past twice the window
+
+
+class Texts:
+    """Token sequences for one model, each past twice the window where the context allows it.
+
+    Time grows with tokens times weights: large models get fewer sequences, one at least.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: Any, verification_text: str | None = None) -> None:
+        """``verification_text`` replaces verification.txt. Raises ExportError when it is too short to measure on."""
+        self.window = int(config.window_size)
+        self._length = min(int(config.max_position_embeddings), max(2 * self.window + GOLDEN_EXTRA, 512))
+        self._share = min(1.0, EXPENSIVE / (12 * config.num_layers * config.hidden_size**2))
+        self._calibration_text = _read("calibration.txt")
+        self._verification_text = _read("verification.txt") if verification_text is None else verification_text
+        self.calibration = self._sequences(tokenizer, self._calibration_text, CALIBRATION_TOKENS)
+        self.verification = self._sequences(tokenizer, self._verification_text, VERIFICATION_TOKENS)
+        self.golden = self.verification[0][: 2 * self.window + GOLDEN_EXTRA]
+        if config.max_position_embeddings < LEAST_TOKENS:
+            raise ExportError(
+                f"the model has {config.max_position_embeddings} positions; it takes {LEAST_TOKENS} to calibrate and "
+                "verify an export on text"
+            )
+        if len(self.golden) < LEAST_TOKENS:
+            raise ExportError(f"the verification text has {len(self.golden)} tokens; give a longer one (--text)")
+
+    def golden_positions(self) -> list[int]:
+        """Positions around the window's edge, past twice the window, and the last one."""
+        wanted = [0, self.window - 1, self.window, self.window + 1, 2 * self.window, 2 * self.window + 1]
+        return sorted({p for p in wanted if p < len(self.golden)} | {len(self.golden) - 1})
+
+    def calibration_facts(self) -> dict[str, Any]:
+        """What the manifest says about the calibration text."""
+        return _facts(self._calibration_text, self.calibration)
+
+    def verification_facts(self) -> dict[str, Any]:
+        """What verification.json says about its text."""
+        return _facts(self._verification_text, self.verification)
+
+    def _sequences(self, tokenizer: Tokenizer, text: str, limit: int) -> list[list[int]]:
+        """Consecutive sequences of equal length from the text's start, about ``limit`` tokens for a small model."""
+        ids = tokenizer.encode(text)[: max(int(limit * self._share), self._length)]
+        whole = range(0, max(1, len(ids) - self._length + 1), self._length)
+        return [ids[start : start + self._length] for start in whole]
+
+
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _facts(text: str, sequences: list[list[int]]) -> dict[str, Any]:
+    return {
+        "sha256": hashlib.sha256(text.encode("utf-8")).hexdigest(),
+        "tokens": sum(map(len, sequences)),
+        "sequence_length": len(sequences[0]),
+    }

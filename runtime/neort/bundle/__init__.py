@@ -1,0 +1,19 @@
+"""What is on disk: the bundle's manifest, its files and its graphs' references to them."""
+
+from __future__ import annotations
+
+from .bundle import FORMAT_VERSION, MANIFEST, WEIGHTS, Bundle, ModelSpec, bundled_path, read_json, read_spec, sha256_of
+from .graph_file import external_locations
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "WEIGHTS",
+    "Bundle",
+    "ModelSpec",
+    "bundled_path",
+    "external_locations",
+    "read_json",
+    "read_spec",
+    "sha256_of",
+]

@@ -1,0 +1,5 @@
+"""``neort`` as ``python -m neort.cli``."""
+
+from .main import main
+
+raise SystemExit(main())

@@ -1,0 +1,100 @@
+"""A request's tokens as text: pieces as they become certain, and the whole.
+
+Knows what a request hands out; knows nothing about models or engines.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NeortError
+from ..generation import GenerationConfig
+from ..tokenizer import TextStream
+from .request import FinishReason, Request, Stats
+
+__all__ = ["Collector", "Completion", "Piece"]
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One generated sequence, without its prompt.
+
+    ``token_ids`` end with the end-of-sequence token or with the stop string's tokens where one of them ended the
+    sequence; ``text`` holds neither. ``finish_reason`` is "stop" for both, "length" at ``max_new_tokens`` or at the
+    end of the context.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    stats: Stats
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that became certain while a sequence is generated; the last one carries ``finish_reason`` and ``stats``.
+
+    ``token_ids`` are the tokens generated since the piece before.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    stats: Stats | None = None
+
+
+class Collector:
+    """A request's tokens as text: pieces for streams, a completion for the rest."""
+
+    def __init__(self, ids: Ids, options: GenerationConfig, index: int, token_bytes: Callable[[int], bytes]) -> None:
+        self.request = Request(ids, options, self, index)
+        self.pieces: deque[Piece] = deque()
+        self._token_bytes = token_bytes
+        self._stream = TextStream(options.stop_strings)
+        self._pending: list[int] = []
+        self._text: list[str] = []
+        self._result: tuple[FinishReason, Stats] | None = None
+        self._error: NeortError | None = None
+
+    def push(self, token_id: int) -> bool:
+        self._pending.append(token_id)
+        if token_id in self.request.config.eos_token_ids:
+            return False  # the engine ends the sequence; the token's text is no part of it
+        text = self._stream.push(self._token_bytes(token_id))
+        if text:
+            self._emit(Piece(text, tuple(self._pending)))
+        return self._stream.stopped
+
+    def finish(self, reason: FinishReason, stats: Stats) -> None:
+        rest = "" if self._stream.stopped else self._stream.finish()
+        self._result = reason, stats
+        self._emit(Piece(rest, tuple(self._pending), reason, stats))
+
+    def fail(self, error: NeortError) -> None:
+        self._error = error
+
+    def drain(self) -> Iterator[Piece]:
+        """The pieces not yet taken; raises the error that ended the request, if one did."""
+        while self.pieces:
+            yield self.pieces.popleft()
+        if self._error:
+            raise self._error
+
+    def completion(self) -> Completion:
+        """The whole result. Raises the error that ended the request, if one did."""
+        if self._error:
+            raise self._error
+        assert self._result is not None  # done without an error means finished
+        return Completion("".join(self._text), tuple(self.request.token_ids), *self._result)
+
+    def _emit(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self._text.append(piece.text)
+        self._pending.clear()

@@ -1,0 +1,156 @@
+"""Key-value cache: one buffer per layer and kind, read and written in place by the graph.
+
+A buffer has shape [slots, H, M, D]; slot i belongs to the i-th running sequence. M is the model's full context, but
+the memory is anonymous and untouched pages cost nothing, so a cache grows by use.
+
+Local layers see the last ``window`` positions only. Since the heads of a buffer lie M * D apart wherever one begins to
+read, the same buffer bound from row r on is a past without its first r positions: attention then costs as much as the
+window, and nothing is copied or lost.
+
+In int8 a buffer takes a quarter of the memory. onnxruntime's attention then goes over the past in tiles, which begin
+where the past does: bound from another row on, it would add up in another order. So there the past is always whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import ModelSpec
+
+__all__ = ["CACHE_TYPES", "CacheType", "KVCache", "bind_buffer", "bind_past", "first_row"]
+
+CacheType = Literal["fp32", "int8"]
+CACHE_TYPES: dict[CacheType, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
+
+ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
+
+Buffer = NDArray[Any]
+
+
+def first_row(spec: ModelSpec, shortest: int, kv_cache: CacheType = "fp32") -> int:
+    """Where the past of local layers begins, if the shortest sequence has ``shortest`` positions in the cache."""
+    return 0 if kv_cache == "int8" else max(0, shortest - spec.window_size + 1) // ROW_STEP * ROW_STEP
+
+
+def bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
+    """Bind an array's own memory as an input or output; the array must outlive the binding."""
+    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def bind_past(binding: Any, name: str, slots: Buffer, first: int) -> None:
+    """Bind the cache ``name`` of some slots [B, H, M, D] as past and present at once, from row ``first`` on.
+
+    The shape stays [B, H, M, D]: its last rows lie behind the last slot, where nothing is read or written.
+    """
+    address = slots.ctypes.data + first * slots.strides[2]
+    for bind, prefix in ((binding.bind_input, "past_key_values"), (binding.bind_output, "present")):
+        bind(f"{prefix}.{name}", "cpu", 0, slots.dtype.type, slots.shape, address)
+
+
+class KVCache:
+    """The cache of up to ``max_slots`` sequences; ``buffers`` are named "0.key", "0.value", "1.key" and so on."""
+
+    def __init__(self, spec: ModelSpec, max_slots: int, kv_cache: CacheType = "fp32") -> None:
+        self.spec = spec
+        self.kv_cache: CacheType = kv_cache
+        self.max_slots = max_slots
+        self.slots = 0
+        self.buffers: dict[str, Buffer] = {}
+        self._memory: dict[str, mmap.mmap] = {}
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Memory that one position of one sequence takes, in all layers."""
+        return len(self._names) * self.spec.num_heads * self.spec.head_dim * CACHE_TYPES[self.kv_cache].itemsize
+
+    @property
+    def row_types(self) -> dict[str, np.dtype[Any]]:
+        """The dtype of each buffer, by its name; known before there are any."""
+        return dict.fromkeys(self._names, CACHE_TYPES[self.kv_cache])
+
+    def reserve(self, slots: int, lengths: list[int]) -> bool:
+        """Make room for ``slots`` sequences, keeping the first ``lengths[i]`` positions of slot i.
+
+        Returns whether the buffers moved, so that what was bound to them must be bound again.
+        Raises MemoryError when the system refuses the address space.
+        """
+        if slots <= self.slots:
+            return False
+        slots = min(self.max_slots, max(slots, 2 * self.slots))
+        for name in self._names:  # one after the other: the old buffer goes before the next one is copied
+            grown, memory = _allocate((slots, *self._slot_shape), CACHE_TYPES[self.kv_cache])
+            if name in self.buffers:
+                for slot, length in enumerate(lengths):
+                    grown[slot, :, :length] = self.buffers[name][slot, :, :length]
+            self.buffers[name], self._memory[name] = grown, memory
+        self.slots = slots
+        return True
+
+    def release(self, slot: int) -> None:
+        """Give a slot's whole pages back to the system; their contents are lost.
+
+        Linux takes them at once, macOS when it needs them. Elsewhere nothing happens.
+        """
+        advice = getattr(mmap, "MADV_DONTNEED", None) if sys.platform == "linux" else getattr(mmap, "MADV_FREE", None)
+        if advice is None or slot >= self.slots:
+            return
+        for name, buffer in self.buffers.items():
+            size = buffer[slot].nbytes
+            first = -(-slot * size // mmap.PAGESIZE) * mmap.PAGESIZE
+            last = (slot + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE
+            if last > first:
+                self._memory[name].madvise(advice, first, last - first)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` positions of one slot over another."""
+        for buffer in self.buffers.values():
+            buffer[target, :, :length] = buffer[source, :, :length]
+
+    def read(self, slot: int, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """A copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
+        return {name: buffer[slot, :, start:stop].copy() for name, buffer in self.buffers.items()}
+
+    def write(self, slot: int, start: int, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
+        for name, buffer in self.buffers.items():
+            buffer[slot, :, start : start + rows[name].shape[1]] = rows[name]
+
+    @contextlib.contextmanager
+    def untouched(self, slot: int, first: int) -> Iterator[None]:
+        """Undo what a run writes into row 0 of a slot, or into row ``first`` where the past of a layer begins there."""
+        kept = {row: self.read(slot, row, row + 1) for row in (0, first)}
+        try:
+            yield
+        finally:
+            for row, rows in kept.items():
+                self.write(slot, row, rows)
+
+    @property
+    def _slot_shape(self) -> tuple[int, int, int]:
+        return self.spec.num_heads, self.spec.max_position_embeddings, self.spec.head_dim
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"{i}.{kind}" for i in range(self.spec.num_layers) for kind in ("key", "value")]
+
+
+def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Buffer, mmap.mmap]:
+    """Zeroed memory that the system commits page by page.
+
+    numpy asks the kernel for huge pages, which commits a whole buffer at its first touch. One head's rows more than
+    ``shape`` lie behind it, so that a past that begins later ends in memory of the buffer.
+    """
+    count = int(np.prod(shape))
+    nbytes = dtype.itemsize * (count + int(np.prod(shape[2:])))
+    if sys.platform == "win32":
+        memory = mmap.mmap(-1, nbytes)
+    else:
+        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype, count).reshape(shape), memory

@@ -1,0 +1,140 @@
+"""Proposes tokens that may come next: copied from the text itself, or written by a smaller model.
+
+Knows nothing about whether they are right; see `speculation`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import ModelSpec
+from ..errors import LogitsError
+
+__all__ = ["PROMPT_LOOKUP", "Drafter", "ModelDrafter", "PromptLookup", "Proposer", "Rehearse"]
+
+Logits = NDArray[np.float32]
+Rehearse = Callable[[], Callable[[Logits], int]]  # makes a function from logits [V] to what the request would choose
+
+PROMPT_LOOKUP: Literal["prompt-lookup"] = "prompt-lookup"
+NGRAMS = (4, 3, 2)  # tokens that a passage must share with the end of the text, best first
+CHUNK = 256  # tokens of a draft model's prefill
+
+
+class Proposer(Protocol):
+    """Follows one sequence."""
+
+    def source(self, context: list[int]) -> Hashable:
+        """What a proposal would rest on, so that good and bad grounds can be told apart; None: there is none."""
+
+    def propose(self, context: list[int], count: int, rehearse: Rehearse) -> list[int]:
+        """At most ``count`` tokens that may follow ``context``, for which `source` has just found a ground."""
+
+
+class Drafter(Protocol):
+    """Makes a proposer for each sequence; ``cost`` of a drafted token, in decode steps of the model that it helps."""
+
+    cost: float
+
+    def start(self) -> Proposer: ...
+
+
+class PromptLookup:
+    """Copies what followed the last occurrence of the text's last few tokens.
+
+    Saxena, Prompt Lookup Decoding (2023); transformers has it as ``prompt_lookup_num_tokens``.
+    """
+
+    cost = 0.0
+
+    def start(self) -> Proposer:
+        return _Lookup()
+
+
+class _Lookup:
+    def __init__(self) -> None:
+        self._ends: dict[
+            tuple[int, ...], int
+        ] = {}  # n-gram -> where its last occurrence ends, the text's own end apart
+        self._indexed = 0
+        self._found = 0
+
+    def source(self, context: list[int]) -> int | None:
+        """The length of the longest n-gram that occurs before."""
+        for end in range(self._indexed, len(context)):
+            for n in NGRAMS:
+                if end >= n:
+                    self._ends[tuple(context[end - n : end])] = end
+        self._indexed = len(context)
+        if tuple(context[-NGRAMS[-1] :]) not in self._ends:  # nor can longer ones be
+            return None
+        for n in NGRAMS:
+            found = self._ends.get(tuple(context[-n:])) if len(context) > n else None
+            if found is not None:
+                self._found = found
+                return n
+        return None
+
+    def propose(self, context: list[int], count: int, rehearse: Rehearse) -> list[int]:
+        """What followed; a passage that runs into the end of the text goes on with what it has just proposed."""
+        text = context[self._found :]
+        while len(text) < count:
+            text += text
+        return text[:count]
+
+
+class Runner(Protocol):
+    """What a draft model needs of a session."""
+
+    spec: ModelSpec
+
+    def reserve(self, slots: int, lengths: list[int]) -> None: ...
+    def prefill(self, slot: int, token_ids: NDArray[np.int64], start: int, keep: int) -> Logits: ...
+    def decode(self, token_ids: NDArray[np.int64], lengths: NDArray[np.int32]) -> Logits: ...
+
+
+class ModelDrafter:
+    """A smaller model with the same vocabulary. It has one cache, which holds the sequence that it helped last."""
+
+    def __init__(self, runner: Runner, cost: float) -> None:
+        self.cost = cost
+        self._runner = runner
+        self._held: list[int] = []  # tokens in the cache
+
+    def start(self) -> Proposer:
+        return self
+
+    def source(self, context: list[int]) -> Hashable:
+        return "model" if len(context) < self._runner.spec.max_position_embeddings else None
+
+    def propose(self, context: list[int], count: int, rehearse: Rehearse) -> list[int]:
+        """The draft model's own continuation, chosen as the request chooses."""
+        count = min(count, self._runner.spec.max_position_embeddings - len(context))
+        choose, proposal = rehearse(), list[int]()
+        try:
+            logits = self._read(context)
+            while True:
+                proposal.append(choose(logits))
+                if len(proposal) >= count:
+                    return proposal
+                logits = self._runner.decode(np.array(proposal[-1:]), np.array([len(self._held)], np.int32))[0]
+                self._held.append(proposal[-1])
+        except LogitsError:  # what the draft model cannot continue, the other one may
+            return proposal
+
+    def _read(self, context: list[int]) -> Logits:
+        """Logits behind ``context``, of which the cache may hold a part."""
+        self._runner.reserve(1, [])
+        same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(self._held, context, strict=False))
+        start = min(sum(1 for _ in same), len(context) - 1)
+        ids = np.array(context, np.int64)
+        for begin in range(start, len(ids), CHUNK):
+            chunk = ids[begin : begin + CHUNK]
+            logits = self._runner.prefill(0, chunk, begin, int(begin + len(chunk) == len(ids)))
+        self._held = context.copy()
+        last: Logits = logits[-1]
+        return last

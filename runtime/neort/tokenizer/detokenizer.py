@@ -1,0 +1,130 @@
+"""Token bytes to text: whole characters only, and nothing that may turn out to be a stop string.
+
+Knows nothing about models or token ids: bytes go in, as they are generated, and text comes out.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import deque
+from collections.abc import Sequence
+
+from ..errors import ConfigError
+
+__all__ = ["TextStream"]
+
+
+class TextStream:
+    """Text pieces of a byte stream, up to the first stop string.
+
+    The joined pieces are `data.decode("utf-8", "replace")` of all the bytes, cut where the first stop string
+    starts. The first one is the one that is complete first; of several that are complete at the same
+    character, the longest, which also starts first. Only the characters so far decide this, so neither the
+    text nor the match depends on how the bytes were cut into pieces, and no stop waits for what may follow:
+    of "ab" and "abc" the longer one never matches.
+
+    Held back are only the bytes of an incomplete character and the longest end of the text that starts a stop
+    string. The cost is linear in the length of the text, however many and long the stop strings are.
+
+    Attributes:
+        matched: the stop string that ended the text, or None.
+    """
+
+    def __init__(self, stop_strings: Sequence[str] = ()) -> None:
+        """Takes the stop strings; without any, the stream only holds back incomplete characters.
+
+        Raises:
+            TypeError: stop_strings is a str, or holds something that is not.
+            ConfigError: a stop string is empty.
+        """
+        if isinstance(stop_strings, str) or not all(isinstance(stop, str) for stop in stop_strings):
+            raise TypeError(f"stop_strings must be a list of str, not {stop_strings!r}")
+        if "" in stop_strings:
+            raise ConfigError("stop_strings holds an empty string, which would stop at once: leave it out")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._matcher = _Matcher(stop_strings)
+        self._held = ""
+        self._finished = False
+        self.matched: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string is complete; it and all that follows is dropped."""
+        return self.matched is not None
+
+    def push(self, data: bytes) -> str:
+        """Takes the next bytes; returns the text that is certain now, "" once the stream has stopped.
+
+        Raises:
+            ValueError: after `finish`.
+        """
+        if self._finished:
+            raise ValueError("push after finish: make a new TextStream for another text")
+        return "" if self.stopped else self._advance(self._decoder.decode(data))
+
+    def finish(self) -> str:
+        """Ends the stream; returns what was held back, with U+FFFD for an incomplete character."""
+        self._finished = True
+        if self.stopped:
+            return ""
+        certain = self._advance(self._decoder.decode(b"", final=True))
+        rest, self._held = self._held, ""
+        return certain + rest
+
+    def _advance(self, new: str) -> str:
+        text = self._held + new
+        for position, character in enumerate(new, start=len(self._held) + 1):
+            self.matched = self._matcher.step(character)
+            if self.matched is not None:
+                self._held = ""
+                return text[: position - len(self.matched)]
+        certain = len(text) - self._matcher.held
+        self._held = text[certain:]
+        return text[:certain]
+
+
+class _Matcher:
+    """Aho and Corasick's automaton: its state is the longest end of the text that starts a stop string."""
+
+    def __init__(self, stop_strings: Sequence[str]) -> None:
+        self._next: list[dict[str, int]] = [{}]  # of each state, the state that a character leads to
+        self._depth = [0]  # how many characters the state stands for
+        self._match: list[str | None] = [None]  # the longest stop string that the state ends with
+        for stop in stop_strings:
+            state = 0
+            for depth, character in enumerate(stop, start=1):
+                state = self._next[state].setdefault(character, len(self._next))
+                if state == len(self._next):
+                    self._next.append({})
+                    self._depth.append(depth)
+                    self._match.append(None)
+            self._match[state] = stop
+        self._fallback = self._fallbacks()
+        self._state = 0
+
+    def _fallbacks(self) -> list[int]:
+        """Of each state, the state of its longest proper end; goes from short states to long ones."""
+        fallback = [0] * len(self._next)
+        queue = deque(self._next[0].values())
+        while queue:
+            parent = queue.popleft()
+            self._match[parent] = self._match[parent] or self._match[fallback[parent]]
+            for character, state in self._next[parent].items():
+                shorter = fallback[parent]
+                while shorter and character not in self._next[shorter]:
+                    shorter = fallback[shorter]
+                fallback[state] = self._next[shorter].get(character, 0)
+                queue.append(state)
+        return fallback
+
+    @property
+    def held(self) -> int:
+        """How many characters at the end of the text may be the start of a stop string."""
+        return self._depth[self._state]
+
+    def step(self, character: str) -> str | None:
+        """Takes one more character; returns the longest stop string that the text now ends with."""
+        while self._state and character not in self._next[self._state]:
+            self._state = self._fallback[self._state]
+        self._state = self._next[self._state].get(character, 0)
+        return self._match[self._state]
