@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +13,12 @@ pytest.importorskip("transformers", reason="the exporter's tests need the extra:
 import onnx_ir as ir
 from transformers import GPTNeoForCausalLM
 
-from export.checkpoints import random_model, save
-from neort_export import Limits, Report, export
+from checkpoints import NO_LIMITS, random_model, save
+from folders import SHARED
+from neort_export import Report, export
 from neort_export import exporter as exporter_module
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph import decoder_graph
-
-SHARED = Path(os.environ.get("NEORT_SHARED", Path(__file__).parents[3] / "shared"))
-NO_LIMITS = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)  # random weights are no language model
 
 
 @pytest.fixture(scope="session")

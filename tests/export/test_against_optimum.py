@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import neort
-from export.checkpoints import POSITIONS, WINDOW, random_ids
+from checkpoints import POSITIONS, WINDOW, random_ids
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

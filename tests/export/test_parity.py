@@ -12,7 +12,7 @@ import pytest
 from transformers import GPTNeoForCausalLM
 
 import neort
-from export.checkpoints import (
+from checkpoints import (
     POSITIONS,
     WINDOW,
     Floats,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import neort
 import neort.backend.runner
-from export.checkpoints import BYTE_TOKENS, random_ids, random_model, save
+from checkpoints import BYTE_TOKENS, random_ids, random_model, save
 from neort.backend import DECODERS, DecoderSession, split_below
 from neort.bundle import Bundle
 from neort.kvcache import CACHE_TYPES, CacheType

@@ -15,7 +15,7 @@ import pytest
 import neort
 from neort.bundle import bundled_path
 from neort.kvcache import CACHE_TYPES, CacheType
-from runtime.releases import KEEPS_INT8_CACHES, SATURATES
+from releases import KEEPS_INT8_CACHES, SATURATES
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import neort
-from runtime.releases import QUIET, SATURATES
+from releases import QUIET, SATURATES
 
 HEAVY = ["torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "tokenizers", "safetensors"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["HYBRID", "Attend", "Open", "heads_per_thread", "question", "splits", "window_difference"]
 
-SPLIT = Path(__file__).with_name("split_probe.onnx")  # one head that sees all; tests/runtime/probe_model.py writes it
+SPLIT = Path(__file__).with_name("split_probe.onnx")  # one head that sees all; tests/support/probe_model.py writes it
 LOCAL = Path(__file__).with_name("window_probe.onnx")  # HEADS heads that see WINDOW positions
 HEADS, HEAD_DIM, WINDOW = 2, 8, 4
 RUNS = (7, 1, 4)  # tokens: a prompt, a step, and a prompt that goes on

@@ -13,8 +13,8 @@ import torch
 from transformers import GPTNeoForCausalLM
 
 import neort
-from export.checkpoints import WINDOW, Ids, edit_json, random_ids
-from export.interop.conftest import NEW_TOKENS, Case
+from checkpoints import WINDOW, Ids, edit_json, random_ids
+from interop import NEW_TOKENS, Case
 from neort_export.bundle.genai import genai_config
 
 og = pytest.importorskip("onnxruntime_genai", reason="needs onnxruntime-genai")

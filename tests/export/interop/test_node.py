@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import neort
-from export.interop.conftest import EXAMPLES, NEW_TOKENS, Case, Install, Program, program
+from interop import EXAMPLES, NEW_TOKENS, Case, Install, Program, program
 
 
 @pytest.fixture(scope="module")

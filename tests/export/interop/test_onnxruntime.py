@@ -11,8 +11,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from export.checkpoints import Floats, Ids
-from export.interop.conftest import NEW_TOKENS, Case
+from checkpoints import Floats, Ids
+from interop import NEW_TOKENS, Case
 from neort_export.graph import INLINE_BYTES
 
 PAST = "past_key_values."

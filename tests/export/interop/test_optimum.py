@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import GPTNeoForCausalLM
 
-from export.checkpoints import WINDOW, Ids, random_ids
-from export.interop.conftest import NEW_TOKENS, Case
+from checkpoints import WINDOW, Ids, random_ids
+from interop import NEW_TOKENS, Case
 from neort.backend import session_options
 
 with warnings.catch_warnings():

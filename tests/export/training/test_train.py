@@ -6,7 +6,6 @@ import json
 import lzma
 import random
 import sys
-import warnings
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,11 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # raised inside transformers as it is imported
-    transformers = pytest.importorskip("transformers")
+import torch
+import transformers
 
 from neort.errors import ConfigError, MissingExtraError
 from neort_export.training import corpus, train

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPTNeoForCausalLM
 
-from export.checkpoints import edit_json, random_ids, random_model, save, torch_logits
+from checkpoints import edit_json, random_ids, random_model, save, torch_logits
 from neort.errors import NeortError
 from neort_export import CheckpointError
 from neort_export.bundle import write_tokenizer

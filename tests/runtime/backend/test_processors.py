@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from processors import compute, difference, read_ids
-from runtime.releases import CONVERTS_WEIGHTS
+from releases import CONVERTS_WEIGHTS
 
 HASWELL = ["qemu-x86_64", "-cpu", "Haswell", sys.executable]
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import random
 import unicodedata
 from collections.abc import Callable
@@ -17,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from folders import SHARED
 from neort.errors import TokenizerError
 from neort.tokenizer import Tokenizer
 
 # Older versions know an older Unicode: 0.20 cuts texts elsewhere at some 9,000 of the newest letters and numbers.
 reference = pytest.importorskip("tokenizers", "0.22", reason="needs the reference, tokenizers >= 0.22")
 
-SHARED = Path(os.environ.get("NEORT_SHARED", Path(__file__).parents[3] / "shared"))
 SAVED = {"gpt2": "tokenizers/gpt2/tokenizer.json", "neo-mini": "checkpoints/neo-mini/tokenizer.json"}
 
 CORPUS = """The cat isn't on the mat, and we'll see whether they've said I'm late; he'd SHOUT: IT'S!

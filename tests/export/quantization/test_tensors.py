@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from export.checkpoints import Floats, weight
+from checkpoints import Floats, weight
 from neort_export.bundle import write_graph
 from neort_export.checkpoint import Checkpoint
 from neort_export.quantization import tensors as weights

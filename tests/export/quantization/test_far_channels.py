@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import GPTNeoForCausalLM
 
 import neort
-from export.checkpoints import POSITIONS, Floats, random_ids, random_model, save, torch_logits
+from checkpoints import POSITIONS, Floats, random_ids, random_model, save, torch_logits
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import BLOCKS_OF_4_BITS

@@ -11,7 +11,7 @@ import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from transformers import GPTNeoForCausalLM
 
-from export.checkpoints import (
+from checkpoints import (
     POSITIONS,
     Floats,
     mean_kl_and_perplexity_ratio,

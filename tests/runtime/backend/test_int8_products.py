@@ -16,7 +16,7 @@ from neort.backend import int8_products as cpu
 from neort.backend import session as loading
 from neort.bundle import Bundle
 from neort.engine import Engine
-from runtime.releases import CONVERTS_WEIGHTS
+from releases import CONVERTS_WEIGHTS
 
 IDS = np.arange(40, dtype=np.int64)
 
@@ -67,7 +67,7 @@ def test_onnxruntime_runs_the_probe() -> None:
 
 def test_the_probes_are_what_their_script_writes() -> None:
     pytest.importorskip("onnx", reason="onnx writes the probes")
-    from runtime.probe_model import PROBES
+    from probe_model import PROBES
 
     for file, build in PROBES.items():
         assert file.read_bytes() == build()

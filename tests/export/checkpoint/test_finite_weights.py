@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.checkpoints import Floats, random_model, save, weight
+from checkpoints import Floats, random_model, save, weight
 from neort.bundle import Bundle
 from neort_export import CheckpointError, Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint

@@ -17,7 +17,7 @@ import neort
 import neort_models
 from neort import Model
 from neort.cli.main import main
-from runtime.releases import QUIET
+from releases import QUIET
 
 SHORT = ["--max-new-tokens", "8"]
 

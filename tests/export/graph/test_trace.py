@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from export.checkpoints import WINDOW, random_model
+from checkpoints import WINDOW, random_model
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph.trace import OPSET, trace
 

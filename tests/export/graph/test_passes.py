@@ -15,7 +15,7 @@ import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from transformers import GPTNeoForCausalLM
 
-from export.checkpoints import POSITIONS, Floats, Ids, random_ids, random_model, save, torch_logits, weight
+from checkpoints import POSITIONS, Floats, Ids, random_ids, random_model, save, torch_logits, weight
 from neort.backend import open_session, session_options
 from neort_export.bundle import write_graph
 from neort_export.checkpoint import Checkpoint

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from export.checkpoints import random_model, save
+from checkpoints import random_model, save
+from folders import ROOT
 from neort_export import Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import FORMATS, Quantization
@@ -19,7 +20,7 @@ from neort_export.verification.figures import Verification
 from neort_export.verification.grades import GRADES, expected_bytes, grade, meaning
 from neort_export.verification.structure import Structure
 
-SPEED = Path(__file__).parents[2] / "benchmarks" / "results" / "speed.json"
+SPEED = ROOT / "benchmarks" / "results" / "speed.json"
 GOOD = Agreement(2048, 1e-5, 1e-5, 1e-4, 0.99, 20.0, 20.0, 1e-4)
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, alone, drive, logits_of, make, submit
 from neort.engine import Engine
 from neort.engine.request import Request
 from neort.speculative import ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from neort.speculative.drafters import Rehearse
 from neort.speculative.speculator import ALLOWANCE, COSTS, LONGEST, PROBE, SAVED, START, Cost, best_length
-from runtime.test_engine import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, alone, drive, logits_of, make, submit
 
 NEVER: Rehearse = lambda: lambda logits: 0  # noqa: E731
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import GPTNeoForCausalLM
 
-from export.checkpoints import random_ids, random_model, save
+from checkpoints import random_ids, random_model, save
 from neort.bundle import read_spec
 from neort_export import VerificationError, export, exporter, verify
 from neort_export.bundle import model_section

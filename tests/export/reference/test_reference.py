@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import GPTNeoForCausalLM
 
-from export.checkpoints import random_ids, random_model, save, torch_logits
+from checkpoints import random_ids, random_model, save, torch_logits
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference, calibrate, reference
 from neort_export.reference.reference import Hook

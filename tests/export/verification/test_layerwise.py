@@ -10,8 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from export.checkpoints import POSITIONS, random_ids
-from export.conftest import NO_LIMITS
+from checkpoints import NO_LIMITS, POSITIONS, random_ids
 from neort.backend import DECODER, DecoderSession
 from neort.bundle import Bundle
 from neort.engine import Engine
@@ -129,7 +128,7 @@ def test_a_bundle_that_misses_the_limits_stays_as_it_was(unverified: Path, check
 
 
 def test_a_checkpoint_of_another_shape_is_refused(unverified: Path, tmp_path: Path) -> None:
-    from export.checkpoints import random_model, save
+    from checkpoints import random_model, save
 
     other = save(random_model(layers=("global",)), tmp_path / "other")
     with pytest.raises(ExportError, match="dimensions differ"):

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, drive, make, run_threads, submit
 from neort.engine import Engine
 from neort.engine.request import Request
 from neort.kvcache import Pin, PrefixCache
-from runtime.test_engine import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, drive, make, run_threads, submit
 
 POSITION = FakeRunner().bytes_per_position
 LOGITS = 4 * VOCAB

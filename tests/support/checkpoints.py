@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,11 @@ from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from neort.backend import DecoderSession
 from neort.bundle import Bundle, sha256_of
+from neort_export import Limits
 from neort_export.bundle import write_graph
 from neort_export.quantization.tensors import RowTensor
+
+NO_LIMITS = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)  # random weights are no language model
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
