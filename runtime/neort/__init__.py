@@ -6,14 +6,18 @@ from .backend import PrecisionWarning
 from .bundle import Bundle, ModelSpec
 from .engine import Completion, Piece, Stats
 from .errors import (
+    ArgumentTypeError,
     BundleError,
+    BusyError,
     ConfigError,
     LogitsError,
     MissingExtraError,
     NeortError,
     PrefixError,
     PromptError,
+    StorageError,
     TokenizerError,
+    UnsupportedError,
 )
 from .generation import GenerationConfig
 from .kvcache import Prefix
@@ -23,8 +27,10 @@ from .tokenizer import Tokenizer
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentTypeError",
     "Bundle",
     "BundleError",
+    "BusyError",
     "Completion",
     "ConfigError",
     "GenerationConfig",
@@ -39,8 +45,10 @@ __all__ = [
     "PrefixError",
     "PromptError",
     "Stats",
+    "StorageError",
     "Tokenizer",
     "TokenizerError",
+    "UnsupportedError",
     "__version__",
     "load",
 ]

@@ -1,13 +1,17 @@
-"""Every error that neort raises on purpose.
+"""Every error that neort raises on purpose, by its cause: whoever catches one knows whose turn it is.
 
     NeortError
-    ├── BundleError (also ValueError)      a bundle that is missing, damaged, tampered with, or not for this onnxruntime
-    ├── PromptError (also ValueError)      a prompt that is empty, too long, or holds tokens out of range
-    ├── PrefixError (also ValueError)      a prefix file that is damaged, of another model, or cannot be written
-    ├── ConfigError (also ValueError)      a generation option with a value that makes no sense
-    ├── TokenizerError (also ValueError)   a tokenizer file that the runtime cannot reproduce exactly
-    ├── LogitsError (also ArithmeticError) the model produced NaN or infinite logits
-    └── MissingExtraError (also ImportError) an optional part of neort that is not installed
+    ├── PromptError (also ValueError)         the prompt: empty, too long, or with tokens out of range
+    ├── ConfigError (also ValueError)         an option whose value is out of range, or contradicts another
+    ├── ArgumentTypeError (also TypeError)    an argument of the wrong type, or an option that does not exist
+    ├── BusyError (also RuntimeError)         no slot or no room now: the same call may succeed later
+    ├── StorageError (also OSError)           the disk is full, or a file or folder cannot be written
+    ├── UnsupportedError (also RuntimeError)  this onnxruntime or this machine cannot do it
+    ├── BundleError (also ValueError)         a bundle that is missing, damaged, tampered with or of another version
+    ├── TokenizerError (also ValueError)      a tokenizer file that the runtime cannot reproduce exactly
+    ├── PrefixError (also ValueError)         a prefix file that is damaged or of another model; or a closed prefix
+    ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
+    └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
 Each message names the value, the limit and the remedy, so it can be shown to a user as it is.
 """
@@ -15,14 +19,18 @@ Each message names the value, the limit and the remedy, so it can be shown to a 
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentTypeError",
     "BundleError",
+    "BusyError",
     "ConfigError",
     "LogitsError",
     "MissingExtraError",
     "NeortError",
     "PrefixError",
     "PromptError",
+    "StorageError",
     "TokenizerError",
+    "UnsupportedError",
 ]
 
 
@@ -30,24 +38,40 @@ class NeortError(Exception):
     """Base class: catching it catches every error that neort raises on purpose."""
 
 
-class BundleError(NeortError, ValueError):
-    """A bundle that is missing, damaged, tampered with, of another format version, or not for this onnxruntime."""
-
-
 class PromptError(NeortError, ValueError):
     """A prompt that is empty, longer than the context, or holds token ids outside the vocabulary."""
 
 
-class PrefixError(NeortError, ValueError):
-    """A prefix file that cannot be read or written, is damaged, or belongs to another model; or a closed prefix."""
-
-
 class ConfigError(NeortError, ValueError):
-    """A generation option whose value is outside its range."""
+    """An option whose value is outside its range, or that contradicts another."""
+
+
+class ArgumentTypeError(NeortError, TypeError):
+    """An argument of the wrong type, or an option that does not exist."""
+
+
+class BusyError(NeortError, RuntimeError):
+    """No slot or no room in the cache now; once a running sequence has ended, the same call may succeed."""
+
+
+class StorageError(NeortError, OSError):
+    """A file or folder that cannot be written: the disk is full, or permission is lacking."""
+
+
+class UnsupportedError(NeortError, RuntimeError):
+    """Something that the installed onnxruntime, or this machine, cannot do."""
+
+
+class BundleError(NeortError, ValueError):
+    """A bundle that is missing, damaged, tampered with, or of another format version."""
 
 
 class TokenizerError(NeortError, ValueError):
     """A tokenizer file that the runtime cannot reproduce exactly."""
+
+
+class PrefixError(NeortError, ValueError):
+    """A prefix file that cannot be read, is damaged, or belongs to another model; or a closed prefix."""
 
 
 class LogitsError(NeortError, ArithmeticError):
