@@ -23,10 +23,10 @@ from .kvcache import CacheType
 __all__ = [
     "Check",
     "batch_difference",
+    "check",
     "chunk_differences",
     "golden_difference",
     "record_golden",
-    "verify",
 ]
 
 Ids = NDArray[np.int64]
@@ -55,7 +55,7 @@ class Check:
         return self.limit is None or self.value <= self.limit
 
 
-def verify(path: str | os.PathLike[str], *, kv_cache: CacheType = "fp32") -> list[Check]:
+def check(path: str | os.PathLike[str], *, kv_cache: CacheType = "fp32") -> list[Check]:
     """Compare a bundle with its manifest, its golden logits and itself in batches and chunks.
 
     A bundle that was exported without verification has no golden logits, and golden logits are those of an fp32 cache;

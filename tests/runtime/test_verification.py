@@ -17,7 +17,7 @@ from neort.backend import DecoderSession
 from neort.backend import runner as session_module
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.verification import Check, batch_difference, chunk_differences, golden_difference, record_golden, verify
+from neort.verification import Check, batch_difference, check, chunk_differences, golden_difference, record_golden
 
 ReplaceFile = Callable[[str, bytes], None]
 
@@ -55,7 +55,7 @@ class Noisy:
 
 @pytest.mark.usefixtures("exact_products")
 def test_the_bundled_model_passes_every_check(bundle_path: Path) -> None:
-    checks = verify(bundle_path)
+    checks = check(bundle_path)
     assert [check.name.split(",")[0] for check in checks] == [
         "golden logits",
         "alone against in a batch",
@@ -149,21 +149,21 @@ def test_a_bundle_with_other_weights_fails_though_its_hashes_match(
     middle = len(weights) // 2
     weights[middle : middle + 20_000] = bytes(20_000)
     replace_file("weights.data", bytes(weights))
-    golden, batch, _ = verify(bundle_copy)
+    golden, batch, _ = check(bundle_copy)
     assert not golden.passed
     assert batch.passed
 
 
 def test_a_bundle_whose_weights_are_nan_fails_its_golden_logits(bundle_copy: Path, replace_file: ReplaceFile) -> None:
     replace_file("weights.data", b"\xff" * (bundle_copy / "weights.data").stat().st_size)
-    golden = verify(bundle_copy)[0]
+    golden = check(bundle_copy)[0]
     assert (golden.value, golden.passed) == (math.inf, False)
 
 
 def test_a_bundle_without_golden_logits_is_refused(bundle_copy: Path, replace_file: ReplaceFile) -> None:
     replace_file("verification.json", b"{}")
     with pytest.raises(neort.BundleError, match="holds no golden logits; export the bundle again"):
-        verify(bundle_copy)
+        check(bundle_copy)
 
 
 @pytest.mark.parametrize("key", ["token_ids", "tolerance"])
@@ -172,4 +172,4 @@ def test_golden_logits_that_lack_a_part_are_refused(bundle_copy: Path, replace_f
     del stored["golden"][key]
     replace_file("verification.json", json.dumps(stored).encode())
     with pytest.raises(neort.BundleError, match="golden"):
-        verify(bundle_copy)
+        check(bundle_copy)

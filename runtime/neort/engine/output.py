@@ -57,7 +57,7 @@ class Collector:
         self.request = Request(ids, options, self, index)
         self.pieces: deque[Piece] = deque()
         self._token_bytes = token_bytes
-        self._stream = TextStream(options.stop_strings)
+        self._stream = TextStream(options.stops)
         self._pending: list[int] = []
         self._text: list[str] = []
         self._result: tuple[FinishReason, Stats] | None = None
