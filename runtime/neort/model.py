@@ -71,7 +71,7 @@ class Model:
         **overrides: Unpack[SequenceOptions],
     ) -> list[Completion]: ...
     @overload
-    def generate(
+    def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first signature wins
         self, prompt: Prompt, config: GenerationConfig | None = None, **overrides: Unpack[SequenceOptions]
     ) -> Completion: ...
     @overload

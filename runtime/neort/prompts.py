@@ -21,9 +21,11 @@ def is_one_prompt(prompt: Any) -> bool:
     if isinstance(prompt, str):
         return True
     if isinstance(prompt, np.ndarray):
-        if prompt.ndim > 1 and len(prompt) == 0:
-            raise PromptError("the list of prompts is empty; give at least one prompt")
-        return prompt.ndim <= 1
+        if prompt.ndim > 1:
+            raise ArgumentTypeError(
+                f"an array of shape {list(prompt.shape)} is no prompt; for one prompt per row, give list(array)"
+            )
+        return True
     if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray, memoryview)):
         raise ArgumentTypeError(f"a prompt is text, token ids, or a list of these, not {type(prompt).__name__}")
     if len(prompt) == 0:

@@ -8,8 +8,8 @@ model = neort.load()
 model.generate("Once", temperture=0.7)  # expected: call-overload
 model.generate("Once", max_new_tokens="4")  # expected: call-overload
 model.stream("Once", max_tokens=4)  # expected: call-arg
-model.generate(["Once"]).text  # expected: attr-defined
-model.generate("Once", num_return_sequences=2).text  # expected: attr-defined
+first = model.generate(["Once"]).text  # expected: attr-defined
+both = model.generate("Once", num_return_sequences=2).text  # expected: attr-defined
 neort.GenerationConfig(overflow="shift")  # expected: arg-type
 neort.GenerationConfig().replace(top_q=0.9)  # expected: call-arg
 neort.load(kv_cache="int4")  # expected: arg-type

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from folders import ROOT
 
 api = pytest.importorskip("mypy.api", reason="mypy is not installed")
