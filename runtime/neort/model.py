@@ -56,7 +56,7 @@ class Model:
             kv_cache=kv_cache,
         )
         budget = _default_prefix_bytes(bundle) if prefix_cache_bytes is None else prefix_cache_bytes
-        self._prefixes = PrefixCache(self._session, budget=budget, block=PREFILL_CHUNK)
+        self._prefixes = PrefixCache(self._session, budget=budget, block_size=PREFILL_CHUNK)
         self._engine = Engine(
             self._session,
             max_cache_bytes=max_cache_bytes,
