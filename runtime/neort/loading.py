@@ -106,7 +106,7 @@ def _prefixes(bundle: Bundle, runner: DecoderSession, budget: int | None) -> Pre
     """What keeps prompts: None is about a thousand positions of a large model, and what a small one does not notice."""
     if budget is None:
         budget = max(LEAST_PREFIX_BYTES, _weight_bytes(bundle) // 4)
-    return PrefixCache(runner, budget=budget, block=PREFILL_CHUNK)
+    return PrefixCache(runner, budget=budget, block_size=PREFILL_CHUNK)
 
 
 def _speculate(

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Unpack, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Ids, Logits
 from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
 from .engine import Collector, Completion, Engine, Piece
 from .errors import ArgumentTypeError, ConfigError
 from .generation import GenerationConfig, GenerationOptions, SequenceOptions
 from .kvcache import Pin, Prefix, PrefixFormat
-from .prompts import Ids, Prompt, as_ids, is_one_prompt
+from .prompts import Prompt, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
 
 __all__ = ["Model"]
@@ -120,7 +120,7 @@ class Model:
         self._engine.check(collector.request)
         return self._pieces(collector)
 
-    def logits(self, token_ids: Sequence[int] | Ids) -> NDArray[np.float32]:
+    def logits(self, token_ids: Sequence[int] | Ids) -> Logits:
         """Next-token logits at every position of a sequence, float32 [T, V].
 
         Raises PromptError for ids outside the vocabulary or more tokens than positions, ArgumentTypeError for other

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Ids
 from .errors import ArgumentTypeError, PromptError
 
 __all__ = ["Prompt", "as_ids", "is_one_prompt"]
 
-Ids = NDArray[np.int64]
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import neort
-from neort import ConfigError, GenerationConfig, Model, Piece, Prompt, PromptError
+from neort import BusyError, ConfigError, GenerationConfig, Model, Piece, Prompt, PromptError
 from neort.engine import Engine
 from neort.engine.request import Request
 
@@ -224,7 +224,7 @@ def test_streams_hold_back_what_may_be_a_stop_string(model: Model, ending: str) 
 def test_closing_a_stream_frees_its_slot(narrow: Model) -> None:
     stream = narrow.stream("The", max_new_tokens=100)
     next(stream)
-    with pytest.raises(PromptError, match="max_batch_size"):
+    with pytest.raises(BusyError, match="max_batch_size"):
         narrow.logits([1, 2])
     stream.close()
     assert narrow.logits([1, 2]).shape == (2, narrow.spec.vocab_size)

@@ -1,10 +1,11 @@
-"""Requests on slots: admission, steps, and what comes out."""
+"""Requests on slots: who is let in, steps, and what comes out."""
 
 from __future__ import annotations
 
-from .engine import PREFILL_CHUNK, Engine, MeasuredRunner, Runner
+from .engine import PREFILL_CHUNK, Engine
 from .output import Collector, Completion, Piece
-from .request import FinishReason, Stats
+from .request import FinishReason, Request, Stats, TokenSink
+from .scheduler import Scheduler
 
 __all__ = [
     "PREFILL_CHUNK",
@@ -12,8 +13,9 @@ __all__ = [
     "Completion",
     "Engine",
     "FinishReason",
-    "MeasuredRunner",
     "Piece",
-    "Runner",
+    "Request",
+    "Scheduler",
     "Stats",
+    "TokenSink",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from .chooser import TokenChooser
 from .config import OPTIONS, GenerationConfig, GenerationOptions, SequenceOptions
 from .options import Option
-from .sampling import LogitsProcessor, build_processors, check_finite, greedy, log_softmax, make_generator, sample
+from .processors import LogitsProcessor, build_processors
+from .samplers import check_finite, greedy, log_softmax, make_generator, sample, softmax
 
 __all__ = [
     "OPTIONS",
@@ -13,10 +15,12 @@ __all__ = [
     "LogitsProcessor",
     "Option",
     "SequenceOptions",
+    "TokenChooser",
     "build_processors",
     "check_finite",
     "greedy",
     "log_softmax",
     "make_generator",
     "sample",
+    "softmax",
 ]
