@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
+from outliers import with_outliers
 from transformers import GPTNeoForCausalLM
 
 from checkpoints import (
@@ -31,7 +32,6 @@ from neort_export.formats import FORMATS
 from neort_export.graph import decoder_graph, quantize
 from neort_export.graph.passes import QuantizeEmbedding, QuantizeLinears
 from neort_export.reference import Reference, calibrate
-from outliers import with_outliers
 
 LIMITS = FORMATS["int8"].strict_limits
 Sequences = Sequence[Sequence[int]]
