@@ -71,7 +71,7 @@ def build(checkpoint: Checkpoint, bundle: Path, passes: list[ir.passes.InPlacePa
     for rewrite in passes:
         rewrite(graph)
     write_graph(graph, bundle, DECODER)
-    write_manifest(bundle, checkpoint, {"quantization": "int8"})
+    write_manifest(bundle, checkpoint, {"recipe": {"quantization": "int8"}})
     return DecoderSession(Bundle(bundle))
 
 

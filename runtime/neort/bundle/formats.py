@@ -12,7 +12,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-__all__ = ["FORMATS", "BlockFormat", "Cost", "Format", "Quantization", "RowFormat", "format_of"]
+__all__ = [
+    "BLOCKS_OF_4_BITS",
+    "BLOCKS_OF_8_BITS",
+    "FORMATS",
+    "BlockFormat",
+    "Cost",
+    "Format",
+    "Quantization",
+    "RowFormat",
+    "format_of",
+]
 
 Quantization = Literal["int8", "int8-block", "int4", "fp32"]
 
