@@ -30,7 +30,7 @@ from common import write_results
 from kv_cache import fill
 from neort.backend import DecoderSession, available_cpus
 from neort.backend import session as loading
-from neort.bundle import Bundle, ModelSpec
+from neort.bundle import Bundle, Format, ModelSpec
 from neort.engine import PREFILL_CHUNK
 
 PRODUCTS = {"MatMulIntegerToFloat", "MatMulNBits", "Gemm", "MatMul"}
@@ -48,11 +48,13 @@ def main() -> None:
     bundles = {}
     for label, path in args.bundles:
         bundle = Bundle(path)
+        if (form := bundle.format) is None:
+            raise SystemExit(f"{path} is of the format {bundle.quantization}, whose bytes per weight are not known")
         runs = measure(bundle, args.threads, args.rounds)
         for name, facts in runs.items():
-            facts["limit_milliseconds"] = limit(bundle, facts["tokens"], limits)
+            facts["limit_milliseconds"] = limit(bundle.spec, form, facts["tokens"], limits)
             print(f"{label}, {name}: {facts['milliseconds']:.1f} ms, limit {facts['limit_milliseconds']:.1f} ms")
-        bundles[label] = {"format": bundle.quantization, "runs": runs}
+        bundles[label] = {"format": form.manifest_section(), "runs": runs}
     write_results(f"profile-{args.name}", {"name": args.name, "limits": asdict(limits), "bundles": bundles})
 
 
@@ -159,17 +161,20 @@ def median(profiles: list[Rows]) -> dict[str, Any]:
     return {"milliseconds": round(total, 3), "nodes": {name: nodes[name] for name in order}}
 
 
-def limit(bundle: Bundle, tokens: int, limits: roofline.Limits) -> float:
-    """Milliseconds that the products take at the machine's best."""
-    spec = bundle.spec
-    layers = 12 * spec.num_layers * spec.hidden_size**2
+def limit(spec: ModelSpec, form: Format, tokens: int, limits: roofline.Limits) -> float:
+    """Milliseconds that the products of a run over so many tokens take at the machine's best.
+
+    A step reads every weight of its format once; a prompt's products are bound by arithmetic.
+    """
+    hidden = spec.hidden_size
+    linears = [(3 * hidden, hidden), (hidden, hidden), (4 * hidden, hidden), (hidden, 4 * hidden)]
     if tokens > 1:
-        rate = limits.fp32_operations_per_second if bundle.quantization == "fp32" else limits.int8_operations_per_second
-        return round(2000 * tokens * layers / rate, 3)
-    head = spec.vocab_size * spec.hidden_size
-    layer_bytes = {"fp32": 4, "int8": 1, "int8-block": 1 + 4 / 64, "int4": 0.5 + 4 / 32}[bundle.quantization]
-    head_bytes = {"fp32": 4, "int8": 1}.get(bundle.quantization, 1 + 4 / 64)
-    return round(1000 * (layers * layer_bytes + head * head_bytes) / limits.read_bytes_per_second, 3)
+        rate = limits.int8_operations_per_second if form.quantized else limits.fp32_operations_per_second
+        operations = 2 * tokens * spec.num_layers * sum(rows * columns for rows, columns in linears)
+        return round(1000 * operations / rate, 3)
+    layer_bytes = sum(form.linear_bytes(*shape) for shape in linears)
+    read = spec.num_layers * layer_bytes + form.head_bytes(spec.vocab_size, hidden)
+    return round(1000 * read / limits.read_bytes_per_second, 3)
 
 
 if __name__ == "__main__":
