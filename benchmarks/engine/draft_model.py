@@ -27,6 +27,9 @@ from neort.generation import build_processors, greedy, make_generator, sample
 from neort.speculative import Speculator
 from neort.speculative.speculator import Cost
 
+from ..harness.arguments import script_parser
+from ..harness.results import earlier_results, write_results
+
 PROMPT = 160
 MODES: dict[str, dict[str, Any]] = {
     "greedy": {},

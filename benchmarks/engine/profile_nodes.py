@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from neort.bundle.formats import FORMATS
 
 from neort.backend import DecoderSession, available_cpus
-from neort.bundle import Bundle
+from neort.bundle import Bundle, Format, ModelSpec
 from neort.engine import PREFILL_CHUNK
 
 from ..harness.arguments import named_path, script_parser
@@ -50,11 +49,13 @@ def main() -> None:
     bundles = {}
     for label, path in args.bundles:
         bundle = Bundle(path)
+        if (form := bundle.format) is None:
+            raise SystemExit(f"{path} is of the format {bundle.quantization}, whose bytes per weight are not known")
         runs = measure(bundle, args.threads, args.rounds)
         for name, facts in runs.items():
-            facts["limit_milliseconds"] = limit(bundle, facts["tokens"], limits)
+            facts["limit_milliseconds"] = limit(bundle.spec, form, facts["tokens"], limits)
             print(f"{label}, {name}: {facts['milliseconds']:.1f} ms, limit {facts['limit_milliseconds']:.1f} ms")
-        bundles[label] = {"format": bundle.quantization, "runs": runs}
+        bundles[label] = {"format": form.manifest_section(), "runs": runs}
     write_results(f"profile-{args.name}", {"name": args.name, "limits": asdict(limits), "bundles": bundles})
 
 
@@ -149,15 +150,19 @@ def median(profiles: list[Rows]) -> dict[str, Any]:
     return {"milliseconds": round(total, 3), "nodes": {name: nodes[name] for name in order}}
 
 
-def limit(bundle: Bundle, tokens: int, limits: Limits) -> float:
-    """Milliseconds that the products take at the machine's best."""
-    spec, form = bundle.spec, FORMATS[bundle.quantization]
+def limit(spec: ModelSpec, form: Format, tokens: int, limits: Limits) -> float:
+    """Milliseconds that the products of a run over so many tokens take at the machine's best.
+
+    A step reads every weight of its format once; a prompt's products are bound by arithmetic.
+    """
     hidden = spec.hidden_size
+    linears = [(3 * hidden, hidden), (hidden, hidden), (4 * hidden, hidden), (hidden, 4 * hidden)]
     if tokens > 1:
         rate = limits.int8_operations_per_second if form.quantized else limits.fp32_operations_per_second
-        return round(2000 * tokens * spec.num_layers * 12 * hidden**2 / rate, 3)
-    layer = form.linear_bytes(8 * hidden, hidden) + form.linear_bytes(hidden, 4 * hidden)
-    read = spec.num_layers * layer + form.head_bytes(spec.vocab_size, hidden)
+        operations = 2 * tokens * spec.num_layers * sum(rows * columns for rows, columns in linears)
+        return round(1000 * operations / rate, 3)
+    layer_bytes = sum(form.linear_bytes(*shape) for shape in linears)
+    read = spec.num_layers * layer_bytes + form.head_bytes(spec.vocab_size, hidden)
     return round(1000 * read / limits.read_bytes_per_second, 3)
 
 

@@ -56,7 +56,7 @@ class Ablation:
         for rewrite in passes:
             rewrite(graph)
         write_graph(graph, self.folder, DECODER)
-        write_manifest(self.folder, self.checkpoint, {"quantization": "int8"})
+        write_manifest(self.folder, self.checkpoint, {"recipe": {"quantization": "int8"}})
         return DecoderSession(Bundle(self.folder))
 
 

@@ -13,42 +13,42 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from neort.backend import available_cpus, open_session, session_options
+from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, FORMATS, BlockFormat, RowFormat
 
 from ..harness.arguments import script_parser
 from ..harness.results import write_results
 from ..harness.timing import seconds
+from ..machine.products import block_product, model_bytes, product
 
 INNER, COLUMNS, WEIGHTS = 2048, 8192, 12
-FORMATS = ((8, None), (8, 64), (8, 128), (8, 256), (4, 32), (4, 64), (4, 128), (4, 256))  # bits, length of blocks
+SIZES_8, SIZES_4 = (64, 128, 256), (32, 64, 128, 256)  # the formats' own lengths of blocks among others
+MATRICES: tuple[RowFormat | BlockFormat, ...] = (
+    FORMATS["int8"].linears,
+    *(replace(BLOCKS_OF_8_BITS, size=size) for size in SIZES_8),
+    *(replace(BLOCKS_OF_4_BITS, size=size) for size in SIZES_4),
+)
 TIMED, COMPARED, MOST = (1, 2, 8, 256), range(1, 17), 64
 
 Floats = NDArray[np.float32]
-Key = tuple[int, int | None]  # bits, length of blocks
+Array = NDArray[Any]
 
 
 def main() -> None:
     args = parse_args()
-    products = {key: Products(*key, args.threads) for key in FORMATS}
-    times = time_in_turns(products, args.rounds)
-    rows = [
-        {
-            "bits": key[0],
-            "block_size": key[1],
-            "weight_bytes": each.weight_bytes,
-            "microseconds": {n: round(1e6 * statistics.median(times[key, n]), 1) for n in TIMED},
-            "row_difference": {"even": each.difference(0), "odd": each.difference(1)},
-        }
-        for key, each in products.items()
-    ]
+    products = [Products(form, args.threads) for form in MATRICES]
+    for i in range(args.rounds + 1):
+        for rows in TIMED:
+            for each in products:
+                each.time(rows, warm=i == 0)
+    rows = [each.summary() for each in products]
     write_results("block_sizes", {"threads": args.threads, "inner": INNER, "columns": COLUMNS, "formats": rows})
 
 
@@ -59,41 +59,34 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def time_in_turns(products: dict[Key, Products], rounds: int) -> dict[tuple[Key, int], list[float]]:
-    """Seconds of one product by format and number of rows; the first round warms up and does not count."""
-    times: dict[tuple[Key, int], list[float]] = {}
-    for i in range(rounds + 1):
-        for rows in TIMED:
-            for key, each in products.items():
-                measured = each.seconds(rows)
-                if i:
-                    times.setdefault((key, rows), []).append(measured)
-    return times
-
-
 class Products:
     """A graph of products of one input with several weights, as a layer of neort has them."""
 
-    def __init__(self, bits: int, block_size: int | None, threads: int) -> None:
+    def __init__(self, form: RowFormat | BlockFormat, threads: int) -> None:
         random = np.random.default_rng(0)
-        weights = [_in_blocks(random, bits, block_size) if block_size else _by_channel(random) for _ in range(WEIGHTS)]
-        self.quantizes = block_size is not None  # its input, by itself
+        self.form = form
+        self.in_blocks = isinstance(form, BlockFormat)  # then the product quantizes its input itself
+        weights = [_arrays(random, form) for _ in range(WEIGHTS)]
         self.weight_bytes = sum(array.nbytes for array in weights[0])
-        self.session = _session(weights, bits, block_size, threads)
+        self.session = open_session(_model(form, weights), session_options(threads, b""))
         self.x = np.random.default_rng(1).standard_normal((max(*TIMED, MOST), INNER)).astype(np.float32)
+        self.times: dict[int, list[float]] = {rows: [] for rows in TIMED}
 
     def run(self, x: Floats) -> Floats:
-        feeds: dict[str, NDArray[Any]] = {"x": x}
-        if not self.quantizes:
+        """The first product of x [rows, INNER]: float32 [rows, COLUMNS]."""
+        feeds: dict[str, Array] = {"x": x}
+        if not self.in_blocks:
             scale = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
             feeds = {"x": (np.rint(x / scale) + 128).astype(np.uint8), "scale": scale}
         result: Floats = self.session.run(None, feeds)[0]
         return result
 
-    def seconds(self, rows: int) -> float:
-        """Of one product: all of them, over their number."""
+    def time(self, rows: int, *, warm: bool) -> None:
+        """Note the seconds of one product: all of them, over their number."""
         x = self.x[:rows]
-        return seconds(lambda: self.run(x)) / WEIGHTS
+        taken = seconds(lambda: self.run(x)) / WEIGHTS
+        if not warm:
+            self.times[rows].append(taken)
 
     def difference(self, odd: int) -> float:
         """Of results among an even or odd number of rows from those among MOST."""
@@ -101,46 +94,52 @@ class Products:
         counts = (n for n in COMPARED if n % 2 == odd)
         return max(float(np.abs(self.run(self.x[:n]) - whole[:n]).max()) for n in counts)
 
+    def summary(self) -> dict[str, Any]:
+        """The format's row in the results."""
+        facts = self.form.facts()
+        return {
+            "bits": facts["bits"],
+            "block_size": facts["block_size"],
+            "weight_bytes": self.weight_bytes,
+            "microseconds": {rows: round(1e6 * statistics.median(times), 1) for rows, times in self.times.items()},
+            "row_difference": {"even": self.difference(0), "odd": self.difference(1)},
+        }
 
-def _by_channel(random: np.random.Generator) -> list[NDArray[Any]]:
-    weight = random.integers(-127, 127, (INNER, COLUMNS), np.int8)
-    return [weight, np.full(COLUMNS, 0.01, np.float32)]
 
-
-def _in_blocks(random: np.random.Generator, bits: int, size: int) -> list[NDArray[Any]]:
-    """Levels, scales and, for 4 bits, zero points, as in neort's formats."""
-    count = INNER // size
-    levels = random.integers(0, 255, (COLUMNS, count, size * bits // 8), np.uint8)
+def _arrays(random: np.random.Generator, form: RowFormat | BlockFormat) -> list[Array]:
+    """A weight and its scales; levels, scales and, of asymmetric blocks, zero points."""
+    if isinstance(form, RowFormat):
+        return [random.integers(-127, 127, (INNER, COLUMNS), np.int8), np.full(COLUMNS, 0.01, np.float32)]
+    count = form.block_count(INNER)
+    levels = random.integers(0, 255, (COLUMNS, count, form.packed_bytes(form.size)), np.uint8)
     scales = np.full((COLUMNS, count), 0.01, np.float32)
-    zeros = np.full((COLUMNS, -(-count // 2)), 0x88, np.uint8)
-    return [levels, scales] if bits == 8 else [levels, scales, zeros]
+    zeros = np.full((COLUMNS, form.packed_bytes(count)), 0x88, np.uint8)
+    return [levels, scales, zeros] if form.asymmetric else [levels, scales]
 
 
-def _session(
-    weights: list[list[NDArray[Any]]], bits: int, block_size: int | None, threads: int
-) -> ort.InferenceSession:
-    initializers, nodes = [], []
+def _model(form: RowFormat | BlockFormat, weights: list[list[Array]]) -> bytes:
+    named: dict[str, Array] = {}
+    nodes: list[NodeProto] = []
     for i, arrays in enumerate(weights):
         names = [f"{part}_{i}" for part in range(len(arrays))]
-        initializers += [numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=True)]
-        if block_size:
-            facts = {"K": INNER, "N": COLUMNS, "bits": bits, "block_size": block_size, "accuracy_level": 4}
-            nodes.append(helper.make_node("MatMulNBits", ["x", *names], [f"y_{i}"], domain="com.microsoft", **facts))
+        named |= zip(names, arrays, strict=True)
+        if isinstance(form, BlockFormat):
+            shape = {"inner": INNER, "columns": COLUMNS, "bits": form.bits, "block_size": form.size}
+            nodes.append(block_product(["x", *names], f"y_{i}", **shape))
         else:
-            inputs = ["x", names[0], "scale", names[1], "zero_point"]
-            nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [f"y_{i}"], domain="com.microsoft"))
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", INNER])]
-    if not block_size:
-        initializers.append(numpy_helper.from_array(np.array(128, np.uint8), "zero_point"))
-        inputs = [
-            helper.make_tensor_value_info("x", TensorProto.UINT8, ["rows", INNER]),
-            helper.make_tensor_value_info("scale", TensorProto.FLOAT, ["rows", 1]),
-        ]
-    outputs = [helper.make_tensor_value_info(f"y_{i}", TensorProto.FLOAT, None) for i in range(WEIGHTS)]
-    graph = helper.make_graph(nodes, "products", inputs, outputs, initializers)
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
-    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
-    return open_session(model, session_options(threads, b""))
+            nodes.append(product("MatMulIntegerToFloat", ["x", names[0], "scale", names[1], "zero_point"], f"y_{i}"))
+    if isinstance(form, RowFormat):
+        named["zero_point"] = np.array(128, np.uint8)
+    return model_bytes(nodes, _inputs(form), TensorProto.FLOAT, named)
+
+
+def _inputs(form: RowFormat | BlockFormat) -> list[ValueInfoProto]:
+    if isinstance(form, BlockFormat):
+        return [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", INNER])]
+    return [
+        helper.make_tensor_value_info("x", TensorProto.UINT8, ["rows", INNER]),
+        helper.make_tensor_value_info("scale", TensorProto.FLOAT, ["rows", 1]),
+    ]
 
 
 if __name__ == "__main__":

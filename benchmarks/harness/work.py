@@ -1,8 +1,9 @@
 """What a decode step has to read and a prompt has to multiply, from a model's dimensions and a system's number formats.
 
-Against the machine's limits (`machine.roofline`) these tell how much of what is possible a system reaches. Only what grows
-with the model is counted: the weights of linear layers and lm_head, and the cache. Biases, LayerNorm, the embeddings of
-single tokens, the arithmetic of attention and whatever a system reads or computes beyond the need are its own loss.
+Against the machine's limits (`machine.roofline`) these tell how much of what is possible a system reaches. Only what
+grows with the model is counted: the weights of linear layers and lm_head, and the cache. Biases, LayerNorm, the
+embeddings of single tokens, the arithmetic of attention and whatever a system reads or computes beyond the need are its
+own loss.
 """
 
 from __future__ import annotations

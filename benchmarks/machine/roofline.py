@@ -24,15 +24,17 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from neort.backend import available_cpus
+from neort.bundle import BLOCKS_OF_8_BITS
 
 from ..harness.arguments import script_parser
 from ..harness.results import write_results
 from ..harness.timing import fastest
+from .products import block_product, model_bytes, product
 
 __all__ = ["Limits", "Machine"]
 
 ARRAY_BYTES = 1 << 30
-BLOCK, BLOCK_COLUMNS = 256, 1 << 17  # x INNER rows: 256 MiB, and a scale for each block
+BLOCK_COLUMNS = 1 << 17  # x INNER rows: 256 MiB, and a scale for each block
 ROWS, INNER, COLUMNS = 512, 2048, 8192
 ROUNDS = 7
 
@@ -52,8 +54,8 @@ class Machine:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._readers = ((ARRAY_BYTES, reader(threads)), (block_bytes(), product(threads, "MatMulNBits")))
-        self._int8, self._fp32 = product(threads, "MatMulInteger"), product(threads, "MatMul")
+        self._readers = ((ARRAY_BYTES, reader(threads)), (block_bytes(), timed_product(threads, "MatMulNBits")))
+        self._int8, self._fp32 = timed_product(threads, "MatMulInteger"), timed_product(threads, "MatMul")
 
     def limits(self, rounds: int = ROUNDS) -> Limits:
         """The best of a few rounds each."""
@@ -74,43 +76,42 @@ def reader(threads: int) -> Callable[[], object]:
 
 def block_bytes() -> int:
     """Bytes that a product with MatMulNBits reads."""
-    return INNER * BLOCK_COLUMNS * (BLOCK + 4) // BLOCK
+    return BLOCKS_OF_8_BITS.matrix_bytes(BLOCK_COLUMNS, INNER)
 
 
-def product(threads: int, operator: str) -> Callable[[], object]:
+def timed_product(threads: int, operator: str) -> Callable[[], object]:
     """A matrix product with constant weights in onnxruntime."""
-    x, inputs, output, attributes = _operands(operator)
-    names = [f"weight_{i}" for i in range(len(inputs))]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node(operator, ["x", *names], ["y"], **attributes)],
-        "product",
-        [onnx.helper.make_tensor_value_info("x", onnx.helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
-        [onnx.helper.make_tensor_value_info("y", output, None)],
-        [onnx.numpy_helper.from_array(array, name) for array, name in zip(inputs, names, strict=True)],
-    )
-    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("com.microsoft", 1)]
-    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    x, weights, output = _operands(operator)
+    named = {f"weight_{i}": array for i, array in enumerate(weights)}
+    inputs = ["x", *named]
+    if operator == "MatMulNBits":
+        form = BLOCKS_OF_8_BITS
+        shape = {"inner": INNER, "columns": BLOCK_COLUMNS, "bits": form.bits, "block_size": form.size}
+        node = block_product(inputs, "y", **shape)
+    else:
+        node = product(operator, inputs, "y")
+    value = onnx.helper.make_tensor_value_info("x", onnx.helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    model = model_bytes([node], [value], output, named)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": x})
 
 
-def _operands(operator: str) -> tuple[NDArray[Any], list[NDArray[Any]], int, dict[str, Any]]:
-    """The first operand, the constant ones, the type of the result, and the attributes."""
+def _operands(operator: str) -> tuple[NDArray[Any], list[NDArray[Any]], int]:
+    """The first operand, the constant ones, and the type of the result."""
     random = np.random.default_rng(0)
     if operator == "MatMulInteger":
         x: NDArray[Any] = random.integers(0, 255, (ROWS, INNER), np.uint8)
-        return x, [random.integers(-127, 127, (INNER, COLUMNS), np.int8)], onnx.TensorProto.INT32, {}
+        return x, [random.integers(-127, 127, (INNER, COLUMNS), np.int8)], onnx.TensorProto.INT32
     if operator == "MatMul":
         x = random.standard_normal((ROWS, INNER)).astype(np.float32)
-        weight = random.standard_normal((INNER, COLUMNS)).astype(np.float32)
-        return x, [weight], onnx.TensorProto.FLOAT, {}
-    blocks = random.integers(0, 255, (BLOCK_COLUMNS, INNER // BLOCK, BLOCK), np.uint8)
-    scales = np.full(BLOCK_COLUMNS * INNER // BLOCK, 0.01, np.float32)
-    attributes = {"N": BLOCK_COLUMNS, "K": INNER, "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
+        return x, [random.standard_normal((INNER, COLUMNS)).astype(np.float32)], onnx.TensorProto.FLOAT
+    form = BLOCKS_OF_8_BITS
+    count = form.block_count(INNER)
+    blocks = random.integers(0, 255, (BLOCK_COLUMNS, count, form.packed_bytes(form.size)), np.uint8)
     row = random.standard_normal((1, INNER)).astype(np.float32)
-    return row, [blocks, scales], onnx.TensorProto.FLOAT, attributes | {"domain": "com.microsoft"}
+    return row, [blocks, np.full(BLOCK_COLUMNS * count, 0.01, np.float32)], onnx.TensorProto.FLOAT
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ A cell is a prompt's length and the number of sequences at once: 512x4 is four p
 
 Each system has a process and a virtual environment of its own (`workplace`). It is loaded beside the formats of neort
 that are of its kind. In every round all get the same prompts, which no round before had, so that nobody can answer from
-what he kept; who goes first alternates, and the machine's limits (`machine.roofline`) are measured before them. The first
-round warms up. A system that cannot be made or run is recorded with its reason.
+what he kept; who goes first alternates, and the machine's limits (`machine.roofline`) are measured before them. The
+first round warms up. A system that cannot be made or run is recorded with its reason.
 
 Every system's greedy tokens of the first round are compared with those of transformers in float32: `first_tokens_equal`
 counts how many are the same before the first that differs. With random weights near ties are common, so quantized

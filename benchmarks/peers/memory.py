@@ -1,6 +1,7 @@
 """How much memory does each system take, and how much do four processes of neort share?
 
-    python -m benchmarks.peers.memory WORK [--shape gpt-neo-1.3b] [--systems ...] [--prompt 512] [--tokens 32] [--together 4]
+    python -m benchmarks.peers.memory WORK [--shape gpt-neo-1.3b] [--systems ...] [--prompt 512] [--tokens 32]
+        [--together 4]
 
 Every system runs in a fresh process: its memory is read after loading, and after a prompt and new tokens. Then several
 processes of neort run beside each other, all loaded, all after generating. From Linux's /proc: `rss` is what is

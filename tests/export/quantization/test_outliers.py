@@ -28,12 +28,12 @@ from neort.engine import Engine
 from neort.tokenizer import Tokenizer
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
-from neort_export.formats import FORMATS
 from neort_export.graph import decoder_graph, quantize
 from neort_export.graph.passes import QuantizeEmbedding, QuantizeLinears
+from neort_export.quantization.limits import STRICT_LIMITS
 from neort_export.reference import Reference, calibrate
 
-LIMITS = FORMATS["int8"].strict_limits
+LIMITS = STRICT_LIMITS["int8"]
 Sequences = Sequence[Sequence[int]]
 
 
