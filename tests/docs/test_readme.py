@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from folders import ROOT
-from neort.backend.session import INT8_CACHE_SINCE
+from neort.backend import INT8_CACHE_SINCE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

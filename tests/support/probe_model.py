@@ -1,10 +1,11 @@
 """Writes the models with which the runtime asks what onnxruntime and the processor do.
 
-    python tests/runtime/probe_model.py
+    python tests/support/probe_model.py
 
-probe.onnx: one product as in decoder.onnx: uint8 activations with zero point 128 and one scale per row, int8 weights.
-split_probe.onnx: attention of one head over the whole past.
-window_probe.onnx: attention of a local layer.
+int8_product.onnx: one product as in decoder.onnx, of uint8 activations with zero point 128 and one scale per row, and
+int8 weights.
+split_past.onnx: attention of one head over the whole past.
+local_window.onnx: attention of a local layer.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from neort.backend import session as loading
-from neort.backend.int8_products import int8_products_saturate
+from neort.backend import (
+    INT8_CACHE_SINCE,
+    UNSIGNED_WEIGHTS_SINCE,
+    int8_products_saturate_here,
+    onnxruntime_version,
+)
 
-KEEPS_INT8_CACHES = loading._version() >= loading.INT8_CACHE_SINCE
-CONVERTS_WEIGHTS = loading._version() >= loading.UNSIGNED_WEIGHTS_SINCE
-SATURATES = not CONVERTS_WEIGHTS and int8_products_saturate(loading._runner(loading._options(1)))
+KEEPS_INT8_CACHES = onnxruntime_version() >= INT8_CACHE_SINCE
+CONVERTS_WEIGHTS = onnxruntime_version() >= UNSIGNED_WEIGHTS_SINCE
+SATURATES = not CONVERTS_WEIGHTS and int8_products_saturate_here()
 
 QUIET = ["-W", "ignore:this processor sums pairs"] if SATURATES else []  # arguments of a Python that loads a model

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import os
+
+# Full opt-out from onnxruntime's telemetry, which reads the environment once, when it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from .checks import INT8_CACHE_SINCE, open_attention, split_below
 from .inputs import RunInputs, needs_dummy
 from .int8_products import PrecisionWarning
+from .options import (
+    UNSIGNED_WEIGHTS_SINCE,
+    int8_products_saturate_here,
+    onnxruntime_version,
+    open_session,
+    plain_options,
+    run_with,
+    session_options,
+)
 from .runner import DecoderSession
-from .session import DECODER, DECODERS, open_session, session_options, split_below
+from .session import DECODER, DECODERS
 from .threads import available_cpus
 
 __all__ = [
     "DECODER",
     "DECODERS",
+    "INT8_CACHE_SINCE",
+    "UNSIGNED_WEIGHTS_SINCE",
     "DecoderSession",
     "PrecisionWarning",
     "RunInputs",
     "available_cpus",
+    "int8_products_saturate_here",
     "needs_dummy",
+    "onnxruntime_version",
+    "open_attention",
     "open_session",
+    "plain_options",
+    "run_with",
     "session_options",
     "split_below",
 ]

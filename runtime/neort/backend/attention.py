@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 __all__ = ["HYBRID", "Attend", "Open", "heads_per_thread", "question", "splits", "window_difference"]
 
-SPLIT = Path(__file__).with_name("split_probe.onnx")  # one head that sees all; tests/support/probe_model.py writes it
-LOCAL = Path(__file__).with_name("window_probe.onnx")  # HEADS heads that see WINDOW positions
+PROBES = Path(__file__).with_name("probes")  # written by tests/support/probe_model.py
+SPLIT = PROBES / "split_past.onnx"  # one head that sees all
+LOCAL = PROBES / "local_window.onnx"  # HEADS heads that see WINDOW positions
 HEADS, HEAD_DIM, WINDOW = 2, 8, 4
 RUNS = (7, 1, 4)  # tokens: a prompt, a step, and a prompt that goes on
 HYBRID = 4  # onnxruntime cuts work into so many pieces per thread where processors are of several kinds
@@ -101,7 +102,7 @@ def splits(attend: Attend, count: int, new: Floats, cache: dict[str, Floats]) ->
 
 
 def _feeds(qkv: Floats, lengths: list[int]) -> dict[str, Array]:
-    """Packed queries, keys and values [B, S, 3 * H * D] behind ``lengths`` cached positions."""
+    """Packed queries, keys and values [B, S, 3 * H * D] after ``lengths`` cached positions."""
     last = np.array(lengths, np.int32) + np.int32(qkv.shape[1] - 1)
     return {
         "qkv": np.ascontiguousarray(qkv),

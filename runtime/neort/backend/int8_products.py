@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["PrecisionWarning", "Run", "int8_products_saturate"]
 
-PROBE = Path(__file__).with_name("probe.onnx")  # written by tests/support/probe_model.py
+PROBE = Path(__file__).with_name("probes") / "int8_product.onnx"  # written by tests/support/probe_model.py
 INNER = 64  # the probe's weights are int8 [INNER, COLUMNS]
 COLUMNS = 16
 ROW_COUNTS = (1, 8)  # a single row has kernels of its own

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..kvcache import CacheType, KVCache, Rows, bind_buffer, bind_past, first_row
+from .checks import split_below
 from .inputs import RunInputs, needs_dummy
-from .session import decoder_file, open_decoder, split_below
+from .session import Configure, decoder_file, open_decoder
 from .threads import available_cpus
 
 __all__ = ["DecoderSession"]
@@ -38,26 +40,42 @@ class DecoderSession:
         max_batch_size: int = 8,
         packed_weights: Path | None = None,
         kv_cache: CacheType = "fp32",
+        configure: Configure | None = None,
     ) -> None:
         """Load the graph; weights are memory-mapped and packed by onnxruntime.
 
         ``num_threads`` None means all CPUs that the process may use; ``packed_weights`` is a folder in which packed
-        weights are kept, so that processes share them (see `packed`); ``kv_cache`` is the cache's element type.
+        weights are kept, so that processes share them (see `packed_weights`); ``kv_cache`` is the cache's element type.
 
-        Raises BundleError when onnxruntime refuses the graph, computes attention wrongly, or is too old for an int8
-        cache; when the bundle has no graph for one; when the folder cannot be written.
+        ``configure`` is called with the onnxruntime.SessionOptions before the graph is opened, and may change them:
+
+            def profile(options):
+                options.enable_profiling = True
+
+            session = DecoderSession(bundle, configure=profile)
+            ...
+            session.inference_session.end_profiling()
+
+        Raises BundleError when onnxruntime refuses the graph, and when the bundle has none for an int8 cache;
+        UnsupportedError when onnxruntime computes attention wrongly, or is too old for an int8 cache; StorageError
+        when the folder cannot be written.
         """
         self.spec = bundle.spec
         self.num_threads = num_threads or available_cpus()
         self.max_batch_size = max_batch_size
         file = decoder_file(bundle, kv_cache)
-        self._session = open_decoder(bundle, file, self.num_threads, packed_weights)
+        self._session = open_decoder(bundle, file, self.num_threads, packed_weights, configure)
         self._split_below = split_below(self.num_threads, bundle.spec)
         self._spare = int(self._split_below > 1)  # a slot behind the last one, for a dummy
         self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
         self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
         self._steps: dict[tuple[int, int, bool], _Step] = {}
+
+    @property
+    def inference_session(self) -> ort.InferenceSession:
+        """The graph in onnxruntime, for profiling. Its runs need this session's bindings: do not run it."""
+        return self._session
 
     def reserve(self, slots: int, lengths: list[int]) -> None:
         """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions."""

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neort.backend import DecoderSession, attention
-from neort.backend import session as loading
+from neort.backend import DecoderSession, attention, checks, open_attention, split_below
 from neort.backend.attention import HYBRID, heads_per_thread, window_difference
 from neort.bundle import Bundle, ModelSpec
-from neort.errors import BundleError
+from neort.errors import UnsupportedError
 
 HEAD_DIM, POSITIONS = 256, 1024  # several blocks of a past wherever the second-level cache has less than 8 MB
 
@@ -30,7 +29,7 @@ def spec(bundle_path: Path) -> ModelSpec:
 def splitting(taken: int) -> attention.Open:
     """An onnxruntime whose threads take ``taken`` heads each before it splits none."""
 
-    def open_attention(model: bytes, num_threads: int) -> attention.Attend:
+    def attention_of(model: bytes, num_threads: int) -> attention.Attend:
         def attend(feeds: Feeds, cache: Cache) -> NDArray[np.float32]:
             lengths = feeds["seqlens_k"]
             split = (lengths == lengths[0]).all() and len(lengths) < taken * num_threads
@@ -38,7 +37,7 @@ def splitting(taken: int) -> attention.Open:
 
         return attend
 
-    return open_attention
+    return attention_of
 
 
 def failing(model: bytes, num_threads: int) -> attention.Attend:
@@ -57,8 +56,8 @@ def test_where_attention_cannot_be_computed_the_most_is_assumed() -> None:
 @pytest.mark.parametrize("num_threads", [2, 3, 5])
 def test_onnxruntime_splits_the_pasts_that_the_answer_foretells(num_threads: int) -> None:
     """One head per sequence. Where a block holds all positions, nothing is split and nothing foretold."""
-    taken = heads_per_thread(loading._open_attention, HEAD_DIM, POSITIONS)
-    attend = loading._open_attention(attention.SPLIT.read_bytes(), num_threads)
+    taken = heads_per_thread(open_attention, HEAD_DIM, POSITIONS)
+    attend = open_attention(attention.SPLIT.read_bytes(), num_threads)
     most = HYBRID * num_threads + 1
     new, cache = attention.question(most, HEAD_DIM, POSITIONS)
     split = [count for count in range(1, most + 1) if attention.splits(attend, count, new, cache)]
@@ -84,8 +83,8 @@ def test_sequences_are_split_while_the_threads_could_take_more_heads(
     spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, taken: int, num_threads: int, below: int
 ) -> None:
     """Six heads; on processors of several kinds a thread takes four: two threads split one sequence, as eight would."""
-    monkeypatch.setattr(loading, "_heads_per_thread", lambda head_dim, positions: taken)
-    assert loading.split_below(num_threads, spec) == below
+    monkeypatch.setattr(checks, "_heads_per_thread", lambda head_dim, positions: taken)
+    assert split_below(num_threads, spec) == below
 
 
 @pytest.mark.parametrize(("num_threads", "asked"), [(1, 0), (3, 0), (4, 1)])
@@ -93,8 +92,8 @@ def test_onnxruntime_is_asked_only_where_threads_could_take_more_than_one_sequen
     spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, num_threads: int, asked: int
 ) -> None:
     questions: list[tuple[int, int]] = []
-    monkeypatch.setattr(loading, "_heads_per_thread", lambda *question: questions.append(question) or 1)
-    loading.split_below(num_threads, replace(spec, num_heads=12))
+    monkeypatch.setattr(checks, "_heads_per_thread", lambda *question: questions.append(question) or 1)
+    split_below(num_threads, replace(spec, num_heads=12))
     assert questions == [(HEAD_DIM, POSITIONS)] * asked
 
 
@@ -122,7 +121,7 @@ def seeing(window: int, *, scale: float = 1.0) -> attention.Open:
 
 
 def test_attention_over_the_window_differs_by_rounding() -> None:
-    assert window_difference(seeing(attention.WINDOW)) < loading.WINDOW_DIFFERENCE / 10
+    assert window_difference(seeing(attention.WINDOW)) < checks.WINDOW_DIFFERENCE / 10
 
 
 @pytest.mark.parametrize(
@@ -130,7 +129,7 @@ def test_attention_over_the_window_differs_by_rounding() -> None:
     [seeing(attention.WINDOW + 1), seeing(attention.WINDOW - 1), seeing(99), seeing(attention.WINDOW, scale=0.5)],
 )
 def test_attention_over_other_positions_or_with_another_scale_is_noticed(wrong: attention.Open) -> None:
-    assert window_difference(wrong) > 100 * loading.WINDOW_DIFFERENCE
+    assert window_difference(wrong) > 100 * checks.WINDOW_DIFFERENCE
 
 
 def test_attention_that_fails_or_is_not_a_number_is_noticed() -> None:
@@ -140,23 +139,23 @@ def test_attention_that_fails_or_is_not_a_number_is_noticed() -> None:
 
 
 def test_this_onnxruntime_lets_local_layers_see_their_window() -> None:
-    assert window_difference(loading._open_attention) < loading.WINDOW_DIFFERENCE
+    assert window_difference(open_attention) < checks.WINDOW_DIFFERENCE
 
 
 def test_an_onnxruntime_whose_windows_are_wrong_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_window_difference", lambda: 1.8)
+    monkeypatch.setattr(checks, "_window_difference", lambda: 1.8)
     monkeypatch.setattr("onnxruntime.__version__", "1.23.2")
     with pytest.raises(
-        BundleError, match=r"onnxruntime 1\.23\.2 .* difference is 2, .* update onnxruntime to 1\.24\.2"
+        UnsupportedError, match=r"onnxruntime 1\.23\.2 .* difference is 2, .* update onnxruntime to 1\.24\.2"
     ):
         DecoderSession(Bundle(bundle_path), num_threads=1)
 
 
 def test_windows_are_checked_once_in_a_process(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(loading, "window_difference", lambda open_attention: asked.append(open_attention) or 0.0)
-    loading._window_difference.cache_clear()
+    monkeypatch.setattr(checks, "window_difference", lambda open_attention: asked.append(open_attention) or 0.0)
+    checks._window_difference.cache_clear()
     for _ in range(2):
         DecoderSession(Bundle(bundle_path), num_threads=1)
-    loading._window_difference.cache_clear()
+    checks._window_difference.cache_clear()
     assert len(asked) == 1

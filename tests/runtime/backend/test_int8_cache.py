@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import neort
-from neort import BundleError, Model, PrefixError
+from neort import BundleError, Model, PrefixError, UnsupportedError
 from neort.backend import DECODERS, DecoderSession
 from neort.backend.session import decoder_file
 from neort.bundle import Bundle
@@ -115,7 +115,7 @@ def test_an_onnxruntime_that_mixes_up_batches_is_refused(
 ) -> None:
     monkeypatch.setattr("onnxruntime.__version__", version)
     assert decoder_file(Bundle(bundle_path), "fp32").is_file()
-    with pytest.raises(BundleError, match=rf"onnxruntime {version} cannot keep an int8 cache; update it to 1\.30"):
+    with pytest.raises(UnsupportedError, match=rf"onnxruntime {version} cannot keep an int8 cache; update it to 1\.30"):
         neort.load(bundle_path, kv_cache="int8")
 
 

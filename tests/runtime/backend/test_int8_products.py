@@ -11,9 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import neort
-from neort.backend import DecoderSession
+from neort.backend import DecoderSession, options, plain_options, run_with
 from neort.backend import int8_products as cpu
-from neort.backend import session as loading
 from neort.bundle import Bundle
 from neort.engine import Engine
 from releases import CONVERTS_WEIGHTS
@@ -61,7 +60,7 @@ def test_where_the_product_cannot_be_computed_it_is_taken_to_saturate(
 
 def test_onnxruntime_runs_the_probe() -> None:
     for rows in cpu.ROW_COUNTS:
-        product = loading._runner(loading._options(1))(cpu.PROBE.read_bytes(), cpu._feeds(rows))
+        product = run_with(plain_options(1))(cpu.PROBE.read_bytes(), cpu._feeds(rows))
         assert product.shape == (rows, cpu.COLUMNS)
 
 
@@ -77,7 +76,7 @@ def test_unsigned_weights_give_the_same_logits(bundle_path: Path, monkeypatch: p
     """On a processor without saturation, setting and fusions change no bit."""
     expected = logits(bundle_path)
     used = []
-    monkeypatch.setattr(loading, "_use_unsigned_weights", spy(loading._use_unsigned_weights, used))
+    monkeypatch.setattr(options, "_use_unsigned_weights", spy(options._use_unsigned_weights, used))
     answer_first(monkeypatch, saturates=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", neort.PrecisionWarning)  # an older onnxruntime
@@ -90,25 +89,25 @@ def test_an_onnxruntime_that_cannot_convert_the_weights_is_a_warning(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     answer_first(monkeypatch, saturates=True)
-    monkeypatch.setattr(loading.ort, "__version__", version)
+    monkeypatch.setattr(options.ort, "__version__", version)
     with pytest.warns(neort.PrecisionWarning, match=rf"onnxruntime {version}.*update onnxruntime to 1\.30"):
         DecoderSession(Bundle(bundle_path), num_threads=1)
 
 
 @pytest.mark.skipif(not CONVERTS_WEIGHTS, reason="an older onnxruntime aborts when it is told to convert the weights")
 def test_a_setting_without_effect_is_a_warning(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "int8_products_saturate", lambda run: True)
-    monkeypatch.setattr(loading.ort, "__version__", "1.32.0")
+    monkeypatch.setattr(options, "int8_products_saturate", lambda run: True)
+    monkeypatch.setattr(options.ort, "__version__", "1.32.0")
     with pytest.warns(neort.PrecisionWarning, match="16 bits"):
         DecoderSession(Bundle(bundle_path), num_threads=1)
 
 
 def test_a_graph_without_int8_products_asks_nothing(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(loading, "int8_products_saturate", spy(lambda run: False, asked))
+    monkeypatch.setattr(options, "int8_products_saturate", spy(lambda run: False, asked))
     DecoderSession(Bundle(bundle_path), num_threads=1)
     assert len(asked) == 1
-    monkeypatch.setattr(loading, "INT8_PRODUCT", b"an operator of other formats")
+    monkeypatch.setattr(options, "INT8_PRODUCT", b"an operator of other formats")
     DecoderSession(Bundle(bundle_path), num_threads=1)
     assert len(asked) == 1
 
@@ -120,8 +119,8 @@ def logits(path: Path) -> NDArray[np.float32]:
 def answer_first(monkeypatch: pytest.MonkeyPatch, *, saturates: bool) -> None:
     """Let the first question be answered so, and later ones, about the remedy, by the processor."""
     answers = iter([saturates])
-    ask = loading.int8_products_saturate
-    monkeypatch.setattr(loading, "int8_products_saturate", lambda run: next(answers, None) or ask(run))
+    ask = options.int8_products_saturate
+    monkeypatch.setattr(options, "int8_products_saturate", lambda run: next(answers, None) or ask(run))
 
 
 def spy(function: Any, calls: list[Any]) -> Any:
