@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from neort.errors import MissingExtraError
 
 from .errors import CheckpointError, ExportError, VerificationError
-from .verification.agreement import Agreement, Limits
+from .quantization.limits import Limits
+from .verification.agreement import Agreement
 
 if TYPE_CHECKING:
     from .exporter import Report, export

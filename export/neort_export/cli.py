@@ -15,7 +15,7 @@ from neort.errors import NeortError
 from .errors import ExportError
 from .formats import FORMATS, Quantization
 from .memory import keep_heap_small
-from .verification.agreement import Limits
+from .quantization.limits import STRICT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from .verification.figures import Verification
@@ -133,7 +133,7 @@ def run_verify(args: argparse.Namespace) -> None:
 
 def _limits(args: argparse.Namespace, quantization: str) -> Limits:
     """The limits that were given, over the format's strict ones or those that everyone has."""
-    limits = FORMATS[cast(Quantization, quantization)].strict_limits if args.strict else Limits()
+    limits = STRICT_LIMITS[cast(Quantization, quantization)] if args.strict else Limits()
     return dataclasses.replace(limits, **_given_limits(args))
 
 

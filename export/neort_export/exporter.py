@@ -29,12 +29,12 @@ from .bundle import (
 )
 from .checkpoint import Checkpoint
 from .errors import ExportError, VerificationError
-from .formats import FORMATS, Quantization
+from .formats import FORMATS, Quantization, recipe_section
 from .graph import decoder_graph, quantize
 from .progress import Progress, Silent
+from .quantization.limits import Limits
 from .quantization.moments import Moments
 from .reference import Reference, calibrate
-from .verification.agreement import Limits
 from .verification.figures import Verification
 from .verification.int8_cache import write_int8_cache
 from .verification.layerwise import LayerwiseRunner
@@ -133,7 +133,8 @@ class _Job:
         if verify:
             measured = self._measure(fp32, texts, hidden, limits)
         hashes = {WEIGHTS: weights_hash}
-        write_manifest(self.folder, self.source, self._recipe(texts), verified=verify, hashes=hashes)
+        sections = {"recipe": self._recipe(texts), "format": FORMATS[self.quantization].manifest_section()}
+        write_manifest(self.folder, self.source, sections, verified=verify, hashes=hashes)
         return measured
 
     def _measure(self, fp32: ir.Model, texts: Texts, hidden: list[torch.Tensor] | None, limits: Limits) -> Verification:
@@ -154,7 +155,7 @@ class _Job:
     def _quantize(self, graph: ir.Model, texts: Texts, others: list[list[int]]) -> list[torch.Tensor]:
         """Quantize the graph; returns torch's hidden states of other sequences, for which no block is loaded twice."""
         self.progress.stage("running torch", self.reference.nbytes)
-        moments = Moments(self.folder / MOMENTS) if FORMATS[self.quantization].uses_moments else None
+        moments = Moments(self.folder / MOMENTS) if FORMATS[self.quantization].compensated else None
         advance = self.progress.advance
         ranges, hidden = calibrate(self.reference, texts.calibration, moments, advance, others=others)
         self.progress.stage("scaling weights")
@@ -185,7 +186,7 @@ class _Job:
             return {"quantization": "fp32"}
         return {
             "quantization": self.quantization,
-            **FORMATS[self.quantization].recipe,
+            **recipe_section(FORMATS[self.quantization]),
             "calibration": texts.calibration_facts(),
         }
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .presets import RECIPES, PublishedQuality, Recipe, recipe
+from .presets import PRESETS, Preset, PublishedQuality, preset
 
-__all__ = ["RECIPES", "PublishedQuality", "Recipe", "bundled", "recipe"]
+__all__ = ["PRESETS", "Preset", "PublishedQuality", "bundled", "preset"]
 
 _BUNDLED = Path(__file__).parent / "neo-mini"
 

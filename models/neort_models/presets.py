@@ -1,6 +1,6 @@
 """The dimensions of the GPT-Neo checkpoints that EleutherAI published, and the quality they reported.
 
-Knows no weights: a recipe is enough to make a checkpoint of the same shape with random ones, or to reckon how
+Knows no weights: a preset is enough to make a checkpoint of the same shape with random ones, or to reckon how
 much memory the real one takes.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["RECIPES", "PublishedQuality", "Recipe", "recipe"]
+__all__ = ["PRESETS", "Preset", "PublishedQuality", "preset"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PublishedQuality:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preset:
     """One published checkpoint: its name, its dimensions and its published quality."""
 
     name: str
@@ -100,23 +100,23 @@ _QUALITY_125M = PublishedQuality(wikitext_perplexity=32.29, lambada_accuracy=37.
 _QUALITY_1_3B = PublishedQuality(wikitext_perplexity=13.10, lambada_accuracy=57.2, pile_bits_per_byte=0.7527)
 _QUALITY_2_7B = PublishedQuality(wikitext_perplexity=11.39, lambada_accuracy=62.2, pile_bits_per_byte=0.7165)
 
-RECIPES: dict[str, Recipe] = {
+PRESETS: dict[str, Preset] = {
     known.name: known
     for known in (
-        Recipe("gpt-neo-125m", "EleutherAI/gpt-neo-125m", 768, 12, 12, _QUALITY_125M),
-        Recipe("gpt-neo-1.3b", "EleutherAI/gpt-neo-1.3B", 2048, 24, 16, _QUALITY_1_3B),
-        Recipe("gpt-neo-2.7b", "EleutherAI/gpt-neo-2.7B", 2560, 32, 20, _QUALITY_2_7B),
+        Preset("gpt-neo-125m", "EleutherAI/gpt-neo-125m", 768, 12, 12, _QUALITY_125M),
+        Preset("gpt-neo-1.3b", "EleutherAI/gpt-neo-1.3B", 2048, 24, 16, _QUALITY_1_3B),
+        Preset("gpt-neo-2.7b", "EleutherAI/gpt-neo-2.7B", 2560, 32, 20, _QUALITY_2_7B),
     )
 }
-"""Every recipe under its own name, the smallest first."""
+"""Every preset under its own name, the smallest first."""
 
 
-def recipe(name: str) -> Recipe:
-    """Returns the recipe of that name or hub id, in upper or lower case.
+def preset(name: str) -> Preset:
+    """Returns the preset of that name or hub id, in upper or lower case.
 
-    Raises ValueError, which names the known recipes, for any other name.
+    Raises ValueError, which names the known presets, for any other name.
     """
-    for known in RECIPES.values():
+    for known in PRESETS.values():
         if name.lower() in (known.name, known.hub_id.lower()):
             return known
-    raise ValueError(f"no recipe named {name!r}; known: {', '.join(RECIPES)}, and their hub ids")
+    raise ValueError(f"no preset named {name!r}; known: {', '.join(PRESETS)}, and their hub ids")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from generate import CELLS, cell_size, count_equal, make_prompts, median_limits, median_rates, rounded
 from roofline import Limits
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from neort_models import recipe
 from systems.catalog import SYSTEMS
 from tables import batches, cold_start, generate, memory, shares, shares_of_limits, single_rates
 from work import bytes_per_step, operations_of_prompt
 
-CONFIG = recipe("gpt-neo-125m").config()
+from neort_models import preset
+
+CONFIG = preset("gpt-neo-125m").config()
 LIMITS = {
     "threads": 2,
     "read_bytes_per_second": 1e10,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from neort_models import RECIPES, recipe
 from systems.catalog import SYSTEMS, Numbers
 from work import bytes_per_step, cached_values, head_weights, linear_weights, operations_of_prompt
+
+from neort_models import PRESETS, preset
 
 FP32 = Numbers(4, 4, 4, "fp32")
 SMALL = {
@@ -25,9 +25,9 @@ def test_weights_of_a_small_model() -> None:
     assert head_weights(SMALL) == 800
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_nearly_all_of_a_published_models_weights_are_counted(name: str) -> None:
-    shape = recipe(name)
+    shape = preset(name)
     counted = linear_weights(shape.config()) + head_weights(shape.config())
     positions = shape.max_position_embeddings * shape.hidden_size
     assert counted + positions <= shape.parameters < 1.002 * (counted + positions)

@@ -1,4 +1,4 @@
-"""Recipes against the published dimensions, and against transformers' own models of that configuration."""
+"""Presets against the published dimensions, and against transformers' own models of that configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import neort_models
-from neort_models import RECIPES, recipe
+from neort_models import PRESETS, preset
 
 PUBLISHED_PARAMETERS = {
     "gpt-neo-125m": 125_198_592,
@@ -19,18 +19,18 @@ PUBLISHED_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_the_parameter_count_is_the_published_one(name: str) -> None:
-    assert RECIPES[name].parameters == PUBLISHED_PARAMETERS[name]
+    assert PRESETS[name].parameters == PUBLISHED_PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_model_made_from_the_config_has_the_recipes_shape(name: str) -> None:
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_model_made_from_the_config_has_the_presets_shape(name: str) -> None:
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # raised inside transformers as it is imported
         transformers = pytest.importorskip("transformers")
-    known = RECIPES[name]
+    known = PRESETS[name]
     config = transformers.GPTNeoConfig(**known.config())
     with torch.device("meta"):
         model = transformers.GPTNeoForCausalLM(config)
@@ -43,30 +43,30 @@ def test_a_model_made_from_the_config_has_the_recipes_shape(name: str) -> None:
 
 
 def test_layers_alternate_beginning_with_a_global_one() -> None:
-    layers = recipe("gpt-neo-125m").attention_layers
+    layers = preset("gpt-neo-125m").attention_layers
     assert layers[:3] == ("global", "local", "global")
     assert len(layers) == 12
 
 
-def test_a_config_can_be_changed_without_changing_the_recipe() -> None:
-    known = recipe("gpt-neo-125m")
+def test_a_config_can_be_changed_without_changing_the_preset() -> None:
+    known = preset("gpt-neo-125m")
     known.config()["attention_layers"].clear()
     assert len(known.config()["attention_layers"]) == 12
 
 
 @pytest.mark.parametrize("name", ["gpt-neo-1.3b", "GPT-Neo-1.3B", "EleutherAI/gpt-neo-1.3B", "eleutherai/GPT-NEO-1.3b"])
-def test_a_recipe_answers_to_its_name_and_hub_id_in_any_case(name: str) -> None:
-    assert recipe(name) is RECIPES["gpt-neo-1.3b"]
+def test_a_preset_answers_to_its_name_and_hub_id_in_any_case(name: str) -> None:
+    assert preset(name) is PRESETS["gpt-neo-1.3b"]
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'gpt-neo-6b'; known: gpt-neo-125m, gpt-neo-1\.3b, gpt-neo-2\.7b"):
-        recipe("gpt-neo-6b")
+        preset("gpt-neo-6b")
 
 
 def test_figures_that_were_not_published_are_none() -> None:
-    assert recipe("gpt-neo-125m").published.pile_bits_per_byte is None
-    assert recipe("gpt-neo-2.7b").published.wikitext_perplexity == 11.39
+    assert preset("gpt-neo-125m").published.pile_bits_per_byte is None
+    assert preset("gpt-neo-2.7b").published.wikitext_perplexity == 11.39
 
 
 def test_bundled_returns_the_folder_that_holds_a_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

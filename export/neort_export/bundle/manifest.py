@@ -20,14 +20,15 @@ TOOLS = ("neort", "torch", "transformers", "onnx-ir", "onnxruntime")
 def write_manifest(
     folder: Path,
     source: Checkpoint,
-    recipe: dict[str, Any],
+    sections: Mapping[str, Any],
     *,
     verified: bool = False,
     hashes: Mapping[str, str] | None = None,
 ) -> None:
     """manifest.json over all files of the folder; it holds no date, so that equal exports are equal.
 
-    ``verified`` says whether the bundle was measured against torch; ``hashes`` are sha256 that are known already.
+    ``sections`` are ``recipe``, how the weights were made, and ``format``, the numbers of their format, where those are
+    known. ``verified`` says whether the bundle was measured against torch; ``hashes`` are sha256 known already.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
     known = hashes or {}
@@ -36,7 +37,7 @@ def write_manifest(
         "format_version": FORMAT_VERSION,
         "source": {"name": Path(source.source).name if source.revision is None else source.source,
                    "revision": source.revision},
-        "recipe": recipe,
+        **sections,
         "verified": verified,
         "model": model_section(source),
         "files": {p.name: {"bytes": p.stat().st_size, "sha256": known.get(p.name) or sha256_of(p)} for p in files},

@@ -7,16 +7,19 @@ zeros. Each block has one float32 scale and one integer zero point, and a weight
     scales   float32 [N, blocks]
     zeros    uint8 [N, ceil(blocks * bits / 8)]        packed like levels; without them every zero point is 2^(bits-1)
 
-Pure numpy on rows; knows nothing about graphs or files.
+How long blocks are, and of how many bits, says neort's table of formats. Pure numpy on rows; knows nothing about graphs
+or files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from neort.bundle import BlockFormat
 
 __all__ = ["BlockFormat", "Blocks", "block_columns", "cover", "quantize_rows", "round_steps"]
 
@@ -24,42 +27,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 PIECE_ELEMENTS = 1 << 16  # 256 KB of float32: what is worked on at a time stays in a core's cache
-LEAST_SIZE = 32  # shorter blocks take more memory than the padding of the last one
 TINY = np.float32(1e-30)
-
-
-@dataclass(frozen=True)
-class BlockFormat:
-    """How a matrix is cut; ``asymmetric`` blocks have zero points of their own."""
-
-    bits: int
-    size: int
-    asymmetric: bool = False
-
-    @property
-    def middle(self) -> int:
-        """The zero point of symmetric blocks."""
-        return 1 << (self.bits - 1)
-
-    @property
-    def top(self) -> int:
-        """The largest level."""
-        return (1 << self.bits) - 1
-
-    def fitting(self, columns: int) -> BlockFormat:
-        """The same with blocks half as long, and again, until they cut ``columns`` evenly or are the least."""
-        size = self.size
-        while columns % size and size > LEAST_SIZE:
-            size //= 2
-        return replace(self, size=size)
-
-    def block_count(self, columns: int) -> int:
-        """Blocks per row."""
-        return -(-columns // self.size)
-
-    def packed_bytes(self, levels: int) -> int:
-        """Bytes that so many levels take."""
-        return -(-levels * self.bits // 8)
 
 
 @dataclass(frozen=True)

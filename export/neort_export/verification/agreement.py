@@ -1,4 +1,4 @@
-"""How far the exported graphs are from torch, and whether that is near enough."""
+"""How far the exported graphs are from torch."""
 
 from __future__ import annotations
 
@@ -15,35 +15,12 @@ from neort.generation import log_softmax
 
 from ..errors import VerificationError
 
-__all__ = ["POOR", "Agreement", "Limits", "chunk_logits", "compare"]
+__all__ = ["Agreement", "chunk_logits", "compare"]
 
 Floats = NDArray[np.float32]
 
 NO_TARGET = -1  # behind a sequence's last position
 COMPARED_ROWS = 32  # compared at a time, in float64
-POOR = 1.05  # a perplexity ratio beyond this one is poor, see `grades`
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The largest figures with which an export succeeds; infinity means no limit.
-
-    ``max_abs_diff``: logits of the fp32 graph against torch's. ``mean_kl``: nats per token, torch against the quantized
-    graph. ``perplexity_ratio``: the quantized graph's perplexity over torch's; it fails beyond the limit by more than
-    twice its standard error, which a short text makes large. Without others, only a quantization loss that is graded
-    poor fails. What the graph computes has a limit of its own (`structure.LIMIT`), and logits in a batch against alone
-    none but 0.
-    """
-
-    max_abs_diff: float = math.inf
-    mean_kl: float = math.inf
-    perplexity_ratio: float = POOR
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a limit that is negative or no number."""
-        for name, limit in asdict(self).items():
-            if not limit >= 0:
-                raise ValueError(f"the limit {name} is {limit!r}; it must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 from ..checkpoint import Checkpoint
 from ..errors import VerificationError
 from ..formats import Quantization
-from .agreement import Agreement, Limits
+from ..quantization.limits import Limits
+from .agreement import Agreement
 from .grades import Grade, grade, meaning, next_better
 from .structure import Structure
 from .texts import Texts

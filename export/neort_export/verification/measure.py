@@ -29,8 +29,9 @@ from ..formats import FORMATS, Quantization
 from ..graph import decoder_graph
 from ..memory import return_freed
 from ..progress import Progress, Silent
+from ..quantization.limits import Limits
 from ..reference import Reference
-from .agreement import Agreement, Limits, chunk_logits, compare
+from .agreement import Agreement, chunk_logits, compare
 from .figures import QUALITY_REMEDY, Verification
 from .layerwise import LayerwiseRunner
 from .structure import COMPARED_LOGITS, REPORT, check_attention, compared_tokens, measure_structure
@@ -158,7 +159,8 @@ def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> Non
                 _link(target / name, stage / name)
         write_json(stage / VERIFICATION, content)
         hashes = {name: facts["sha256"] for name, facts in bundle.manifest["files"].items() if name == WEIGHTS}
-        write_manifest(stage, source, bundle.manifest["recipe"], verified=True, hashes=hashes)
+        sections = {name: value for name, value in bundle.manifest.items() if name in ("recipe", "format")}
+        write_manifest(stage, source, sections, verified=True, hashes=hashes)
 
 
 def _link(file: Path, link: Path) -> None:

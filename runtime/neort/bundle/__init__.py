@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from .bundle import FORMAT_VERSION, MANIFEST, WEIGHTS, Bundle, ModelSpec, bundled_path, read_json, read_spec, sha256_of
+from .formats import (
+    BLOCKS_OF_4_BITS,
+    BLOCKS_OF_8_BITS,
+    FORMATS,
+    BlockFormat,
+    Cost,
+    Format,
+    Quantization,
+    RowFormat,
+    format_of,
+)
 from .graph_file import external_locations
 
 __all__ = [
+    "BLOCKS_OF_4_BITS",
+    "BLOCKS_OF_8_BITS",
+    "FORMATS",
     "FORMAT_VERSION",
     "MANIFEST",
     "WEIGHTS",
+    "BlockFormat",
     "Bundle",
+    "Cost",
+    "Format",
     "ModelSpec",
+    "Quantization",
+    "RowFormat",
     "bundled_path",
     "external_locations",
+    "format_of",
     "read_json",
     "read_spec",
     "sha256_of",

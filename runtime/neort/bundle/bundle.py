@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, NeortError
+from .formats import Format, format_of
 
 __all__ = [
     "FORMAT_VERSION",
@@ -86,6 +87,11 @@ class Bundle:
     def quantization(self) -> str:
         """The bundle's format, such as "int8" or "fp32"."""
         return str(self.manifest["recipe"]["quantization"])
+
+    @property
+    def format(self) -> Format | None:
+        """The numbers of the bundle's format; None for a format that this version does not know."""
+        return format_of(self.quantization)
 
     def model_hash(self, graph: str) -> str:
         """Hex digest that tells a graph file and its weights from others, by their hashes in the manifest."""
@@ -163,8 +169,27 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             or not isinstance(facts.get("sha256"), str)
         ):
             raise BundleError(f"{path / MANIFEST} lists the file {name!r}; names must be plain, with bytes and sha256")
-    _section(manifest, "recipe")
+    _check_format(manifest)
     return manifest
+
+
+def _check_format(manifest: Mapping[str, Any]) -> None:
+    """Raises BundleError where the ``format`` section, which older bundles lack, is not what this version knows."""
+    quantization = _section(manifest, "recipe").get("quantization")
+    if "format" not in manifest:
+        return
+    section = _section(manifest, "format")
+    if (name := section.get("name")) != quantization:
+        raise BundleError(
+            f"{MANIFEST} has format.name {name!r} and recipe.quantization {quantization!r}, which must be equal; "
+            "export the bundle again"
+        )
+    known = format_of(str(name))
+    for fact, (found, own) in known.contradictions(section).items() if known else ():
+        raise BundleError(
+            f"{MANIFEST} has format.{fact} {found!r}, and in this version {name} has {own!r}; use the version of "
+            "neort that made the bundle, or export the checkpoint again"
+        )
 
 
 def read_spec(manifest: Mapping[str, Any]) -> ModelSpec:

@@ -19,27 +19,13 @@ Knows acceptance and cost; knows neither models nor where drafts come from.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
+from ..bundle import FORMATS, Cost, format_of
 from .drafters import Drafter, Fork
 
 __all__ = ["COSTS", "Cost", "Speculator", "draft_cost", "verification_cost"]
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What verifying k tokens costs beyond a step without any, in decode steps: run + k * token."""
-
-    run: float
-    token: float
-
-
-COSTS = {
-    "int8": Cost(0.05, 0.075),
-    "int8-block": Cost(0.0, 0.13),
-    "int4": Cost(0.0, 0.2),
-    "fp32": Cost(0.05, 0.06),
-}  # at 125M and 1.3B: benchmarks/results/row_costs.json; fp32 from single products
+COSTS = {form.name: form.cost for form in FORMATS.values()}
 OVERHEAD = 2_000_000  # bytes of weights that are read in the time that a run takes besides, whatever its model
 LONGEST = 16  # drafted tokens
 FIRST_GUESS = 0.5  # acceptance before anything is known
@@ -51,7 +37,8 @@ START, SAVED = 0.6, 4.0  # decode steps in the budget: at first, and at most
 
 def verification_cost(quantization: str, weight_bytes: int) -> Cost:
     """The cost for a model of a format, of which an unknown one is taken to be dear, and of a size."""
-    known = COSTS.get(quantization) or max(COSTS.values(), key=lambda cost: cost.token)
+    form = format_of(quantization)
+    known = form.cost if form else max(COSTS.values(), key=lambda cost: cost.token)
     return Cost(known.run + OVERHEAD / (weight_bytes + OVERHEAD), known.token)
 
 

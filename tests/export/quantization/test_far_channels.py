@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from outliers import with_far_channels
 from transformers import GPTNeoForCausalLM
 
 import neort
@@ -24,7 +25,6 @@ from neort_export.graph.trace import trace
 from neort_export.quantization.blockwise import quantize_rows
 from neort_export.quantization.gptq import compensated_rows, inverse_factors
 from neort_export.quantization.moments import Moments
-from outliers import with_far_channels
 
 Doubles = NDArray[np.float64]
 Edit = Callable[[GPTNeoForCausalLM], GPTNeoForCausalLM]

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
+from outliers import with_outliers
 from transformers import GPTNeoForCausalLM
 
 from checkpoints import (
@@ -27,13 +28,12 @@ from neort.engine import Engine
 from neort.tokenizer import Tokenizer
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
-from neort_export.formats import FORMATS
 from neort_export.graph import decoder_graph, quantize
 from neort_export.graph.passes import QuantizeEmbedding, QuantizeLinears
+from neort_export.quantization.limits import STRICT_LIMITS
 from neort_export.reference import Reference, calibrate
-from outliers import with_outliers
 
-LIMITS = FORMATS["int8"].strict_limits
+LIMITS = STRICT_LIMITS["int8"]
 Sequences = Sequence[Sequence[int]]
 
 

@@ -20,8 +20,9 @@ from neort_export import ExportError, VerificationError, export, verify
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import Quantization
 from neort_export.graph import segments
+from neort_export.quantization.limits import Limits
 from neort_export.reference import Reference
-from neort_export.verification.agreement import Limits, chunk_logits, compare
+from neort_export.verification.agreement import chunk_logits, compare
 from neort_export.verification.layerwise import LayerwiseRunner
 
 IDS = random_ids(POSITIONS)

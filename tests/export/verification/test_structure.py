@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from outliers import with_outliers
 from transformers import GPTNeoForCausalLM
 
 from checkpoints import random_ids, random_model, save
@@ -29,7 +30,6 @@ from neort_export.verification.structure import (
     compared_tokens,
     measure_structure,
 )
-from outliers import with_outliers
 
 SOUND = LIMIT / 4  # rounding stays well below the limit
 FAULTY = LIMIT * 2  # and faults above it, even where a bias is hardly more than rounding

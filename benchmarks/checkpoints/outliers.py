@@ -1,0 +1,111 @@
+"""Makes a checkpoint of the same function whose activations have outlier channels, as large real checkpoints have.
+
+    python -m benchmarks.checkpoints.outliers CHECKPOINT OUTPUT
+
+In every LayerNorm a few channels are multiplied by 60 and the weights that read them divided by 60; before c_fc a few
+more are shifted by 12, and its bias takes the shift back. Symmetric quantization of whole rows then loses what the
+other channels say, although the model computes what it computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..harness.arguments import script_parser
+from .tokenizer import copy_tokenizer
+
+__all__ = ["make_twin", "with_far_channels", "with_outliers", "with_scores"]
+
+SCALE = 60.0
+SHIFT = 12.0
+
+
+def make_twin(checkpoint: Path, output: Path, change: Callable[[Any], Any]) -> Path:
+    """Write the checkpoint's model after ``change``, tokenizer included, to the folder ``output``; returns it."""
+    from transformers import GPTNeoForCausalLM
+
+    change(GPTNeoForCausalLM.from_pretrained(checkpoint)).save_pretrained(output)
+    copy_tokenizer(checkpoint, output)
+    return output
+
+
+@torch.no_grad()
+def with_outliers(model: Any, *, factor: float = SCALE, shift: float = SHIFT, seed: int = 3) -> Any:
+    """The same function, computed with outlier channels such as large trained models have; its head is untied.
+
+    After every LayerNorm 3 channels are ``factor`` times as large, and the next weight's columns as much smaller;
+    before c_fc 3 other channels are shifted by ``shift``, which c_fc's bias takes back.
+    """
+    twin = copy.deepcopy(model)
+    twin.config.tie_word_embeddings = False
+    twin.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    generator = torch.Generator().manual_seed(seed)
+
+    def enlarge(norm: Any, channels: torch.Tensor, *weights: torch.Tensor) -> None:
+        norm.weight[channels] *= factor
+        norm.bias[channels] *= factor
+        for weight in weights:
+            weight[:, channels] /= factor
+
+    for block in twin.transformer.h:
+        attention, mlp = block.attn.attention, block.mlp
+        large, shifted = torch.randperm(model.config.hidden_size, generator=generator)[:6].split(3)
+        enlarge(block.ln_1, large, *(p.weight for p in (attention.q_proj, attention.k_proj, attention.v_proj)))
+        enlarge(block.ln_2, large, mlp.c_fc.weight)
+        block.ln_2.bias[shifted] += shift
+        mlp.c_fc.bias -= mlp.c_fc.weight[:, shifted].sum(1) * shift
+    enlarge(
+        twin.transformer.ln_f, torch.randperm(model.config.hidden_size, generator=generator)[:3], twin.lm_head.weight
+    )
+    return twin
+
+
+@torch.no_grad()
+def with_far_channels(model: Any, mean: float, *, seed: int = 3) -> Any:
+    """The same function, computed with channels that are ``mean`` on average and deviate from it by about 1.
+
+    Before every c_fc 3 channels are scaled and shifted; its columns and its bias take that back.
+    """
+    twin = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    for block in twin.transformer.h:
+        norm, linear = block.ln_2, block.mlp.c_fc
+        far = torch.randperm(model.config.hidden_size, generator=generator)[:3]
+        size = norm.weight[far].abs()
+        shift = mean - norm.bias[far] / size
+        linear.weight[:, far] *= size
+        norm.weight[far] /= size
+        norm.bias[far] = mean
+        linear.bias -= linear.weight[:, far] @ shift
+    return twin
+
+
+@torch.no_grad()
+def with_scores(model: Any, factor: float) -> Any:
+    """The model with queries ``factor`` times as large: attention picks fewer keys."""
+    scaled = copy.deepcopy(model)
+    for block in scaled.transformer.h:
+        block.attn.attention.q_proj.weight *= factor
+    return scaled
+
+
+def parse_args() -> argparse.Namespace:
+    parser = script_parser(__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("output", type=Path)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    make_twin(args.checkpoint, args.output, with_outliers)
+
+
+if __name__ == "__main__":
+    main()

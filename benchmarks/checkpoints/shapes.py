@@ -1,0 +1,120 @@
+"""Makes a checkpoint of a published model's shape with random weights, for benchmarks of time and memory.
+
+    python -m benchmarks.checkpoints.shapes gpt-neo-1.3b OUTPUT [--dtype float32]
+
+Tensors are written shard by shard, so that 2.7 billion weights need no more memory than one shard. The tokenizer is
+that of the bundled model: fewer entries than the model has, but a valid one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from neort.bundle import bundled_path
+from neort_models import PRESETS, preset
+
+from ..harness.arguments import script_parser
+from .tokenizer import copy_tokenizer
+
+__all__ = ["INITIALIZER_RANGE", "make_shape", "make_two_layers"]
+
+SHARD_BYTES = 1 << 30
+INITIALIZER_RANGE = 0.02
+QUERY_RANGE = 0.01  # scores of a trained model's size; larger ones single out keys, and float32 itself errs by 1e-3
+
+
+def make_shape(
+    name: str, output: Path, dtype: torch.dtype = torch.float32, *, query_range: float = QUERY_RANGE
+) -> None:
+    """Write config.json, tokenizer and sharded safetensors to the folder ``output``.
+
+    ``query_range`` is the standard deviation of the weights of queries and keys.
+    """
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    output.mkdir(parents=True)
+    config = GPTNeoConfig.from_dict(preset(name).config())
+    config.save_pretrained(output)
+    copy_tokenizer(bundled_path(), output)
+    with torch.device("meta"):
+        shapes = {key: tensor.shape for key, tensor in GPTNeoForCausalLM(config).state_dict().items()}
+    shapes.pop("lm_head.weight", None)  # tied
+    shards = list(_shards(shapes, dtype.itemsize))
+    weight_map = {}
+    for i, names in enumerate(shards, start=1):
+        file_name = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {key: _tensor(key, shapes[key], dtype, query_range) for key in names}
+        save_file(tensors, output / file_name, {"format": "pt"})
+        weight_map |= dict.fromkeys(names, file_name)
+    index = {"metadata": {"total_size": sum(s.numel() for s in shapes.values()) * dtype.itemsize},
+             "weight_map": weight_map}  # fmt: skip
+    (output / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+@torch.no_grad()
+def make_two_layers(name: str, output: Path, *, spread: float = 0.05) -> None:
+    """Write two layers, global and local, of a published shape with random weights of deviation ``spread``.
+
+    Scores have a trained model's size; the vocabulary is small, the tokenizer that of the bundled model.
+    """
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    kinds = ["global", "local"]
+    two = {"num_layers": 2, "attention_types": [[kinds, 1]], "attention_layers": kinds, "vocab_size": 4096}
+    two |= {"bos_token_id": None, "eos_token_id": None}  # the published ones lie beyond this vocabulary
+    torch.manual_seed(0)
+    model = GPTNeoForCausalLM(GPTNeoConfig.from_dict(preset(name).config() | two))
+    for key, parameter in model.named_parameters():
+        parameter.normal_(0, spread / 2 if "q_proj" in key or "k_proj" in key else spread)
+        if ".ln_" in key and key.endswith("weight"):
+            parameter.add_(1)
+    model.save_pretrained(output)
+    copy_tokenizer(bundled_path(), output)
+
+
+def _shards(shapes: dict[str, torch.Size], itemsize: int) -> Iterator[list[str]]:
+    names: list[str] = []
+    size = 0
+    for name, shape in shapes.items():
+        nbytes = shape.numel() * itemsize
+        if names and size + nbytes > SHARD_BYTES:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += nbytes
+    yield names
+
+
+def _tensor(name: str, shape: torch.Size, dtype: torch.dtype, query_range: float) -> torch.Tensor:
+    """Values of the size that transformers initializes them with, from a generator of the tensor's own."""
+    if name.endswith("bias"):
+        return torch.zeros(shape, dtype=dtype)
+    if ".ln_" in name:
+        return torch.ones(shape, dtype=dtype)
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    spread = query_range if "q_proj" in name or "k_proj" in name else INITIALIZER_RANGE
+    return torch.empty(shape).normal_(0.0, spread, generator=generator).to(dtype)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = script_parser(__doc__)
+    parser.add_argument("name", choices=sorted(PRESETS))
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    make_shape(args.name, args.output, getattr(torch, args.dtype))
+
+
+if __name__ == "__main__":
+    main()

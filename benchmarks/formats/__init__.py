@@ -1,0 +1,1 @@
+"""The formats of a bundle: their quality, their rates, and what each of their refinements buys."""

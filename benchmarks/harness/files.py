@@ -1,0 +1,23 @@
+"""Where the benchmarks lie, and what they read and weigh on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["RESULTS", "ROOT", "folder_bytes", "read_through"]
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+READ_BYTES = 1 << 24
+
+
+def read_through(file: Path) -> None:
+    """Read a file to its end, so that it is in the page cache."""
+    with file.open("rb", buffering=0) as stream:
+        while stream.read(READ_BYTES):
+            pass
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,99 @@
+"""Draws results/*.json as SVG: rates of all systems, and their memory. Needs matplotlib: pip install -e ".[bench]".
+
+    python -m benchmarks.report.plots
+
+For every shape that was measured: results/decode-SHAPE.svg, prefill-SHAPE.svg and memory-SHAPE.svg. The same results
+make the same files, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ..harness.arguments import script_parser
+from ..harness.files import RESULTS
+from ..peers.catalog import OURS
+from .peer_tables import single_rates
+
+OWN, OTHER = "#1f6f8b", "#b9b4a7"
+STYLE = {"svg.hashsalt": "neort", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+LABELS = {"prefill": "prompt tokens per second", "decode": "new tokens per second"}
+
+
+def main() -> None:
+    script_parser(__doc__).parse_args()
+    with mpl.rc_context(STYLE):
+        for results in measured("generate"):
+            for kind in LABELS:
+                save(rates(results, kind), f"{kind}-{results['shape']}")
+        for results in measured("memory"):
+            save(memory(results), f"memory-{results['shape']}")
+
+
+def measured(question: str) -> Iterator[dict[str, Any]]:
+    """The results of a question for every shape, in the order of their names."""
+    for file in sorted(RESULTS.glob(f"{question}-*.json")):
+        yield json.loads(file.read_text(encoding="utf-8"))
+
+
+def rates(results: dict[str, Any], kind: str) -> Figure:
+    """One panel for each prompt length: every system's rate with one sequence."""
+    systems = single_rates(results)
+    lengths = sorted({length for cells in systems.values() for length in cells})
+    figure = Figure(figsize=(3.2 * len(lengths) + 1.8, 0.27 * len(systems) + 1.1), layout="constrained")
+    panels = figure.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
+    names = list(systems)
+    for panel, length in zip(panels, lengths, strict=True):
+        values = [systems[name].get(length, {}).get(kind, 0.0) for name in names]
+        bars(panel, names, values, "{:.0f}" if kind == "prefill" else "{:.1f}")
+        panel.set_title(f"prompt of {length}" if kind == "prefill" else f"behind {length} tokens", fontsize=9)
+    figure.supxlabel(f"{LABELS[kind]}, {results['shape']}, {results['machine']['cpu']}", fontsize=9)
+    return figure
+
+
+def memory(results: dict[str, Any]) -> Figure:
+    """Resident memory after generating: the process's own, and mapped files."""
+    rows = {name: row["generated"] for name, row in results["systems"].items() if "generated" in row}
+    names = list(rows)
+    figure = Figure(figsize=(6.5, 0.27 * len(names) + 1.1), layout="constrained")
+    panel = figure.subplots()
+    own, files = ([row[key] / 1e9 for row in rows.values()] for key in ("anonymous", "file"))
+    bars(panel, names, own, "")
+    panel.barh(names, files, left=own, color=[color(name) for name in names], alpha=0.45, height=0.72)
+    for name, a, b in zip(names, own, files, strict=True):
+        panel.annotate(f"{a + b:.2f}", (a + b, name), xytext=(3, 0), textcoords="offset points", va="center")
+    figure.supxlabel(f"resident memory, GB: own (dark) and mapped files (light), {results['shape']}", fontsize=9)
+    return figure
+
+
+def bars(panel: Any, names: list[str], values: list[float], label: str) -> None:
+    """Horizontal bars from the top down, neort's in their own colour."""
+    drawn = panel.barh(names, values, color=[color(name) for name in names], height=0.72)
+    if label:
+        panel.bar_label(drawn, [label.format(value) if value else "" for value in values], padding=3)
+    if not panel.yaxis_inverted():
+        panel.invert_yaxis()
+    panel.margins(x=0.18)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(length=0)
+
+
+def color(name: str) -> str:
+    return OWN if name in OURS else OTHER
+
+
+def save(figure: Figure, name: str) -> Path:
+    file = RESULTS / f"{name}.svg"
+    figure.savefig(file, metadata={"Date": None, "Creator": None})
+    print(f"wrote {file}")
+    return file
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Writes the tables of the README and of docs/ from the files in results/.
+
+    python -m benchmarks.report.readme [--check]
+
+A table stands between `<!-- results: NAME -->` and `<!-- end -->`, where NAME is that of a file in results/; of a name
+like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`. Where the
+file is missing, the document stays as it is.
+With --check nothing is written, and the exit status is 1 when a table is out of date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..harness.arguments import script_parser
+from ..harness.files import ROOT
+from ..harness.results import read_results
+from . import engine_tables, exporter_tables, format_tables, peer_tables, speculation_tables
+
+NAMES = ("benchmarks.md", "formats.md", "quantization.md", "speculation.md", "verification.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
+
+TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "quality": format_tables.quality,
+    "installed": engine_tables.installed,
+    "refinements": format_tables.refinements,
+    "block_refinements": format_tables.refinements,
+    "exports": exporter_tables.exports,
+    "grades": exporter_tables.grades,
+    "speed": format_tables.speed,
+    "cpus": engine_tables.cpus,
+    "speculation": speculation_tables.speculation,
+    "row_costs": speculation_tables.row_costs,
+    "draft_model": speculation_tables.draft_model,
+    "generate": peer_tables.generate,
+    "shares": peer_tables.shares,
+    "batches": peer_tables.batches,
+    "cold_start": peer_tables.cold_start,
+    "memory": peer_tables.memory,
+    "profile": engine_tables.profile,
+    "kv_cache": engine_tables.kv_cache,
+    "block_sizes": format_tables.block_sizes,
+    "far_channels": format_tables.far_channels,
+    "threads": engine_tables.threads,
+}
+SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
+
+
+def render(text: str) -> str:
+    """A document with every table made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match.group(1)
+        kind, dash, shape = name.partition("-")
+        results = read_results(f"{SOURCES.get(kind, kind)}{dash}{shape}")
+        if results is None:
+            return match.group()
+        return "\n".join([f"<!-- results: {name} -->", *TABLES[kind](results), "<!-- end -->"])
+
+    return re.sub(r"<!-- results: ([\w.-]+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a table is out of date")
+    check: bool = parser.parse_args().check
+    outdated = False
+    for document in DOCUMENTS:
+        before = document.read_text(encoding="utf-8")
+        after = render(before)
+        outdated |= before != after
+        if not check:
+            document.write_text(after, encoding="utf-8")
+    return int(outdated and check)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
