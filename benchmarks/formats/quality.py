@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             print(f"exporting {name}", flush=True)
             export(args.checkpoint, bundles[name], quantization=name)
         sequences = read_sequences(args, bundles["fp32"], checkpoint.config.max_position_embeddings)
-        rows = {name: measure(path, Reference(checkpoint), sequences) for name, path in bundles.items()}
+        rows: dict[str, Any] = {name: measure(path, Reference(checkpoint), sequences) for name, path in bundles.items()}
         for name in FORMATS[1:]:  # an fp32 bundle has an fp32 cache only
             rows[f"{name}, int8 cache"] = measure(bundles[name], Reference(checkpoint), sequences, "int8")
     return {"checkpoint": args.checkpoint.name, "text": args.text.name, "formats": rows}

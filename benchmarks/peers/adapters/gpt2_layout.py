@@ -31,10 +31,10 @@ class Weights:
     def __init__(self, checkpoint: Path) -> None:
         from safetensors import safe_open
 
-        files = sorted(checkpoint.glob("*.safetensors"))
-        self._readers: dict[str, Any] = {
-            name: reader for f in files for reader in [safe_open(f, "np")] for name in reader.keys()
-        }  # noqa: SIM118
+        self._readers: dict[str, Any] = {}
+        for file in sorted(checkpoint.glob("*.safetensors")):
+            reader: Any = safe_open(file, "np")
+            self._readers |= dict.fromkeys(reader.keys(), reader)
         config = read_config(checkpoint)
         self._q_scale = math.sqrt(config["hidden_size"] / config["num_heads"])
 
