@@ -1,6 +1,6 @@
 """The oldest versions that pyproject.toml admits, for an environment that shows whether they do.
 
-python .ci/lower_bounds.py            # constraints for pip: one NAME==VERSION a line for each runtime dependency
+python .ci/lower_bounds.py            # constraints for pip: one NAME==VERSION a line for each dependency and extra
 python .ci/lower_bounds.py --python   # the name of the oldest Python, python3.11 say
 """
 
@@ -16,14 +16,25 @@ PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_t
 
 def oldest(requirement: str) -> str:
     """`numpy>=1.26` as `numpy==1.26`. Raises ValueError for a requirement without a lower bound."""
-    found = re.fullmatch(r"([\w.-]+)>=([\d.]+)(,<[\d.]+)?", requirement)
+    found = re.fullmatch(r"([\w.-]+)>=([\d.]+)(,<[\d.]+)?( *;.*)?", requirement)
     if found is None:
         raise ValueError(f"{requirement!r} in pyproject.toml must read NAME>=VERSION")
     return f"{found[1]}=={found[2]}"
+
+
+def constraints() -> list[str]:
+    """One for each package; what the runtime itself asks for goes before what an extra does."""
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    bounds: dict[str, str] = {}
+    for requirement in PROJECT["dependencies"] + extras:
+        if not requirement.startswith(f"{PROJECT['name']}["):
+            bound = oldest(requirement)
+            bounds.setdefault(bound.partition("==")[0], bound)
+    return list(bounds.values())
 
 
 if __name__ == "__main__":
     if "--python" in sys.argv[1:]:
         sys.stdout.write(oldest(f"python{PROJECT['requires-python']}").replace("==", "") + "\n")
     else:
-        sys.stdout.writelines(f"{oldest(requirement)}\n" for requirement in PROJECT["dependencies"])
+        sys.stdout.writelines(f"{constraint}\n" for constraint in constraints())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .backend import PrecisionWarning
 from .bundle import Bundle, ModelSpec
-from .engine import Completion, Piece, Stats
+from .engine import Completion, FinishReason, Piece, Stats
 from .errors import (
     ArgumentTypeError,
     BundleError,
@@ -19,10 +19,13 @@ from .errors import (
     TokenizerError,
     UnsupportedError,
 )
-from .generation import GenerationConfig
+from .generation import GenerationConfig, GenerationOptions, LogitsProcessor
 from .kvcache import Prefix
-from .model import Model, load
+from .loading import load
+from .model import Model
+from .prompts import Prompt
 from .tokenizer import Tokenizer
+from .verification import Check, check
 
 __version__ = "0.1.0"
 
@@ -31,10 +34,14 @@ __all__ = [
     "Bundle",
     "BundleError",
     "BusyError",
+    "Check",
     "Completion",
     "ConfigError",
+    "FinishReason",
     "GenerationConfig",
+    "GenerationOptions",
     "LogitsError",
+    "LogitsProcessor",
     "MissingExtraError",
     "Model",
     "ModelSpec",
@@ -43,6 +50,7 @@ __all__ = [
     "PrecisionWarning",
     "Prefix",
     "PrefixError",
+    "Prompt",
     "PromptError",
     "Stats",
     "StorageError",
@@ -50,5 +58,6 @@ __all__ = [
     "TokenizerError",
     "UnsupportedError",
     "__version__",
+    "check",
     "load",
 ]

@@ -11,26 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Doubles, Floats, Ids
 from .backend import DecoderSession
 from .bundle import Bundle
-from .engine import Engine, MeasuredRunner, Runner
+from .engine import Engine
 from .errors import BundleError
 from .generation import log_softmax
 from .kvcache import CacheType
+from .runner import ModelRunner
 
 __all__ = [
     "Check",
     "batch_difference",
+    "check",
     "chunk_differences",
     "golden_difference",
     "record_golden",
-    "verify",
 ]
-
-Ids = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 VERIFICATION = "verification.json"
 GOLDEN_KEYS = {"token_ids", "positions", "top_ids", "top_logits", "log_sum_exp", "tolerance"}
@@ -55,14 +53,14 @@ class Check:
         return self.limit is None or self.value <= self.limit
 
 
-def verify(path: str | os.PathLike[str], *, kv_cache: CacheType = "fp32") -> list[Check]:
+def check(path: str | os.PathLike[str], *, kv_cache: CacheType = "fp32") -> list[Check]:
     """Compare a bundle with its manifest, its golden logits and itself in batches and chunks.
 
     A bundle that was exported without verification has no golden logits, and golden logits are those of an fp32 cache;
     the rest is checked. With an int8 cache chunks must not change any bit.
 
-    Raises BundleError for damaged files, or without a graph for ``kv_cache``; figures beyond their limits are returned
-    as failed checks.
+    Raises BundleError for damaged files, or without a graph for ``kv_cache``; UnsupportedError for an onnxruntime that
+    cannot run it. Figures beyond their limits are returned as failed checks.
     """
     bundle = Bundle(path, check_weights=True)
     golden = _stored_golden(bundle)
@@ -70,7 +68,7 @@ def verify(path: str | os.PathLike[str], *, kv_cache: CacheType = "fp32") -> lis
     ids = np.array(golden["token_ids"], np.int64) if golden else _any_ids(bundle)
     largest, _ = chunk_differences(session, ids)
     chunk_limit = golden["tolerance"] if golden else None
-    if session.prefix_step == 1:
+    if session.prefix_granularity == 1:
         chunk_limit = 0.0
     checks = [
         Check("alone against in a batch, max abs difference", batch_difference(session, ids), 0.0),
@@ -112,7 +110,7 @@ def record_golden(logits: Floats, token_ids: Ids, positions: Sequence[int], tole
     }
 
 
-def golden_difference(runner: MeasuredRunner, golden: Mapping[str, Any]) -> float:
+def golden_difference(runner: ModelRunner, golden: Mapping[str, Any]) -> float:
     """Largest absolute difference of the stored logits and log-sum-exp to those computed now; inf for NaN."""
     logits = Engine(runner).logits(np.array(golden["token_ids"], np.int64))[golden["positions"]]
     now = np.take_along_axis(logits, np.array(golden["top_ids"], np.int64), axis=-1)
@@ -122,7 +120,7 @@ def golden_difference(runner: MeasuredRunner, golden: Mapping[str, Any]) -> floa
     return _finite(max(float(np.abs(d).max()) for d in differences))
 
 
-def batch_difference(runner: Runner, token_ids: Ids) -> float:
+def batch_difference(runner: ModelRunner, token_ids: Ids) -> float:
     """Largest absolute difference of decoded logits between three sequences together and each alone; 0 is identity.
 
     The sequences are prefixes of ``token_ids`` of different lengths, each continued by a few of its tokens.
@@ -142,7 +140,7 @@ def batch_difference(runner: Runner, token_ids: Ids) -> float:
     return _finite(float(np.abs(together - np.stack(alone[::-1])).max()))
 
 
-def chunk_differences(runner: Runner, token_ids: Ids) -> tuple[float, float]:
+def chunk_differences(runner: ModelRunner, token_ids: Ids) -> tuple[float, float]:
     """Largest and mean absolute difference of logits between a prompt in odd chunks and single steps, and at once."""
     runner.reserve(1, [])
     whole = runner.prefill(0, token_ids, 0, len(token_ids))
@@ -159,14 +157,14 @@ def chunk_differences(runner: Runner, token_ids: Ids) -> tuple[float, float]:
     return largest, total / whole.size
 
 
-def _decode_forced(runner: Runner, token_ids: Ids, lengths: list[int], steps: int) -> Floats:
+def _decode_forced(runner: ModelRunner, token_ids: Ids, lengths: list[int], steps: int) -> Floats:
     """Logits [n, steps, V] of the tokens that follow each prefix in the first n slots, decoded together."""
     positions = np.array(lengths, np.int32)
     rows = [runner.decode(token_ids[positions + i], positions + np.int32(i)).copy() for i in range(steps)]
     return np.stack(rows, axis=1)
 
 
-def _log_sum_exp(logits: Floats) -> NDArray[np.float64]:
+def _log_sum_exp(logits: Floats) -> Doubles:
     return (logits.astype(np.float64) - log_softmax(logits))[..., 0]
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import neort
+from neort.arrays import Ids, Lengths, Logits
 from neort.backend import DecoderSession
 from neort.backend import runner as session_module
 from neort.bundle import Bundle
 from neort.engine import Engine
-from neort.verification import Check, batch_difference, chunk_differences, golden_difference, record_golden, verify
+from neort.verification import Check, batch_difference, check, chunk_differences, golden_difference, record_golden
 
 ReplaceFile = Callable[[str, bytes], None]
 
@@ -33,29 +33,29 @@ def stored(bundle_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def text(stored: dict[str, Any]) -> NDArray[np.int64]:
+def text(stored: dict[str, Any]) -> Ids:
     """Ids of a text that is longer than twice the local window."""
     return np.array(stored["golden"]["token_ids"], np.int64)
 
 
-class Noisy:
-    """A session whose logits depend on how many sequences are decoded together."""
+class Noisy(DecoderSession):
+    """A session whose logits depend on how many tokens or sequences run together."""
 
-    def __init__(self, session: DecoderSession, prefill: float = 0.0, decode: float = 0.0) -> None:
-        self._session, self._prefill, self._decode = session, prefill, decode
-        self.spec, self.max_batch_size = session.spec, session.max_batch_size
-        self.reserve, self.move = session.reserve, session.move
+    def __init__(self, bundle: Bundle, prefill: float = 0.0, decode: float = 0.0) -> None:
+        super().__init__(bundle, num_threads=1)
+        self._prefill, self._decode = prefill, decode
 
-    def prefill(self, slot: int, token_ids: Any, start: int, keep: int) -> Any:
-        return self._session.prefill(slot, token_ids, start, keep) + np.float32(self._prefill * len(token_ids))
+    def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
+        logits = super().prefill(slot, token_ids, start, logits_to_keep)
+        return logits + np.float32(self._prefill * len(token_ids))
 
-    def decode(self, token_ids: Any, lengths: Any) -> Any:
-        return self._session.decode(token_ids, lengths) + np.float32(self._decode * len(token_ids))
+    def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
+        return super().decode(token_ids, lengths) + np.float32(self._decode * len(token_ids))
 
 
 @pytest.mark.usefixtures("exact_products")
 def test_the_bundled_model_passes_every_check(bundle_path: Path) -> None:
-    checks = verify(bundle_path)
+    checks = check(bundle_path)
     assert [check.name.split(",")[0] for check in checks] == [
         "golden logits",
         "alone against in a batch",
@@ -71,20 +71,18 @@ def test_the_stored_figures_are_within_their_own_limits(stored: dict[str, Any]) 
     assert stored["grades"]["int8"].startswith("excellent")
 
 
-def test_decoded_logits_in_a_batch_are_those_alone_bit_for_bit(
-    session: DecoderSession, text: NDArray[np.int64]
-) -> None:
+def test_decoded_logits_in_a_batch_are_those_alone_bit_for_bit(session: DecoderSession, text: Ids) -> None:
     assert batch_difference(session, text) == 0
 
 
 @pytest.mark.parametrize("count", [4, 5, 40])
-def test_batches_of_short_texts_are_identical_too(session: DecoderSession, text: NDArray[np.int64], count: int) -> None:
+def test_batches_of_short_texts_are_identical_too(session: DecoderSession, text: Ids, count: int) -> None:
     assert batch_difference(session, text[:count]) == 0
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
-def test_sequences_are_compared_though_decoding_overwrites_the_slot_behind_them(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, text: NDArray[np.int64], slots: int
+def test_sequences_are_compared_though_decoding_overwrites_the_slot_after_them(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, text: Ids, slots: int
 ) -> None:
     monkeypatch.setattr(session_module, "split_below", lambda num_threads, spec: 100)
     padded = DecoderSession(Bundle(bundle_path), num_threads=1, max_batch_size=slots)
@@ -92,11 +90,11 @@ def test_sequences_are_compared_though_decoding_overwrites_the_slot_behind_them(
     assert batch_difference(padded, text) == 0
 
 
-def overwriting(session: DecoderSession) -> Callable[..., NDArray[np.float32]]:
-    """A `decode` that leaves nothing of what the slot behind its own held."""
+def overwriting(session: DecoderSession) -> Callable[..., Logits]:
+    """A `decode` that leaves nothing of what the slot after its own held."""
     decode = session.decode
 
-    def decode_and_overwrite(token_ids: Any, lengths: Any) -> NDArray[np.float32]:
+    def decode_and_overwrite(token_ids: Any, lengths: Any) -> Logits:
         logits = decode(token_ids, lengths)
         behind = session.read(len(token_ids), 0, session.spec.max_position_embeddings)
         session.write(len(token_ids), 0, {name: np.full_like(rows, np.nan) for name, rows in behind.items()})
@@ -105,23 +103,25 @@ def overwriting(session: DecoderSession) -> Callable[..., NDArray[np.float32]]:
     return decode_and_overwrite
 
 
-def test_a_batch_that_changes_the_logits_is_noticed(session: DecoderSession, text: NDArray[np.int64]) -> None:
-    assert batch_difference(Noisy(session, decode=0.5), text) == pytest.approx(1.0, abs=1e-3)  # 3 rows against 1
+def test_a_batch_that_changes_the_logits_is_noticed(bundle_path: Path, text: Ids) -> None:
+    assert batch_difference(Noisy(Bundle(bundle_path), decode=0.5), text) == pytest.approx(
+        1.0, abs=1e-3
+    )  # 3 rows against 1
 
 
 def test_chunks_change_no_logit_by_more_than_the_tolerance(
-    session: DecoderSession, text: NDArray[np.int64], stored: dict[str, Any]
+    session: DecoderSession, text: Ids, stored: dict[str, Any]
 ) -> None:
     largest, mean = chunk_differences(session, text)
     assert mean <= largest <= stored["golden"]["tolerance"]
 
 
-def test_chunks_that_change_the_logits_are_noticed(session: DecoderSession, text: NDArray[np.int64]) -> None:
-    largest, _ = chunk_differences(Noisy(session, prefill=0.01), text)
+def test_chunks_that_change_the_logits_are_noticed(bundle_path: Path, text: Ids) -> None:
+    largest, _ = chunk_differences(Noisy(Bundle(bundle_path), prefill=0.01), text)
     assert largest == pytest.approx(0.01 * (len(text) - 1), abs=1e-2)  # a chunk of one against all at once
 
 
-def test_golden_logits_of_the_same_session_differ_by_nothing(session: DecoderSession, text: NDArray[np.int64]) -> None:
+def test_golden_logits_of_the_same_session_differ_by_nothing(session: DecoderSession, text: Ids) -> None:
     positions = [0, 130, len(text) - 1]
     golden = record_golden(Engine(session).logits(text)[positions], text, positions, tolerance=0.1)
     assert golden_difference(session, json.loads(json.dumps(golden))) == pytest.approx(0, abs=1e-9)
@@ -149,21 +149,21 @@ def test_a_bundle_with_other_weights_fails_though_its_hashes_match(
     middle = len(weights) // 2
     weights[middle : middle + 20_000] = bytes(20_000)
     replace_file("weights.data", bytes(weights))
-    golden, batch, _ = verify(bundle_copy)
+    golden, batch, _ = check(bundle_copy)
     assert not golden.passed
     assert batch.passed
 
 
 def test_a_bundle_whose_weights_are_nan_fails_its_golden_logits(bundle_copy: Path, replace_file: ReplaceFile) -> None:
     replace_file("weights.data", b"\xff" * (bundle_copy / "weights.data").stat().st_size)
-    golden = verify(bundle_copy)[0]
+    golden = check(bundle_copy)[0]
     assert (golden.value, golden.passed) == (math.inf, False)
 
 
 def test_a_bundle_without_golden_logits_is_refused(bundle_copy: Path, replace_file: ReplaceFile) -> None:
     replace_file("verification.json", b"{}")
     with pytest.raises(neort.BundleError, match="holds no golden logits; export the bundle again"):
-        verify(bundle_copy)
+        check(bundle_copy)
 
 
 @pytest.mark.parametrize("key", ["token_ids", "tolerance"])
@@ -172,4 +172,4 @@ def test_golden_logits_that_lack_a_part_are_refused(bundle_copy: Path, replace_f
     del stored["golden"][key]
     replace_file("verification.json", json.dumps(stored).encode())
     with pytest.raises(neort.BundleError, match="golden"):
-        verify(bundle_copy)
+        check(bundle_copy)

@@ -12,22 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from neort.arrays import Ids, Lengths, Logits, Rows
 from neort.bundle import ModelSpec
-from neort.engine import Engine, Stats
-from neort.engine.request import FinishReason, Request
+from neort.engine import Engine, FinishReason, Request, Stats
 from neort.errors import NeortError
-from neort.generation import GenerationConfig
-from neort.kvcache import Rows
+from neort.generation import GenerationConfig, TokenChooser
 
 VOCAB = 19
 LIMIT = 32
 CHUNK = 4
 POISON = VOCAB - 1  # a context that starts with it gives NaN
-
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
 
 
 def logits_of(context: Sequence[int]) -> Logits:
@@ -37,13 +32,13 @@ def logits_of(context: Sequence[int]) -> Logits:
     key = functools.reduce(lambda key, token: (key * 31 + token + 1) % 10_007, context, 7)
     logits = 3 * np.cos((np.arange(VOCAB) + 1) * (0.37 + key))
     logits[POISON] = -50
-    return logits.astype(np.float32)
+    return np.asarray(logits, np.float32)
 
 
 class FakeRunner:
     """A runner that keeps each slot's tokens in a list and writes down every call."""
 
-    prefix_step: int | None = None
+    prefix_granularity: int | None = None
 
     def __init__(self, max_batch_size: int = 4, limit: int = LIMIT) -> None:
         self.spec = ModelSpec(
@@ -90,14 +85,14 @@ class FakeRunner:
         assert len(self.slots[source]) >= length
         self.slots[target] = self.slots[source][:length]
 
-    def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits:
-        self.calls.append(("prefill", slot, start, len(token_ids), keep))
+    def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
+        self.calls.append(("prefill", slot, start, len(token_ids), logits_to_keep))
         self._append(slot, token_ids.tolist(), start)
         end = start + len(token_ids)
-        rows = [logits_of(self.slots[slot][:stop]) for stop in range(end - keep + 1, end + 1)]
-        return np.array(rows, np.float32).reshape(keep, VOCAB)
+        rows = [logits_of(self.slots[slot][:stop]) for stop in range(end - logits_to_keep + 1, end + 1)]
+        return np.array(rows, np.float32).reshape(logits_to_keep, VOCAB)
 
-    def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits:
+    def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         self.calls.append(("decode", len(token_ids)))
         self.before_decode()
         for slot, (token_id, length) in enumerate(zip(token_ids.tolist(), lengths.tolist(), strict=True)):
@@ -106,8 +101,8 @@ class FakeRunner:
             self.slots[len(token_ids)] = []
         return np.stack([logits_of(self.slots[slot]) for slot in range(len(token_ids))])
 
-    def verify(self, token_ids: Ids, start: int) -> Logits:
-        self.calls.append(("verify", start, len(token_ids)))
+    def extend(self, token_ids: Ids, start: int) -> Logits:
+        self.calls.append(("extend", start, len(token_ids)))
         self._append(0, token_ids.tolist(), start)
         return np.stack([logits_of(self.slots[0][: start + i + 1]) for i in range(len(token_ids))])
 
@@ -158,9 +153,11 @@ class Sink:
         self.done_when_told.append(self.request.done)
 
 
-def make(prompt: Sequence[int], *, stop_at: int | None = None, **options: Any) -> tuple[Request, Sink]:
+def make(
+    prompt: Sequence[int], *, stop_at: int | None = None, chooser: TokenChooser | None = None, **options: Any
+) -> tuple[Request, Sink]:
     sink = Sink(stop_at)
-    request = sink.request = Request(np.array(prompt, np.int64), GenerationConfig(**options), sink)
+    request = sink.request = Request(np.array(prompt, np.int64), GenerationConfig(**options), sink, chooser=chooser)
     return request, sink
 
 

@@ -47,11 +47,11 @@ def product() -> bytes:
     model = parser.parse_model(PRODUCT % (cpu.INNER, cpu.COLUMNS))
     model.graph.initializer.append(numpy_helper.from_array(cpu.weights(), "weight"))
     onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def attend(heads: int, window: int) -> bytes:
-    return parser.parse_model(ATTENTION % (heads, heads, window)).SerializeToString(deterministic=True)
+    return bytes(parser.parse_model(ATTENTION % (heads, heads, window)).SerializeToString(deterministic=True))
 
 
 PROBES: dict[Path, Callable[[], bytes]] = {

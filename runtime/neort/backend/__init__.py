@@ -8,7 +8,7 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from .checks import INT8_CACHE_SINCE, open_attention, split_below
-from .inputs import RunInputs, needs_dummy
+from .inputs import BoundInputs, RunInputs, bind_buffer, bind_past, first_row, needs_dummy
 from .int8_products import PrecisionWarning
 from .options import (
     UNSIGNED_WEIGHTS_SINCE,
@@ -28,10 +28,14 @@ __all__ = [
     "DECODERS",
     "INT8_CACHE_SINCE",
     "UNSIGNED_WEIGHTS_SINCE",
+    "BoundInputs",
     "DecoderSession",
     "PrecisionWarning",
     "RunInputs",
     "available_cpus",
+    "bind_buffer",
+    "bind_past",
+    "first_row",
     "int8_products_saturate_here",
     "needs_dummy",
     "onnxruntime_version",

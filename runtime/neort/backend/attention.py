@@ -8,10 +8,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ..arrays import AnyArray, Doubles, Floats
 
 __all__ = ["HYBRID", "Attend", "Open", "heads_per_thread", "question", "splits", "window_difference"]
 
@@ -22,11 +22,8 @@ HEADS, HEAD_DIM, WINDOW = 2, 8, 4
 RUNS = (7, 1, 4)  # tokens: a prompt, a step, and a prompt that goes on
 HYBRID = 4  # onnxruntime cuts work into so many pieces per thread where processors are of several kinds
 
-Floats = NDArray[np.float32]
-Array = NDArray[Any]
-
 # Attention on feeds and a cache, [B, H, M, D] by name, that is past and present at once; returns [B, S, H * D].
-Attend = Callable[[dict[str, Array], dict[str, Floats]], Floats]
+Attend = Callable[[dict[str, AnyArray], dict[str, Floats]], Floats]
 Open = Callable[[bytes, int], Attend]  # makes it of an ONNX model and a number of threads
 
 
@@ -45,7 +42,7 @@ def window_difference(open_attention: Open) -> float:
         return float("inf")
 
 
-def expected_attention(qkv: Floats) -> NDArray[np.float64]:
+def expected_attention(qkv: Floats) -> Doubles:
     """Causal attention [B, S, H * D] where a position sees itself and WINDOW - 1 before it; scores are not scaled."""
     batch, length, _ = qkv.shape
     split = qkv.reshape(batch, length, 3, HEADS, HEAD_DIM).astype(np.float64)
@@ -53,7 +50,7 @@ def expected_attention(qkv: Floats) -> NDArray[np.float64]:
     distance = np.arange(length)[:, None] - np.arange(length)
     seen = (distance >= 0) & (distance < WINDOW)
     weights = np.exp(np.where(seen, queries @ keys.swapaxes(-1, -2), -np.inf))
-    attention: NDArray[np.float64] = weights @ values / weights.sum(-1, keepdims=True)
+    attention: Doubles = weights @ values / weights.sum(-1, keepdims=True)
     return attention.swapaxes(1, 2).reshape(batch, length, -1)
 
 
@@ -101,7 +98,7 @@ def splits(attend: Attend, count: int, new: Floats, cache: dict[str, Floats]) ->
     return not np.array_equal(step(whole), step([*whole, 0]))
 
 
-def _feeds(qkv: Floats, lengths: list[int]) -> dict[str, Array]:
+def _feeds(qkv: Floats, lengths: list[int]) -> dict[str, AnyArray]:
     """Packed queries, keys and values [B, S, 3 * H * D] after ``lengths`` cached positions."""
     last = np.array(lengths, np.int32) + np.int32(qkv.shape[1] - 1)
     return {

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from ..arrays import AnyArray, Floats
 from ..bundle import Bundle, ModelSpec, external_locations
 from ..errors import BundleError, UnsupportedError
-from ..kvcache import bind_buffer
 from .attention import HYBRID, Attend, heads_per_thread, window_difference
+from .inputs import bind_buffer
 from .options import onnxruntime_version, open_session, plain_options
 
 __all__ = [
@@ -94,7 +92,7 @@ def open_attention(model: bytes, num_threads: int) -> Attend:
     """Open a model of one attention, such as `attention.SPLIT`, as a function of feeds and a cache."""
     session = open_session(model, plain_options(num_threads))
 
-    def attend(feeds: dict[str, NDArray[Any]], cache: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def attend(feeds: dict[str, AnyArray], cache: dict[str, Floats]) -> Floats:
         binding = session.io_binding()
         for name, array in feeds.items():
             bind_buffer(binding.bind_input, name, array)
@@ -103,7 +101,7 @@ def open_attention(model: bytes, num_threads: int) -> Attend:
             bind_buffer(binding.bind_output, f"present_{name}", rows)
         binding.bind_output("attention", "cpu")
         session.run_with_iobinding(binding)
-        attention: NDArray[np.float32] = binding.get_outputs()[-1].numpy()
+        attention: Floats = binding.get_outputs()[-1].numpy()
         return attention
 
     return attend

@@ -1,56 +1,84 @@
-"""What a run of a decoder graph is fed, but for the cache: token ids, positions and lengths.
+"""The inputs of a decoder graph: computed from token ids and lengths, and bound to the memory that they lie in.
+
+The cache is bound as past and present at once, so that the graph writes it in place. Local layers get a past that
+begins later: see `kvcache.buffers`.
 
 onnxruntime splits the past of a decode step among threads where these outnumber the heads of all sequences, and adds
 up in another order (see `attention.heads_per_thread`). In a batch of several lengths it never does. So a step that it
-would split gets a dummy: one more sequence, of a single token behind no past. Its products cost little, since
+would split gets a dummy: one more sequence, of a single token without a past. Its products cost little, since
 they read the same weights, and each row keeps the bits that it has in any batch and on any number of threads.
+
+Knows the graph's inputs and onnxruntime's bindings; knows nothing about requests or text.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+import onnxruntime as ort
 
-__all__ = ["RunInputs", "needs_dummy"]
+from ..arrays import AnyArray, Ids, Lengths, Logits
+from ..bundle import ModelSpec
+from ..kvcache import CacheType, KVCache
 
-Ids = NDArray[np.int64]
-Lengths = NDArray[np.int32]
+__all__ = ["BoundInputs", "RunInputs", "bind_buffer", "bind_past", "first_row", "needs_dummy"]
+
+ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
 
 
 def needs_dummy(rows: int, lengths: Lengths, split_below: int) -> bool:
-    """Whether a run of ``rows`` tokens behind each of ``lengths`` [B] cached positions would be split among threads.
+    """Whether a run of ``rows`` tokens after each of ``lengths`` [B] cached positions would be split among threads.
 
-    ``split_below`` is the number of sequences from which on none is, see `loading.split_below`.
+    ``split_below`` is the number of sequences from which on none is, see `checks.split_below`.
     """
     return rows == 1 and len(lengths) < split_below and bool((lengths == lengths[0]).all())
+
+
+def first_row(spec: ModelSpec, shortest: int, kv_cache: CacheType = "fp32") -> int:
+    """Return where the past of local layers begins, if the shortest sequence has ``shortest`` cached positions."""
+    return 0 if kv_cache == "int8" else max(0, shortest - spec.window_size + 1) // ROW_STEP * ROW_STEP
+
+
+def bind_buffer(bind: Callable[..., object], name: str, array: AnyArray) -> None:
+    """Bind an array's own memory as an input or output; the array must outlive the binding."""
+    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def bind_past(binding: ort.IOBinding, name: str, slots: AnyArray, first: int) -> None:
+    """Bind the cache ``name`` of some slots [B, H, M, D] as past and present at once, from row ``first`` on.
+
+    The shape stays [B, H, M, D]: its last rows lie beyond the last slot, where nothing is read or written.
+    """
+    address = slots.ctypes.data + first * slots.strides[2]
+    for bind, prefix in ((binding.bind_input, "past_key_values"), (binding.bind_output, "present")):
+        bind(f"{prefix}.{name}", "cpu", 0, slots.dtype.type, slots.shape, address)
 
 
 class RunInputs:
     """The inputs of runs that append ``rows`` tokens to each of ``count`` sequences; every run fills them anew.
 
-    A ``dummy`` is the last sequence, in the slot behind the others: token 0 at position 0. The run writes its key and
+    A ``dummy`` is the last sequence, in the slot after the others: token 0 at position 0. The run writes its key and
     value into row 0 of that slot, in local layers into the row where their past begins.
     """
 
-    def __init__(self, count: int, rows: int, keep: int, *, dummy: bool) -> None:
-        """``keep`` is how many of the last rows get logits."""
+    def __init__(self, count: int, rows: int, logits_to_keep: int, *, dummy: bool) -> None:
+        """``logits_to_keep`` is how many of the last rows get logits."""
         slots = count + dummy
-        self.feeds: dict[str, NDArray[Any]] = {
+        self.feeds: dict[str, AnyArray] = {
             "input_ids": np.zeros((slots, rows), np.int64),
             "position_ids": np.zeros((slots, rows), np.int64),
             "seqlens_k": np.zeros(slots, np.int32),
             "total_sequence_length": np.zeros((), np.int32),
             "local_seqlens_k": np.zeros(slots, np.int32),
             "local_total_sequence_length": np.zeros((), np.int32),
-            "logits_to_keep": np.array(keep, np.int64),
+            "logits_to_keep": np.array(logits_to_keep, np.int64),
         }
         self._count = count
         self._offsets = np.arange(rows)
 
     def fill(self, token_ids: Ids, lengths: Lengths, first: int) -> None:
-        """``token_ids`` [B, S] follow ``lengths`` [B] cached positions; local layers see those from ``first`` on."""
+        """Let ``token_ids`` [B, S] follow ``lengths`` [B] cached positions; local layers begin at row ``first``."""
         count, feeds = self._count, self.feeds
         last = lengths + np.int32(len(self._offsets) - 1)
         longest = last.max() + 1
@@ -60,3 +88,59 @@ class RunInputs:
         feeds["total_sequence_length"][...] = longest
         feeds["local_seqlens_k"][:count] = last - first
         feeds["local_total_sequence_length"][...] = longest - first
+
+
+class BoundInputs:
+    """What runs of one kind read and write, bound once: inputs, the cache of their slots, and logits.
+
+    Valid as long as the cache's buffers stay where they are. ``first`` is the row where the past of local layers
+    begins.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        cache: KVCache,
+        slots: slice,
+        inputs: RunInputs,
+        logits: Logits | None = None,
+    ) -> None:
+        """Bind ``inputs``, which have as many sequences as ``slots``, the dummy's included.
+
+        ``logits`` [B, logits_to_keep, V] is what every run overwrites; None: each run gets an array of its own.
+        """
+        self.first = 0
+        self._session, self._cache, self._slots, self._inputs, self._logits = session, cache, slots, inputs, logits
+        self._local = [i for i, kind in enumerate(cache.spec.attention_layers) if kind == "local"]
+        self._binding = session.io_binding()
+        for name, array in inputs.feeds.items():
+            bind_buffer(self._binding.bind_input, name, array)
+        for name, buffer in cache.buffers.items():
+            bind_past(self._binding, name, buffer[slots], 0)
+        if logits is None:
+            self._binding.bind_output("logits", "cpu")
+        else:
+            bind_buffer(self._binding.bind_output, "logits", logits)
+
+    def fill(self, token_ids: Ids, lengths: Lengths) -> bool:
+        """Let the next run append ``token_ids`` [B, S] to sequences of ``lengths`` [B] cached positions.
+
+        Returns whether the past of local layers begins at another row than before.
+        """
+        first = first_row(self._cache.spec, int(lengths.min()), self._cache.kv_cache)
+        moved = first != self.first
+        if moved:
+            self.first = first
+            for layer in self._local:
+                for name in (f"{layer}.key", f"{layer}.value"):
+                    bind_past(self._binding, name, self._cache.buffers[name][self._slots], first)
+        self._inputs.fill(token_ids, lengths, first)
+        return moved
+
+    def run(self) -> Logits:
+        """Run the graph; returns its logits, float32 [B, logits_to_keep, V], the dummy's included."""
+        self._session.run_with_iobinding(self._binding)
+        if self._logits is not None:
+            return self._logits
+        logits: Logits = self._binding.get_outputs()[-1].numpy()
+        return logits

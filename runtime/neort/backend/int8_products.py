@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..arrays import AnyArray, Floats
 
 __all__ = ["PrecisionWarning", "Run", "int8_products_saturate"]
 
@@ -19,7 +20,7 @@ INNER = 64  # the probe's weights are int8 [INNER, COLUMNS]
 COLUMNS = 16
 ROW_COUNTS = (1, 8)  # a single row has kernels of its own
 
-Run = Callable[[bytes, dict[str, NDArray[Any]]], NDArray[np.float32]]
+Run = Callable[[bytes, dict[str, AnyArray]], Floats]
 
 
 class PrecisionWarning(UserWarning):
@@ -49,12 +50,12 @@ def weights() -> NDArray[np.int8]:
     return np.tile(row, (INNER, 1))
 
 
-def expected_product(rows: int) -> NDArray[np.float32]:
+def expected_product(rows: int) -> Floats:
     """What the probe's product of the largest activations must be; exact in float32."""
     activations = np.full((rows, INNER), 255 - 128)
-    product: NDArray[np.float32] = (activations @ weights().astype(np.int64)).astype(np.float32)
+    product: Floats = (activations @ weights().astype(np.int64)).astype(np.float32)
     return product
 
 
-def _feeds(rows: int) -> dict[str, NDArray[Any]]:
+def _feeds(rows: int) -> dict[str, AnyArray]:
     return {"activations": np.full((rows, INNER), 255, np.uint8), "scale": np.ones((rows, 1), np.float32)}

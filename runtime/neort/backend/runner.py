@@ -11,23 +11,20 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from ..arrays import Ids, Lengths, Logits, Rows
 from ..bundle import Bundle
-from ..kvcache import CacheType, KVCache, Rows, bind_buffer, bind_past, first_row
+from ..kvcache import CacheType, KVCache
 from .checks import split_below
-from .inputs import RunInputs, needs_dummy
+from .inputs import BoundInputs, RunInputs, needs_dummy
 from .session import Configure, decoder_file, open_decoder
 from .threads import available_cpus
 
 __all__ = ["DecoderSession"]
 
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
-
 
 class DecoderSession:
-    """A loaded model and the cache of the sequences that it is decoding.
+    """A loaded model and the cache of the sequences that it is decoding: a `runner.ModelRunner`.
 
     Not thread-safe: the engine holds a lock around it.
     """
@@ -66,11 +63,10 @@ class DecoderSession:
         file = decoder_file(bundle, kv_cache)
         self._session = open_decoder(bundle, file, self.num_threads, packed_weights, configure)
         self._split_below = split_below(self.num_threads, bundle.spec)
-        self._spare = int(self._split_below > 1)  # a slot behind the last one, for a dummy
+        self._spare = int(self._split_below > 1)  # a slot after the last one, for a dummy
         self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
-        self._local = [i for i, kind in enumerate(self.spec.attention_layers) if kind == "local"]
-        self._steps: dict[tuple[int, int, bool], _Step] = {}
+        self._bound: dict[tuple[int, int, bool], BoundInputs] = {}
 
     @property
     def inference_session(self) -> ort.InferenceSession:
@@ -78,12 +74,15 @@ class DecoderSession:
         return self._session
 
     def reserve(self, slots: int, lengths: list[int]) -> None:
-        """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions."""
+        """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions.
+
+        Raises MemoryError when the system refuses the address space.
+        """
         if self._cache.reserve(slots + self._spare, lengths):
-            self._steps.clear()
+            self._bound.clear()
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Let the sequence of one slot continue in another."""
+        """Copy the first ``length`` positions of one slot to another, where the sequence continues."""
         self._cache.move(source, target, length)
 
     @property
@@ -96,9 +95,10 @@ class DecoderSession:
         self._cache.release(slot)
 
     @property
-    def prefix_step(self) -> int | None:
-        """See `prefix_cache.RowStore`: attention over other numbers of rows may add up in another order, unless the
-        cache is int8.
+    def prefix_granularity(self) -> int | None:
+        """1 for an int8 cache, else None: attention over other numbers of rows may add up in another order.
+
+        See `ModelRunner.prefix_granularity`.
         """
         return 1 if self._cache.kv_cache == "int8" else None
 
@@ -113,89 +113,55 @@ class DecoderSession:
         return self._cache.row_types
 
     def read(self, slot: int, start: int, stop: int) -> Rows:
-        """A copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
+        """Return a copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
         return self._cache.read(slot, start, stop)
 
     def write(self, slot: int, start: int, rows: Rows) -> None:
         """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
         self._cache.write(slot, start, rows)
 
-    def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Logits:
-        """Append ``token_ids`` [S] to a slot that holds ``start`` positions.
+    def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
+        """Append ``token_ids``, int64 [S], to a slot that holds ``start`` positions; other slots are left alone.
 
-        Returns the logits of the last ``keep`` positions, float32 [keep, V], 0 <= keep <= S.
+        Returns the logits of the last ``logits_to_keep`` positions, float32 [logits_to_keep, V], of which there may be
+        0 to S.
         """
-        ids, lengths = token_ids[None], np.array([start], np.int32)
-        first = first_row(self.spec, start, self._cache.kv_cache)
+        lengths = np.array([start], np.int32)
         dummy = needs_dummy(len(token_ids), lengths, self._split_below)
-        inputs = RunInputs(1, len(token_ids), keep, dummy=dummy)
-        inputs.fill(ids, lengths, first)
-        slots = slice(slot, slot + 1 + dummy)
-        binding = self._bind(inputs, slots)
-        self._bind_local(binding, slots, first)
-        binding.bind_output("logits", "cpu")
-        with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
-            self._session.run_with_iobinding(binding)
-        logits: Logits = binding.get_outputs()[-1].numpy()[0]
+        inputs = RunInputs(1, len(token_ids), logits_to_keep, dummy=dummy)
+        bound = BoundInputs(self._session, self._cache, slice(slot, slot + 1 + dummy), inputs)
+        bound.fill(token_ids[None], lengths)
+        with self._cache.untouched(slot + 1, bound.first) if dummy else contextlib.nullcontext():
+            logits: Logits = bound.run()[0]
         return logits
 
-    def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits:
-        """Append one token to each of the first n slots, which hold ``lengths`` [n] positions; slot n may lose its own.
+    def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
+        """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].
 
-        Returns the next token's logits, float32 [n, V]; the array is overwritten by the next call.
+        Slot B may lose what it holds. Returns the next token's logits, float32 [B, V], which the next call overwrites.
         """
-        return self._step(token_ids[:, None], lengths)[:, 0]
+        return self._append(token_ids[:, None], lengths)[:, 0]
 
-    def verify(self, token_ids: Ids, start: int) -> Logits:
-        """Append a few tokens [S] to the first slot, which holds ``start`` positions.
+    def extend(self, token_ids: Ids, start: int) -> Logits:
+        """Append the last token and drafted ones, int64 [S], to the first slot, which holds ``start`` positions.
 
-        Returns the logits behind each of them, float32 [S, V]; the array is overwritten by the next call. Unlike
-        `prefill` it keeps what it has bound, for every S, which on small models is half of its time.
+        Returns the logits after each of them, float32 [S, V], which the next call overwrites. Unlike `prefill` it keeps
+        what it has bound, for every S, which on small models is half of its time.
         """
-        logits: Logits = self._step(token_ids[None], np.array([start], np.int32))[0]
+        logits: Logits = self._append(token_ids[None], np.array([start], np.int32))[0]
         return logits
 
-    def _step(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Logits:
-        """Append tokens [B, S] to the first B slots; logits of all, float32 [B, S, V]."""
+    def _append(self, token_ids: Ids, lengths: Lengths) -> Logits:
+        """Append tokens [B, S] to the first B slots, of ``lengths`` [B]; logits of all, float32 [B, S, V]."""
         count, rows = token_ids.shape
         dummy = needs_dummy(rows, lengths, self._split_below)
-        slots = slice(0, count + dummy)
-        step = self._steps.get((count, rows, dummy))
-        if step is None:
-            step = self._steps[count, rows, dummy] = _Step(count, rows, self.spec.vocab_size, dummy=dummy)
-            step.binding = self._bind(step.inputs, slots)
-            bind_buffer(step.binding.bind_output, "logits", step.logits)
-        first = first_row(self.spec, int(lengths.min()), self._cache.kv_cache)
-        if first != step.first:
-            self._bind_local(step.binding, slots, first)
-            step.first = first
-            if dummy:  # whose rows would pile up: each is on another page of memory
-                self._cache.release(count)
-        step.inputs.fill(token_ids, lengths, first)
-        self._session.run_with_iobinding(step.binding)
-        return step.logits[:count]
-
-    def _bind(self, inputs: RunInputs, slots: slice) -> Any:
-        """A binding of ``inputs`` and of the slots' cache, whose memory is past and present at once."""
-        binding = self._session.io_binding()
-        for name, array in inputs.feeds.items():
-            bind_buffer(binding.bind_input, name, array)
-        for name, buffer in self._cache.buffers.items():
-            bind_past(binding, name, buffer[slots], 0)
-        return binding
-
-    def _bind_local(self, binding: Any, slots: slice, first: int) -> None:
-        """Let the past of local layers begin at row ``first``."""
-        for layer in self._local:
-            for name in (f"{layer}.key", f"{layer}.value"):
-                bind_past(binding, name, self._cache.buffers[name][slots], first)
-
-
-class _Step:
-    """The persistent inputs and outputs of runs that append ``rows`` tokens to each of ``count`` sequences."""
-
-    def __init__(self, count: int, rows: int, vocab_size: int, *, dummy: bool) -> None:
-        self.inputs = RunInputs(count, rows, rows, dummy=dummy)
-        self.logits = np.zeros((count + dummy, rows, vocab_size), np.float32)
-        self.first = 0  # row at which the past of local layers begins
-        self.binding: Any = None
+        bound = self._bound.get((count, rows, dummy))
+        if bound is None:
+            inputs = RunInputs(count, rows, rows, dummy=dummy)
+            logits = np.zeros((count + dummy, rows, self.spec.vocab_size), np.float32)
+            bound = BoundInputs(self._session, self._cache, slice(0, count + dummy), inputs, logits)
+            self._bound[count, rows, dummy] = bound
+        moved = bound.fill(token_ids, lengths)
+        if moved and dummy:  # whose rows would pile up: each is on another page of memory
+            self._cache.release(count)
+        return bound.run()[:count]

@@ -66,6 +66,8 @@ class Bundle:
 
         Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version.
         """
+        if not os.fspath(path):
+            raise BundleError("the bundle's path is empty; name a folder made by neort-export")
         try:
             self.path = Path(path).expanduser()
         except RuntimeError as error:

@@ -1,9 +1,21 @@
-"""Requests on slots: admission, steps, and what comes out."""
+"""Requests on slots: who is let in, steps, and what comes out."""
 
 from __future__ import annotations
 
-from .engine import PREFILL_CHUNK, Engine, MeasuredRunner, Runner
+from .engine import PREFILL_CHUNK, Engine
 from .output import Collector, Completion, Piece
-from .request import Stats
+from .request import FinishReason, Request, Stats, TokenSink
+from .scheduler import Scheduler
 
-__all__ = ["PREFILL_CHUNK", "Collector", "Completion", "Engine", "MeasuredRunner", "Piece", "Runner", "Stats"]
+__all__ = [
+    "PREFILL_CHUNK",
+    "Collector",
+    "Completion",
+    "Engine",
+    "FinishReason",
+    "Piece",
+    "Request",
+    "Scheduler",
+    "Stats",
+    "TokenSink",
+]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-__all__ = ["Turn"]
+__all__ = ["FairLock"]
 
 
-class Turn:
+class FairLock:
     """A lock that threads get in the order in which they ask; a `threading.Lock` goes to the fastest, which is the
     thread that has just released it.
     """
 
     def __init__(self) -> None:
-        self._queue: deque[object] = deque()  # its first entry has the turn
+        self._queue: deque[object] = deque()  # its first entry holds the lock
         self._changed = threading.Condition()
 
     def __enter__(self) -> None:
@@ -29,18 +29,18 @@ class Turn:
                 raise
 
     def __exit__(self, *_: object) -> None:
-        self.pass_on()
+        self.release()
 
-    def take_if_free(self) -> bool:
-        """Take the turn if nobody has it; whoever gets True calls `pass_on`."""
+    def try_acquire(self) -> bool:
+        """Take the lock if nobody has it or waits for it; whoever gets True calls `release`."""
         with self._changed:
             if self._queue:
                 return False
             self._queue.append(object())
             return True
 
-    def pass_on(self) -> None:
-        """Give the turn to the next in the queue."""
+    def release(self) -> None:
+        """Give the lock to the next in the queue."""
         with self._changed:
             self._queue.popleft()
             self._changed.notify_all()

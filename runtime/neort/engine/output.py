@@ -9,17 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..arrays import Ids
 from ..errors import NeortError
-from ..generation import GenerationConfig
+from ..generation import GenerationConfig, TokenChooser
 from ..tokenizer import TextStream
 from .request import FinishReason, Request, Stats
 
 __all__ = ["Collector", "Completion", "Piece"]
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,26 @@ class Piece:
 class Collector:
     """A request's tokens as text: pieces for streams, a completion for the rest."""
 
-    def __init__(self, ids: Ids, options: GenerationConfig, index: int, token_bytes: Callable[[int], bytes]) -> None:
-        self.request = Request(ids, options, self, index)
+    def __init__(
+        self,
+        ids: Ids,
+        options: GenerationConfig,
+        index: int,
+        token_bytes: Callable[[int], bytes],
+        chooser: TokenChooser | None = None,
+    ) -> None:
+        """Make the request; arguments are those of `Request`, ``token_bytes`` returns a token's part of the text."""
+        self.request = Request(ids, options, self, index, chooser)
         self.pieces: deque[Piece] = deque()
         self._token_bytes = token_bytes
-        self._stream = TextStream(options.stop_strings)
+        self._stream = TextStream(options.stops)
         self._pending: list[int] = []
         self._text: list[str] = []
         self._result: tuple[FinishReason, Stats] | None = None
         self._error: NeortError | None = None
 
     def push(self, token_id: int) -> bool:
+        """See `TokenSink`; True after a stop string."""
         self._pending.append(token_id)
         if token_id in self.request.config.eos_token_ids:
             return False  # the engine ends the sequence; the token's text is no part of it
@@ -73,22 +78,24 @@ class Collector:
         return self._stream.stopped
 
     def finish(self, reason: FinishReason, stats: Stats) -> None:
+        """See `TokenSink`."""
         rest = "" if self._stream.stopped else self._stream.finish()
         self._result = reason, stats
         self._emit(Piece(rest, tuple(self._pending), reason, stats))
 
     def fail(self, error: NeortError) -> None:
+        """See `TokenSink`."""
         self._error = error
 
     def drain(self) -> Iterator[Piece]:
-        """The pieces not yet taken; raises the error that ended the request, if one did."""
+        """Yield the pieces not yet taken. Raises the error that ended the request, if one did."""
         while self.pieces:
             yield self.pieces.popleft()
         if self._error:
             raise self._error
 
     def completion(self) -> Completion:
-        """The whole result. Raises the error that ended the request, if one did."""
+        """Return the whole result. Raises the error that ended the request, if one did."""
         if self._error:
             raise self._error
         assert self._result is not None  # done without an error means finished

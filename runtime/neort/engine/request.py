@@ -1,39 +1,26 @@
 """A request: what is to be generated, how far it is, and what it has cost.
 
-Chooses tokens from logits; knows nothing about slots, other requests or text.
+Takes logits and hands out tokens; knows nothing about slots, other requests or text.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Ids, Logits
 from ..errors import NeortError
-from ..generation import (
-    GenerationConfig,
-    LogitsProcessor,
-    build_processors,
-    check_finite,
-    greedy,
-    make_generator,
-    sample,
-)
+from ..generation import GenerationConfig, TokenChooser
 from ..kvcache import Pin
 from ..speculative import Speculator
 
 __all__ = ["FinishReason", "Request", "Stats", "TokenSink"]
 
 FinishReason = Literal["stop", "length"]
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
-
-_NO_IDS = np.empty(0, np.int64)
 
 
 class TokenSink(Protocol):
@@ -55,7 +42,7 @@ class Stats:
 
     Times are wall-clock seconds, so they include the work done for the sequences that ran beside it. Of
     ``drafted_tokens`` (see `neort.load`), ``accepted_tokens`` were those that the model chose. Of ``prompt_tokens``,
-    ``reused_tokens`` were not prefilled, since a kept prompt begins with them.
+    ``reused_tokens`` were not prefilled, since a stored prompt begins with them.
     """
 
     prompt_tokens: int
@@ -78,34 +65,50 @@ class Stats:
         return _rate(self.new_tokens - 1, self.decode_seconds)
 
 
-@dataclass(eq=False)
 class Request:
-    """One sequence to generate. ``context`` is what the model attends to, ``token_ids`` what it has written.
+    """One sequence to generate.
 
-    Its prompt stays in the engine's prefix cache as long as ``pin`` does.
+    Attributes:
+        context: what the model attends to: the prompt's tokens and the new ones, but for those that were dropped.
+        token_ids: the new tokens.
+        cached: how many tokens of the context are in the cache.
+        pin: keeps the prompt in the engine's prefix cache as long as it lives; set before the request is submitted.
+        checked: whether the engine has found that the request can be served.
+        done: no more tokens will come: the request is finished, failed or cancelled.
+        finished: the request is done, and neither failed nor cancelled.
     """
 
-    prompt_ids: Ids
-    config: GenerationConfig
-    sink: TokenSink
-    index: int = 0
-    token_ids: list[int] = field(default_factory=list)
-    done: bool = False
-    pin: Pin | None = None
+    def __init__(
+        self,
+        prompt_ids: Ids,
+        config: GenerationConfig,
+        sink: TokenSink,
+        index: int = 0,
+        chooser: TokenChooser | None = None,
+    ) -> None:
+        """``prompt_ids`` are int64 [T]; ``index`` is that of a return sequence.
 
-    def __post_init__(self) -> None:
-        self.context = self.prompt_ids.tolist()
-        self.cached = 0  # positions in the cache
-        self.rng = make_generator(self.config.seed, self.index)
-        self.processors: list[LogitsProcessor] = build_processors(self.config, len(self.prompt_ids))
+        ``chooser`` belongs to this request alone; None: one that does as ``config`` says. Further logits processors
+        come in with `TokenChooser.from_config`.
+        """
+        self.prompt_ids = prompt_ids
+        self.config = config
+        self.sink = sink
+        self.index = index
+        self.chooser = chooser or TokenChooser.from_config(config, len(prompt_ids), index)
+        self.token_ids: list[int] = []
+        self.context: list[int] = prompt_ids.tolist()
+        self.cached = 0
+        self.pin: Pin | None = None
+        self.checked = self.done = self.finished = False
         self.submitted = self.first_token = time.perf_counter()
         self.prefill_seconds = 0.0
         self.speculator: Speculator | None = None
         self.drafted = self.accepted = self.reused = 0
-        self.finished = False  # neither cancelled nor failed
+        self._ids = _GrowingIds(prompt_ids)
 
     def stats(self) -> Stats:
-        """The figures so far."""
+        """Return the figures so far."""
         return Stats(
             prompt_tokens=len(self.prompt_ids),
             new_tokens=len(self.token_ids),
@@ -117,24 +120,63 @@ class Request:
             reused_tokens=self.reused,
         )
 
-    def choose(self, logits: Logits) -> int:
-        """The next token. Raises LogitsError when ``logits`` [V] are not finite."""
-        check_finite(logits, len(self.prompt_ids) + len(self.token_ids))
-        ids = np.concatenate([self.prompt_ids, np.asarray(self.token_ids, np.int64)]) if self.processors else _NO_IDS
-        for processor in self.processors:
-            logits = processor(ids, logits)
-        return sample(logits, self.rng) if self.config.do_sample else greedy(logits)
+    def take(self, logits: Logits) -> None:
+        """Choose the next token from ``logits`` [V] and hand it out; end the request where it is complete, or fails."""
+        try:
+            token_id = self.chooser.choose(self._ids.view(), logits)
+        except NeortError as error:
+            self.sink.fail(error)
+            self.done = True
+            return
+        if not self.token_ids:
+            self.first_token = time.perf_counter()
+        self.token_ids.append(token_id)
+        self.context.append(token_id)
+        self._ids.append(token_id)
+        stopped = self.sink.push(token_id)
+        if stopped or token_id in self.config.eos_token_ids:
+            self.finish("stop")
+        elif len(self.token_ids) == self.config.max_new_tokens:
+            self.finish("length")
 
-    def rehearse(self) -> Callable[[Logits], int]:
-        """A function that chooses as `choose` would the next tokens, one after the other, and changes nothing."""
-        twin = copy.copy(self)
-        twin.rng, twin.token_ids = copy.deepcopy(self.rng), self.token_ids.copy()
+    def finish(self, reason: FinishReason) -> None:
+        """End the request."""
+        self.finished = True
+        self.sink.finish(reason, self.stats())
+        self.done = True  # last: other threads look at it without the lock
+
+    def fork(self) -> Callable[[Logits], int]:
+        """Return a function that chooses the next tokens, one after the other, as the request would.
+
+        It takes logits [V] and raises LogitsError as `TokenChooser.choose` does; the request stays as it is.
+        """
+        chooser, ids = self.chooser.fork(), _GrowingIds(self._ids.view())
 
         def choose(logits: Logits) -> int:
-            twin.token_ids.append(twin.choose(logits))
-            return twin.token_ids[-1]
+            token_id = chooser.choose(ids.view(), logits)
+            ids.append(token_id)
+            return token_id
 
         return choose
+
+
+class _GrowingIds:
+    """Token ids that are appended to, and seen as one array without being copied each time."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._length = len(ids)
+        self._buffer = np.empty(2 * self._length + 16, np.int64)
+        self._buffer[: self._length] = ids
+
+    def view(self) -> Ids:
+        """All ids, int64 [T], as a view, which later ones leave as it is."""
+        return self._buffer[: self._length]
+
+    def append(self, token_id: int) -> None:
+        if self._length == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
+        self._buffer[self._length] = token_id
+        self._length += 1
 
 
 def _rate(tokens: int, seconds: float) -> float:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from .config import GenerationConfig
-from .sampling import LogitsProcessor, build_processors, check_finite, greedy, log_softmax, make_generator, sample
+from .chooser import TokenChooser
+from .config import OPTIONS, GenerationConfig, GenerationOptions, SequenceOptions
+from .options import Option
+from .processors import LogitsProcessor, build_processors
+from .samplers import check_finite, greedy, log_softmax, make_generator, sample, softmax
 
 __all__ = [
+    "OPTIONS",
     "GenerationConfig",
+    "GenerationOptions",
     "LogitsProcessor",
+    "Option",
+    "SequenceOptions",
+    "TokenChooser",
     "build_processors",
     "check_finite",
     "greedy",
     "log_softmax",
     "make_generator",
     "sample",
+    "softmax",
 ]

@@ -1,22 +1,10 @@
-"""Keys and values: the buffers that the graph writes, and what is kept of them for later prompts."""
+"""Keys and values: the buffers that the graph writes, and what is stored of them for later prompts."""
 
 from __future__ import annotations
 
-from .buffers import CACHE_TYPES, CacheType, KVCache, bind_buffer, bind_past, first_row
+from .buffers import CACHE_TYPES, CacheType, KVCache
 from .prefix import Prefix
-from .prefix_cache import Pin, PrefixCache, Rows
+from .prefix_cache import Pin, PrefixBlock, PrefixCache
 from .prefix_file import PrefixFormat
 
-__all__ = [
-    "CACHE_TYPES",
-    "CacheType",
-    "KVCache",
-    "Pin",
-    "Prefix",
-    "PrefixCache",
-    "PrefixFormat",
-    "Rows",
-    "bind_buffer",
-    "bind_past",
-    "first_row",
-]
+__all__ = ["CACHE_TYPES", "CacheType", "KVCache", "Pin", "Prefix", "PrefixBlock", "PrefixCache", "PrefixFormat"]

@@ -16,42 +16,18 @@ from __future__ import annotations
 import contextlib
 import mmap
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import AnyArray, Rows
 from ..bundle import ModelSpec
 
-__all__ = ["CACHE_TYPES", "CacheType", "KVCache", "bind_buffer", "bind_past", "first_row"]
+__all__ = ["CACHE_TYPES", "CacheType", "KVCache"]
 
 CacheType = Literal["fp32", "int8"]
 CACHE_TYPES: dict[CacheType, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
-
-ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
-
-Buffer = NDArray[Any]
-
-
-def first_row(spec: ModelSpec, shortest: int, kv_cache: CacheType = "fp32") -> int:
-    """Where the past of local layers begins, if the shortest sequence has ``shortest`` positions in the cache."""
-    return 0 if kv_cache == "int8" else max(0, shortest - spec.window_size + 1) // ROW_STEP * ROW_STEP
-
-
-def bind_buffer(bind: Any, name: str, array: NDArray[Any]) -> None:
-    """Bind an array's own memory as an input or output; the array must outlive the binding."""
-    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-
-def bind_past(binding: Any, name: str, slots: Buffer, first: int) -> None:
-    """Bind the cache ``name`` of some slots [B, H, M, D] as past and present at once, from row ``first`` on.
-
-    The shape stays [B, H, M, D]: its last rows lie behind the last slot, where nothing is read or written.
-    """
-    address = slots.ctypes.data + first * slots.strides[2]
-    for bind, prefix in ((binding.bind_input, "past_key_values"), (binding.bind_output, "present")):
-        bind(f"{prefix}.{name}", "cpu", 0, slots.dtype.type, slots.shape, address)
 
 
 class KVCache:
@@ -62,7 +38,7 @@ class KVCache:
         self.kv_cache: CacheType = kv_cache
         self.max_slots = max_slots
         self.slots = 0
-        self.buffers: dict[str, Buffer] = {}
+        self.buffers: dict[str, AnyArray] = {}
         self._memory: dict[str, mmap.mmap] = {}
 
     @property
@@ -113,11 +89,11 @@ class KVCache:
         for buffer in self.buffers.values():
             buffer[target, :, :length] = buffer[source, :, :length]
 
-    def read(self, slot: int, start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def read(self, slot: int, start: int, stop: int) -> Rows:
         """A copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
         return {name: buffer[slot, :, start:stop].copy() for name, buffer in self.buffers.items()}
 
-    def write(self, slot: int, start: int, rows: Mapping[str, NDArray[Any]]) -> None:
+    def write(self, slot: int, start: int, rows: Rows) -> None:
         """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
         for name, buffer in self.buffers.items():
             buffer[slot, :, start : start + rows[name].shape[1]] = rows[name]
@@ -141,11 +117,11 @@ class KVCache:
         return [f"{i}.{kind}" for i in range(self.spec.num_layers) for kind in ("key", "value")]
 
 
-def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Buffer, mmap.mmap]:
+def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[AnyArray, mmap.mmap]:
     """Zeroed memory that the system commits page by page.
 
     numpy asks the kernel for huge pages, which commits a whole buffer at its first touch. One head's rows more than
-    ``shape`` lie behind it, so that a past that begins later ends in memory of the buffer.
+    ``shape`` follow it, so that a past that begins later ends in memory of the buffer.
     """
     count = int(np.prod(shape))
     nbytes = dtype.itemsize * (count + int(np.prod(shape[2:])))

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Ids
 from ..errors import PrefixError
 from .prefix_cache import Pin
 from .prefix_file import PrefixFormat
@@ -24,9 +24,8 @@ class Prefix:
     what the model's ``prefix_cache_bytes`` allow stays until something newer takes its place.
     """
 
-    def __init__(
-        self, token_ids: NDArray[np.int64], pin: Pin, file_format: PrefixFormat, release: Callable[[Pin], None]
-    ) -> None:
+    def __init__(self, token_ids: Ids, pin: Pin, file_format: PrefixFormat, release: Callable[[Pin], None]) -> None:
+        """``token_ids`` are int64 [T]; ``release`` unpins, and is called by `close`."""
         self.token_ids: tuple[int, ...] = tuple(token_ids.tolist())
         self._pin = pin
         self._format = file_format

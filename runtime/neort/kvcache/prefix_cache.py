@@ -1,9 +1,9 @@
 """Keys and values of prompts that were prefilled: prompts that begin alike are not prefilled twice.
 
-A tree of blocks. A block holds the rows of up to ``block`` tokens and follows the block of the tokens before, so
-prompts with the same beginning share its memory. A prompt may start from a kept one only where its own prefill would
+A tree of blocks. A block holds the rows of up to ``block_size`` tokens and follows the block of the tokens before, so
+prompts with the same beginning share its memory. A prompt may start from a stored one only where its own prefill would
 be cut as well, at multiples of the prefill's chunk: then it is computed as it would be alone, bit for bit. A prompt
-that was kept as a whole has its logits beside it and needs no run at all.
+that was stored as a whole has its logits beside it and needs no run at all.
 
 Knows token ids and rows; knows nothing about requests, files or onnxruntime.
 """
@@ -13,53 +13,30 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["Block", "Pin", "PrefixCache", "RowStore", "Rows"]
+from ..arrays import Ids, Logits, Rows
+from ..runner import ModelRunner
 
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
-Rows = dict[str, NDArray[Any]]  # one array [H, positions, D] per cache buffer, by the buffer's name
-
-
-class RowStore(Protocol):
-    """A runner whose cache can be copied."""
-
-    @property
-    def bytes_per_position(self) -> int: ...
-
-    @property
-    def prefix_step(self) -> int | None:
-        """A prefill may be cut at each multiple of this, whatever its chunks, without a change in any bit.
-
-        None: only where its chunks end. With 1, rows of decode steps have the bits of a prefill's, too.
-        """
-
-    def read(self, slot: int, start: int, stop: int) -> Rows:
-        """A copy of positions ``start`` to ``stop`` of a slot."""
-
-    def write(self, slot: int, start: int, rows: Rows) -> None:
-        """Overwrite a slot's positions from ``start`` on."""
+__all__ = ["Pin", "PrefixBlock", "PrefixCache"]
 
 
 @dataclass(eq=False)
 class Pin:
     """Keeps the blocks of a prefix from being dropped, as long as it lives and is not released."""
 
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[PrefixBlock] = field(default_factory=list)
 
 
-class Block:
-    """The rows of a few tokens behind those of ``parent``, and the logits behind its last one, where they are known."""
+class PrefixBlock:
+    """The rows of a few tokens after those of ``parent``, and the logits [V] after the last one, where known."""
 
-    def __init__(self, parent: Block | None, key: bytes, start: int, rows: Rows) -> None:
+    def __init__(self, parent: PrefixBlock | None, key: bytes, start: int, rows: Rows) -> None:
         self.parent, self.key, self.start, self.rows = parent, key, start, rows
         self.ids: Ids = np.frombuffer(key, np.int64)
         self.logits: Logits | None = None
-        self.children: dict[bytes, Block] = {}
+        self.children: dict[bytes, PrefixBlock] = {}
         self.pins: weakref.WeakSet[Pin] = weakref.WeakSet()
         self.used = 0
         self._row_bytes = sum(array.nbytes for array in rows.values())
@@ -71,19 +48,19 @@ class Block:
 
 
 class PrefixCache:
-    """What is kept of prompts: at most ``budget`` bytes, the least recently used goes first.
+    """What is stored of prompts: at most ``budget`` bytes, the least recently used goes first.
 
-    Pinned blocks count, but stay even where they alone exceed the budget. Not thread-safe, `release` apart: the engine
-    takes turns.
+    Pinned blocks count, but stay even where they alone exceed the budget. Not thread-safe, but for `release`: the
+    engine holds a lock.
     """
 
-    def __init__(self, store: RowStore, *, budget: int, block: int) -> None:
-        """``block`` is the number of tokens in a block: the prefill's chunk."""
+    def __init__(self, runner: ModelRunner, *, budget: int, block_size: int) -> None:
+        """Store rows of ``runner``; ``block_size`` is the number of tokens in a block: the prefill's chunk."""
         self.budget = budget
-        self.block = block
-        self.step = store.prefix_step or block
-        self._store = store
-        self._root = Block(None, b"", 0, {})
+        self.block_size = block_size
+        self.granularity = runner.prefix_granularity or block_size
+        self._runner = runner
+        self._root = PrefixBlock(None, b"", 0, {})
         self._clock = 0
         self._released = False
 
@@ -93,43 +70,44 @@ class PrefixCache:
         return sum(block.nbytes for block in self._blocks())
 
     def restore(self, slot: int, ids: Ids) -> tuple[int, Logits | None]:
-        """Copy the longest kept beginning of ``ids`` [T] into a slot.
+        """Copy the longest stored beginning of ``ids``, int64 [T], into a slot.
 
-        Returns its length n, 0 <= n <= T, and the logits [V] behind it (read-only) if n is T, else None.
+        Returns its length n, 0 <= n <= T, and the logits after it, float32 [V] (read-only), if n is T, else None.
         """
         path = self._path(ids)
         self._touch(path)
         length = sum(len(block.ids) for block in path)
         logits = path[-1].logits if path and length == len(ids) else None
         if logits is None:
-            if self.step < self.block:
+            if self.granularity < self.block_size:
                 length += self._extend(path, ids[length:])
-            length = min(length, len(ids) - 1) // self.step * self.step
+            length = min(length, len(ids) - 1) // self.granularity * self.granularity
         for block in path:
             count = min(length - block.start, len(block.ids))
             if count > 0:
-                self._store.write(slot, block.start, {name: rows[:, :count] for name, rows in block.rows.items()})
+                self._runner.write(slot, block.start, {name: rows[:, :count] for name, rows in block.rows.items()})
         return length, logits
 
-    def keep(self, slot: int, ids: Ids, logits: Logits | None, pin: Pin | None = None) -> None:
-        """Keep a slot's first positions, which hold ``ids`` [T], and the logits [V] behind the last one.
+    def store(self, slot: int, ids: Ids, logits: Logits | None, pin: Pin | None = None) -> None:
+        """Store a slot's first positions, which hold ``ids``, int64 [T], and the logits after the last one.
 
-        Copies what is not kept already, as far as the budget allows, and all of it for ``pin``.
+        ``logits`` are float32 [V], None where they are not known. Copies what is not stored already, as far as the
+        budget allows, and all of it for ``pin``.
         """
-        self.add(ids, lambda start, stop: self._store.read(slot, start, stop), logits, pin)
+        self.add(ids, lambda start, stop: self._runner.read(slot, start, stop), logits, pin)
 
     def add(self, ids: Ids, read: Callable[[int, int], Rows], logits: Logits | None, pin: Pin | None) -> None:
-        """As `keep`, where ``read`` returns new arrays with the rows from one position to another."""
-        path: list[Block] = []
+        """As `store`, where ``read`` returns new arrays with the rows from one position to another."""
+        path: list[PrefixBlock] = []
         block = self._root
-        for start in range(0, len(ids), self.block):
-            key = ids[start : start + self.block].tobytes()
-            stop = min(start + self.block, len(ids))
+        for start in range(0, len(ids), self.block_size):
+            key = ids[start : start + self.block_size].tobytes()
+            stop = min(start + self.block_size, len(ids))
             if key not in block.children:
-                needed = (stop - start) * self._store.bytes_per_position
+                needed = (stop - start) * self._runner.bytes_per_position
                 if not self._make_room(needed, spare=block) and pin is None:
                     break
-                child = Block(block, key, start, read(start, stop))
+                child = PrefixBlock(block, key, start, read(start, stop))
                 self._drop_contained(block, key)
                 block.children[key] = child
             block = block.children[key]
@@ -145,7 +123,7 @@ class PrefixCache:
         self._make_room(0)
 
     def release(self, pin: Pin) -> None:
-        """Unpin a prefix; from the next `trim` on it is kept as far as the budget allows. Any thread may call it."""
+        """Unpin a prefix; from the next `trim` on it stays as far as the budget allows. Any thread may call it."""
         for block in pin.blocks[-1:]:
             block.pins.discard(pin)
         pin.blocks = []
@@ -157,19 +135,19 @@ class PrefixCache:
             self._released = False
             self._make_room(0)
 
-    def _path(self, ids: Ids) -> list[Block]:
-        """The kept blocks, one after the other, of which each is the next of ``ids`` as a whole."""
+    def _path(self, ids: Ids) -> list[PrefixBlock]:
+        """The stored blocks, one after the other, of which each is the next of ``ids`` as a whole."""
         path, block = [], self._root
-        for start in range(0, len(ids), self.block):
-            child = block.children.get(ids[start : start + self.block].tobytes())
+        for start in range(0, len(ids), self.block_size):
+            child = block.children.get(ids[start : start + self.block_size].tobytes())
             if child is None:
                 break
             path.append(child)
             block = child
         return path
 
-    def _extend(self, path: list[Block], rest: Ids) -> int:
-        """Append the block behind ``path`` that has most tokens in common with ``rest``; returns how many."""
+    def _extend(self, path: list[PrefixBlock], rest: Ids) -> int:
+        """Append the block after ``path`` that has most tokens in common with ``rest``; returns how many."""
         children = (path[-1] if path else self._root).children.values()
         closest = max(children, key=lambda child: _common(child.ids, rest), default=None)
         if closest is None:
@@ -178,12 +156,12 @@ class PrefixCache:
         path.append(closest)
         return _common(closest.ids, rest)
 
-    def _touch(self, path: list[Block]) -> None:
+    def _touch(self, path: list[PrefixBlock]) -> None:
         self._clock += 1
         for block in path:
             block.used = self._clock
 
-    def _make_room(self, needed: int, spare: Block | None = None) -> bool:
+    def _make_room(self, needed: int, spare: PrefixBlock | None = None) -> bool:
         """Drop blocks that nothing follows, the least recently used first, until ``needed`` bytes more fit.
 
         Returns whether they do; for what can never fit nothing is dropped.
@@ -199,14 +177,14 @@ class PrefixCache:
             excess -= victim.nbytes
         return fits
 
-    def _drop_contained(self, parent: Block, key: bytes) -> None:
+    def _drop_contained(self, parent: PrefixBlock, key: bytes) -> None:
         """Drop blocks that are the beginning of a new one, where every beginning of a block can be used."""
-        if self.step == 1:
+        if self.granularity == 1:
             for other in list(parent.children.values()):
                 if key.startswith(other.key) and not other.pins:
                     del parent.children[other.key]
 
-    def _blocks(self) -> Iterator[Block]:
+    def _blocks(self) -> Iterator[PrefixBlock]:
         rest = list(self._root.children.values())
         while rest:
             block = rest.pop()

@@ -1,6 +1,6 @@
 """Proposes tokens that may come next: copied from the text itself, or written by a smaller model.
 
-Knows nothing about whether they are right; see `speculation`.
+Knows nothing about whether they are right; see `speculator`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable, Hashable
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..bundle import ModelSpec
+from ..arrays import Logits
 from ..errors import LogitsError
+from ..runner import ModelRunner
 
-__all__ = ["PROMPT_LOOKUP", "Drafter", "ModelDrafter", "PromptLookup", "Proposer", "Rehearse"]
+__all__ = ["PROMPT_LOOKUP", "Drafter", "Fork", "ModelDrafter", "PromptLookup", "Proposer"]
 
-Logits = NDArray[np.float32]
-Rehearse = Callable[[], Callable[[Logits], int]]  # makes a function from logits [V] to what the request would choose
+#: Makes a function that chooses from logits [V], token after token, as the request would; see `Request.fork`.
+Fork = Callable[[], Callable[[Logits], int]]
 
 PROMPT_LOOKUP: Literal["prompt-lookup"] = "prompt-lookup"
 NGRAMS = (4, 3, 2)  # tokens that a passage must share with the end of the text, best first
@@ -31,7 +31,7 @@ class Proposer(Protocol):
     def source(self, context: list[int]) -> Hashable:
         """What a proposal would rest on, so that good and bad grounds can be told apart; None: there is none."""
 
-    def propose(self, context: list[int], count: int, rehearse: Rehearse) -> list[int]:
+    def propose(self, context: list[int], count: int, fork: Fork) -> list[int]:
         """At most ``count`` tokens that may follow ``context``, for which `source` has just found a ground."""
 
 
@@ -57,9 +57,8 @@ class PromptLookup:
 
 class _Lookup:
     def __init__(self) -> None:
-        self._ends: dict[
-            tuple[int, ...], int
-        ] = {}  # n-gram -> where its last occurrence ends, the text's own end apart
+        # Where the last occurrence of an n-gram ends, but for the end of the text itself.
+        self._ends: dict[tuple[int, ...], int] = {}
         self._indexed = 0
         self._found = 0
 
@@ -79,7 +78,7 @@ class _Lookup:
                 return n
         return None
 
-    def propose(self, context: list[int], count: int, rehearse: Rehearse) -> list[int]:
+    def propose(self, context: list[int], count: int, fork: Fork) -> list[int]:
         """What followed; a passage that runs into the end of the text goes on with what it has just proposed."""
         text = context[self._found :]
         while len(text) < count:
@@ -87,20 +86,11 @@ class _Lookup:
         return text[:count]
 
 
-class Runner(Protocol):
-    """What a draft model needs of a session."""
-
-    spec: ModelSpec
-
-    def reserve(self, slots: int, lengths: list[int]) -> None: ...
-    def prefill(self, slot: int, token_ids: NDArray[np.int64], start: int, keep: int) -> Logits: ...
-    def decode(self, token_ids: NDArray[np.int64], lengths: NDArray[np.int32]) -> Logits: ...
-
-
 class ModelDrafter:
     """A smaller model with the same vocabulary. It has one cache, which holds the sequence that it helped last."""
 
-    def __init__(self, runner: Runner, cost: float) -> None:
+    def __init__(self, runner: ModelRunner, cost: float) -> None:
+        """``runner`` has a slot of its own; ``cost`` is that of a drafted token, see `Drafter`."""
         self.cost = cost
         self._runner = runner
         self._held: list[int] = []  # tokens in the cache
@@ -111,10 +101,10 @@ class ModelDrafter:
     def source(self, context: list[int]) -> Hashable:
         return "model" if len(context) < self._runner.spec.max_position_embeddings else None
 
-    def propose(self, context: list[int], count: int, rehearse: Rehearse) -> list[int]:
+    def propose(self, context: list[int], count: int, fork: Fork) -> list[int]:
         """The draft model's own continuation, chosen as the request chooses."""
         count = min(count, self._runner.spec.max_position_embeddings - len(context))
-        choose, proposal = rehearse(), list[int]()
+        choose, proposal = fork(), list[int]()
         try:
             logits = self._read(context)
             while True:
@@ -127,7 +117,7 @@ class ModelDrafter:
             return proposal
 
     def _read(self, context: list[int]) -> Logits:
-        """Logits behind ``context``, of which the cache may hold a part."""
+        """Logits [V] after ``context``, of which the cache may hold a part."""
         self._runner.reserve(1, [])
         same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(self._held, context, strict=False))
         start = min(sum(1 for _ in same), len(context) - 1)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from ..bundle import FORMATS, Cost, format_of
-from .drafters import Drafter, Rehearse
+from .drafters import Drafter, Fork
 
 __all__ = ["COSTS", "Cost", "Speculator", "draft_cost", "verification_cost"]
 
@@ -62,8 +62,8 @@ class Speculator:
         self._skipped: dict[Hashable, int] = {}
         self._source: Hashable = None
 
-    def draft(self, context: list[int], room: int, rehearse: Rehearse) -> list[int]:
-        """Tokens that may follow ``context``: none, or at most ``room``."""
+    def draft(self, context: list[int], room: int, fork: Fork) -> list[int]:
+        """Return tokens that may follow ``context``: none, or at most ``room``. ``fork`` is that of the request."""
         self._budget = min(self._budget + ALLOWANCE, SAVED)
         room = min(room, LONGEST, int((self._budget - self._cost.run) / self._cost.token))
         if room < 1:
@@ -75,10 +75,10 @@ class Speculator:
         if count == 0:
             self._skipped[source] = (self._skipped.get(source, 0) + 1) % PROBE
             count = int(self._skipped[source] == 0)
-        return self._proposer.propose(context, count, rehearse) if count else []
+        return self._proposer.propose(context, count, fork) if count else []
 
     def learn(self, drafted: int, accepted: int) -> None:
-        """Note how many of the last draft's tokens were accepted; those behind the first wrong one tell nothing."""
+        """Note how many of the last draft's tokens were accepted; those after the first wrong one tell nothing."""
         self._budget += accepted - self._cost.run - drafted * self._cost.token
         estimate = self._acceptance.get(self._source, FIRST_GUESS)
         for outcome in [1.0] * accepted + [0.0] * (accepted < drafted):

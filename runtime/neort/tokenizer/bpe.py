@@ -26,7 +26,7 @@ from typing import Any
 
 from tiktoken import Encoding
 
-from ..errors import TokenizerError
+from ..errors import ArgumentTypeError, TokenizerError
 from .checks import check_added_tokens, check_settings, check_shape
 
 __all__ = ["Tokenizer"]
@@ -120,7 +120,7 @@ class Tokenizer:
             TypeError: text is not a str.
         """
         if not isinstance(text, str):
-            raise TypeError(f"text must be a str, not {type(text).__name__}")
+            raise ArgumentTypeError(f"text must be a str, not {type(text).__name__}")
         if _SURROGATE.search(text):
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return self._encode(text, self._splitters)

@@ -9,7 +9,7 @@ import codecs
 from collections import deque
 from collections.abc import Sequence
 
-from ..errors import ConfigError
+from ..errors import ArgumentTypeError, ConfigError
 
 __all__ = ["TextStream"]
 
@@ -38,7 +38,7 @@ class TextStream:
             ConfigError: a stop string is empty.
         """
         if isinstance(stop_strings, str) or not all(isinstance(stop, str) for stop in stop_strings):
-            raise TypeError(f"stop_strings must be a list of str, not {stop_strings!r}")
+            raise ArgumentTypeError(f"stop_strings must be a list of str, not {stop_strings!r}")
         if "" in stop_strings:
             raise ConfigError("stop_strings holds an empty string, which would stop at once: leave it out")
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

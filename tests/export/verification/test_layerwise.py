@@ -15,7 +15,7 @@ from neort.backend import DECODER, DecoderSession
 from neort.bundle import Bundle
 from neort.engine import Engine
 from neort.verification import batch_difference, chunk_differences
-from neort.verification import verify as verify_without_torch
+from neort.verification import check as check_without_torch
 from neort_export import ExportError, VerificationError, export, verify
 from neort_export.checkpoint import Checkpoint
 from neort_export.formats import Quantization
@@ -106,7 +106,7 @@ def test_an_unverified_bundle_says_so_and_still_decodes(unverified: Path) -> Non
     bundle = Bundle(unverified)
     assert bundle.manifest["verified"] is False
     assert "verification.json" not in bundle.file_names
-    checks = verify_without_torch(unverified)
+    checks = check_without_torch(unverified)
     assert all(check.passed for check in checks)
     assert not any("golden" in check.name for check in checks)
 

@@ -92,7 +92,12 @@ def test_onnxruntime_is_asked_only_where_threads_could_take_more_than_one_sequen
     spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, num_threads: int, asked: int
 ) -> None:
     questions: list[tuple[int, int]] = []
-    monkeypatch.setattr(checks, "_heads_per_thread", lambda *question: questions.append(question) or 1)
+
+    def ask(head_dim: int, positions: int) -> int:
+        questions.append((head_dim, positions))
+        return 1
+
+    monkeypatch.setattr(checks, "_heads_per_thread", ask)
     split_below(num_threads, replace(spec, num_heads=12))
     assert questions == [(HEAD_DIM, POSITIONS)] * asked
 
@@ -152,8 +157,13 @@ def test_an_onnxruntime_whose_windows_are_wrong_is_refused(bundle_path: Path, mo
 
 
 def test_windows_are_checked_once_in_a_process(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(checks, "window_difference", lambda open_attention: asked.append(open_attention) or 0.0)
+    asked: list[attention.Open] = []
+
+    def ask(open_attention: attention.Open) -> float:
+        asked.append(open_attention)
+        return 0.0
+
+    monkeypatch.setattr(checks, "window_difference", ask)
     checks._window_difference.cache_clear()
     for _ in range(2):
         DecoderSession(Bundle(bundle_path), num_threads=1)

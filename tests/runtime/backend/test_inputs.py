@@ -30,7 +30,7 @@ def test_a_dummy_is_for_one_token_behind_few_pasts_of_one_length(
 
 
 def test_inputs_are_positions_and_lengths_of_each_sequence() -> None:
-    inputs = RunInputs(2, 2, keep=1, dummy=False)
+    inputs = RunInputs(2, 2, logits_to_keep=1, dummy=False)
     inputs.fill(IDS, LENGTHS, 16)
     assert {name: array.tolist() for name, array in inputs.feeds.items()} == {
         "input_ids": [[7, 8], [9, 10]],
@@ -44,7 +44,7 @@ def test_inputs_are_positions_and_lengths_of_each_sequence() -> None:
 
 
 def test_a_dummy_is_a_single_token_behind_no_past_however_often_inputs_are_filled() -> None:
-    inputs = RunInputs(2, 1, keep=1, dummy=True)
+    inputs = RunInputs(2, 1, logits_to_keep=1, dummy=True)
     for length in (40, 41):
         inputs.fill(IDS[:, :1], np.array([length, length], np.int32), 16)
         assert inputs.feeds["input_ids"].tolist() == [[7], [9], [0]]

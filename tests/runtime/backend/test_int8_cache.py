@@ -12,7 +12,7 @@ from neort import BundleError, Model, PrefixError, UnsupportedError
 from neort.backend import DECODERS, DecoderSession
 from neort.backend.session import decoder_file
 from neort.bundle import Bundle
-from neort.verification import batch_difference, chunk_differences, verify
+from neort.verification import batch_difference, check, chunk_differences
 
 TEXT = (
     "It was a dark night, and the captain said nothing. He went to the window and looked at the river, where the boats "
@@ -60,7 +60,7 @@ def test_results_do_not_depend_on_the_number_of_threads(small: Model, ids: np.nd
 
 
 def test_the_cache_takes_a_quarter_of_the_memory(small: Model, model: Model) -> None:
-    assert small._session.bytes_per_position * 4 == model._session.bytes_per_position
+    assert small._runner.bytes_per_position * 4 == model._runner.bytes_per_position
 
 
 def test_logits_are_near_those_of_a_cache_in_fp32(small: Model, model: Model, ids: np.ndarray) -> None:
@@ -97,7 +97,7 @@ def test_a_prefix_file_belongs_to_one_type_of_cache(small: Model, model: Model, 
 
 @pytest.mark.usefixtures("int8_cache")
 def test_verify_holds_an_int8_cache_to_identity_in_batches_and_chunks(bundle_path: Path) -> None:
-    checks = verify(bundle_path, kv_cache="int8")
+    checks = check(bundle_path, kv_cache="int8")
     assert [(check.value, check.limit) for check in checks] == [(0, 0), (0, 0)]
 
 

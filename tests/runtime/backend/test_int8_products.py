@@ -30,7 +30,7 @@ def saturating(model: bytes, feeds: dict[str, NDArray[Any]]) -> NDArray[np.float
     weights = cpu.weights().astype(np.int64)
     products = feeds["activations"].astype(np.int64)[:, :, None] * weights  # [M, K, N]
     pairs = np.clip(products[:, 0::2] + products[:, 1::2], -(2**15), 2**15 - 1)
-    return (pairs.sum(axis=1) - 128 * weights.sum(axis=0)).astype(np.float32)
+    return np.asarray(pairs.sum(axis=1) - 128 * weights.sum(axis=0), np.float32)
 
 
 def saturating_in(rows: int) -> cpu.Run:
@@ -75,7 +75,7 @@ def test_the_probes_are_what_their_script_writes() -> None:
 def test_unsigned_weights_give_the_same_logits(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a processor without saturation, setting and fusions change no bit."""
     expected = logits(bundle_path)
-    used = []
+    used: list[Any] = []
     monkeypatch.setattr(options, "_use_unsigned_weights", spy(options._use_unsigned_weights, used))
     answer_first(monkeypatch, saturates=True)
     with warnings.catch_warnings():
@@ -89,7 +89,7 @@ def test_an_onnxruntime_that_cannot_convert_the_weights_is_a_warning(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     answer_first(monkeypatch, saturates=True)
-    monkeypatch.setattr(options.ort, "__version__", version)
+    monkeypatch.setattr("onnxruntime.__version__", version)
     with pytest.warns(neort.PrecisionWarning, match=rf"onnxruntime {version}.*update onnxruntime to 1\.30"):
         DecoderSession(Bundle(bundle_path), num_threads=1)
 
@@ -97,7 +97,7 @@ def test_an_onnxruntime_that_cannot_convert_the_weights_is_a_warning(
 @pytest.mark.skipif(not CONVERTS_WEIGHTS, reason="an older onnxruntime aborts when it is told to convert the weights")
 def test_a_setting_without_effect_is_a_warning(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "int8_products_saturate", lambda run: True)
-    monkeypatch.setattr(options.ort, "__version__", "1.32.0")
+    monkeypatch.setattr("onnxruntime.__version__", "1.32.0")
     with pytest.warns(neort.PrecisionWarning, match="16 bits"):
         DecoderSession(Bundle(bundle_path), num_threads=1)
 
@@ -119,7 +119,7 @@ def logits(path: Path) -> NDArray[np.float32]:
 def answer_first(monkeypatch: pytest.MonkeyPatch, *, saturates: bool) -> None:
     """Let the first question be answered so, and later ones, about the remedy, by the processor."""
     answers = iter([saturates])
-    ask = options.int8_products_saturate
+    ask = cpu.int8_products_saturate
     monkeypatch.setattr(options, "int8_products_saturate", lambda run: next(answers, None) or ask(run))
 
 

@@ -63,7 +63,7 @@ def test_another_bundle_has_other_packed_weights(
 def test_too_little_space_is_one_error_and_leaves_nothing(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 4321))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 4321))
     with pytest.raises(BundleError, match=r"need [\d,]+ bytes in .*, which has 4,321 free"):
         neort.load(bundle_path, packed_weights=tmp_path)
     assert not list(tmp_path.iterdir())

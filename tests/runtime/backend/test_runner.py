@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neort.backend import DecoderSession
+from neort.backend import DecoderSession, first_row, inputs
 from neort.backend import runner as session
+from neort.backend.inputs import ROW_STEP
 from neort.bundle import Bundle, ModelSpec
-from neort.kvcache import CacheType, first_row
+from neort.kvcache import CacheType
 from neort.kvcache import buffers as cache
-from neort.kvcache.buffers import ROW_STEP
 
 CHUNK = 64
 
@@ -43,7 +43,7 @@ def test_steps_that_read_the_window_only_have_the_bits_of_those_that_read_everyt
 ) -> None:
     windowed = steps(bundle_path, lengths, 40)
     # prefill keeps its windows, so that both sequences of steps begin with the same cache
-    monkeypatch.setattr(session, "first_row", whole_past_in_steps)
+    monkeypatch.setattr(inputs, "first_row", whole_past_in_steps)
     assert np.array_equal(windowed, steps(bundle_path, lengths, 40))
 
 
@@ -63,7 +63,7 @@ def test_prefill_in_windows_agrees_with_prefill_of_everything(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windowed = steps(bundle_path, [448], 1)
-    monkeypatch.setattr(session, "first_row", whole_past)
+    monkeypatch.setattr(inputs, "first_row", whole_past)
     whole = steps(bundle_path, [448], 1)
     assert np.abs(windowed - whole).max() < 0.1  # int8: single roundings may flip
     assert (windowed.argmax(-1) == whole.argmax(-1)).all()
@@ -112,7 +112,7 @@ def test_a_prompt_that_ends_in_a_single_token_leaves_the_next_slot_alone(
         rows.append(runner.prefill(0, ids[start:], start, 1))
         assert rows[-1].shape == (1, runner.spec.vocab_size)
         assert all(np.array_equal(array, before[name]) for name, array in runner.read(1, 0, 300).items())
-    assert np.array_equal(*rows)
+    assert np.array_equal(rows[0], rows[1])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not given back at once")

@@ -15,7 +15,7 @@ import pytest
 import neort
 import neort_models
 from neort.bundle import FORMAT_VERSION, Bundle, sha256_of
-from neort.verification import verify
+from neort.verification import check
 
 EditManifest = Callable[[Callable[[dict[str, Any]], None]], None]
 ReplaceFile = Callable[[str, bytes], None]
@@ -228,7 +228,7 @@ def test_a_changed_weight_is_found_with_check_weights_only(bundle_copy: Path) ->
 def test_a_changed_weight_is_found_by_verify(bundle_copy: Path) -> None:
     flip_a_byte(bundle_copy / "weights.data")
     with pytest.raises(neort.BundleError, match=r"weights\.data does not match the sha256"):
-        verify(bundle_copy)
+        check(bundle_copy)
 
 
 def test_check_weights_accepts_a_sound_bundle(bundle_path: Path) -> None:

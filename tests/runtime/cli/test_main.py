@@ -82,7 +82,7 @@ def test_json_prints_one_object_per_result(run: Any, model: Model) -> None:
 
 
 def test_json_prints_every_sequence_of_every_prompt(run: Any, model: Model) -> None:
-    options = {"do_sample": True, "seed": 3, "num_return_sequences": 2, "max_new_tokens": 8}
+    options: dict[str, Any] = {"do_sample": True, "seed": 3, "num_return_sequences": 2, "max_new_tokens": 8}
     status, out, _ = run(
         "generate", "The", "Once", "--json", "--do-sample", "--seed", "3", "--num-return-sequences", "2", *SHORT
     )
@@ -131,9 +131,29 @@ def test_stop_strings_end_the_text(run: Any, model: Model) -> None:
     assert run("generate", "The", "--stop", stop, *SHORT)[:2] == (0, f"The{text[: text.index(stop)]}\n")
 
 
-def test_generate_takes_a_bundle_folder(run: Any, bundle_copy: Path, model: Model) -> None:
-    status, out, _ = run("generate", "The", "--model", str(bundle_copy), *SHORT)
+@pytest.mark.parametrize("flag", ["-m", "--model", "--bundle"])
+def test_every_command_names_its_bundle_by_the_same_flags(run: Any, bundle_copy: Path, model: Model, flag: str) -> None:
+    status, out, _ = run("generate", "The", flag, str(bundle_copy), *SHORT)
     assert (status, out) == (0, "The" + model.generate("The", max_new_tokens=8).text + "\n")
+    assert run("info", flag, str(bundle_copy)) == run("info", str(bundle_copy))
+    assert run("verify", flag, str(bundle_copy)) == run("verify", str(bundle_copy))
+
+
+def test_python_m_neort_is_neort() -> None:
+    done = subprocess.run([sys.executable, "-m", "neort", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"neort {neort.__version__}\n"
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, OSError])
+def test_an_error_that_neort_does_not_raise_on_purpose_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("a fault of neort's own")
+
+    monkeypatch.setattr("neort.cli.generate.load", fail)
+    with pytest.raises(error, match="own"):
+        main(["generate", "The"])
 
 
 # Errors
@@ -151,6 +171,9 @@ def test_generate_takes_a_bundle_folder(run: Any, bundle_copy: Path, model: Mode
         (["generate", "The", "--max-new-tokens", "513"], ["513 positions", "the model has 512", "truncate_left"]),
         (["generate", "The", "--num-threads", "0"], ["num_threads is 0; it must be at least 1"]),
         (["generate", ""], ["the prompt is empty"]),
+        (["generate", "The", "--model", ""], ["path", "is empty"]),
+        (["verify", ""], ["path", "is empty"]),
+        (["info", "--model", ""], ["path", "is empty"]),
         (["generate", "The", "--stop", ""], ["stop_strings", "empty"]),
     ],
 )

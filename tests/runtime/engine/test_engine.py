@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import time
+import threading
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,8 @@ from fakes import (
     run_threads,
     submit,
 )
-from neort.engine import Engine, Stats
-from neort.engine.request import Request
-from neort.errors import ConfigError, LogitsError, NeortError, PromptError
+from neort.engine import Engine, Request, Stats
+from neort.errors import BusyError, ConfigError, LogitsError, PromptError
 from neort.generation import GenerationConfig
 
 
@@ -353,7 +352,7 @@ def test_overflow_truncate_left_goes_on_past_the_limit_with_the_newest_tokens(en
     request, sink = submit(engine, [1, 2, 3], max_new_tokens=3 * LIMIT, overflow="truncate_left")
     drive(engine, request)  # the runner refuses positions beyond the limit
     assert (len(sink.token_ids), sink.reason) == (3 * LIMIT, "length")
-    context, expected = [1, 2, 3], []
+    context, expected = [1, 2, 3], list[int]()
     for _ in range(3 * LIMIT):
         if len(context) == LIMIT + 1:  # the newest token has no position left
             missing = 3 * LIMIT - len(expected)
@@ -430,8 +429,29 @@ def test_scoring_needs_a_free_slot() -> None:
     engine = Engine(FakeRunner(max_batch_size=1))
     submit(engine, [1, 2], max_new_tokens=9)
     engine.step()
-    with pytest.raises(NeortError, match="max_batch_size"):
+    with pytest.raises(BusyError, match="all 1 slots are generating; raise max_batch_size, or wait"):
         engine.logits(np.arange(3))
+
+
+def test_scoring_needs_room_beside_the_running_sequences() -> None:
+    """What never fits is another error: waiting would not help."""
+    engine = Engine(FakeRunner(), prefill_chunk=CHUNK, max_cache_bytes=100)
+    request, _ = submit(engine, [1, 2], max_new_tokens=3)
+    engine.step()
+    with pytest.raises(BusyError, match="too little of max_cache_bytes 100 for 6 tokens; wait for a sequence"):
+        engine.logits(np.arange(6))
+    with pytest.raises(PromptError, match="11 tokens need 110 bytes of cache"):
+        engine.logits(np.arange(11))
+    drive(engine, request)
+    assert engine.logits(np.arange(6)).shape == (6, VOCAB)
+
+
+def test_what_never_fits_is_told_though_all_slots_are_taken() -> None:
+    engine = Engine(FakeRunner(max_batch_size=1), prefill_chunk=CHUNK)
+    submit(engine, [1, 2], max_new_tokens=9)
+    engine.step()
+    with pytest.raises(PromptError, match="33 tokens"):
+        engine.logits(np.zeros(LIMIT + 1, np.int64))
 
 
 # Sampling
@@ -450,7 +470,8 @@ def test_sampled_tokens_depend_neither_on_neighbours_nor_on_their_order(engine: 
 def test_sequences_of_one_request_draw_from_different_streams() -> None:
     config = GenerationConfig(do_sample=True, seed=1, num_return_sequences=2)
     first, second = (Request(np.arange(3), config, Sink(), index) for index in (0, 1))
-    assert first.rng.random() != second.rng.random()
+    draws = [request.chooser.generator.random() for request in (first, second) if request.chooser.generator]
+    assert len(set(draws)) == 2
 
 
 # Threads
@@ -462,27 +483,42 @@ def advance_to_the_end(engine: Engine, request: Request) -> None:
         engine.advance(request)
 
 
-def test_requests_driven_from_two_threads_get_the_tokens_they_get_alone(engine: Engine, runner: FakeRunner) -> None:
-    runner.before_decode = lambda: time.sleep(0.0005)
+def test_requests_driven_from_several_threads_get_the_tokens_they_get_alone(engine: Engine) -> None:
+    started = threading.Barrier(3)  # all are submitted before any is driven
+
+    def run(request: Request) -> None:
+        engine.submit(request)
+        started.wait(timeout=20)
+        while not request.done:
+            engine.advance(request)
+
     requests = [make([token], max_new_tokens=25, seed=token, do_sample=True)[0] for token in (1, 2, 3)]
-    run_threads(*(functools.partial(advance_to_the_end, engine, request) for request in requests))
+    run_threads(*(functools.partial(run, request) for request in requests))
     for token, request in zip((1, 2, 3), requests, strict=True):
         assert request.token_ids == alone([token], max_new_tokens=25, seed=token, do_sample=True).token_ids
 
 
 def test_a_thread_is_not_kept_waiting_until_another_one_has_finished(engine: Engine, runner: FakeRunner) -> None:
     """A short request that starts beside a long one shares its steps, and is done long before it."""
-    runner.before_decode = lambda: time.sleep(0.002)
     long, _ = make([1], max_new_tokens=400, overflow="truncate_left")
     short, _ = make([2], max_new_tokens=4)
+    under_way, submitted = threading.Event(), threading.Event()
     progress = []
 
+    def wait_for_the_short_one() -> None:
+        if len(long.token_ids) >= 5:
+            under_way.set()
+            assert submitted.wait(timeout=20)
+
     def start_beside() -> None:
-        while len(long.token_ids) < 5:
-            time.sleep(0.001)
-        advance_to_the_end(engine, short)
+        assert under_way.wait(timeout=20)
+        engine.submit(short)
+        submitted.set()
+        while not short.done:
+            engine.advance(short)
         progress.append(len(long.token_ids))
 
+    runner.before_decode = wait_for_the_short_one
     run_threads(functools.partial(advance_to_the_end, engine, long), start_beside)
     assert len(long.token_ids) == 400
     assert progress[0] < 100

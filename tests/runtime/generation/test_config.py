@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ INTEGERS = [
 REALS = ["temperature", "top_p", "repetition_penalty"]
 
 
-def sampling(**options: object) -> GenerationConfig:
+def sampling(**options: Any) -> GenerationConfig:
     return GenerationConfig(do_sample=True, **options)
 
 
@@ -44,7 +45,7 @@ def test_defaults_are_greedy_decoding_of_128_tokens() -> None:
 
 def test_options_are_keyword_only() -> None:
     with pytest.raises(TypeError):
-        GenerationConfig(64)  # type: ignore[misc]
+        GenerationConfig(64)  # type: ignore[call-arg]
 
 
 def test_an_unknown_option_is_a_type_error_in_the_constructor() -> None:
@@ -60,14 +61,15 @@ def test_a_config_is_immutable_hashable_and_survives_pickling() -> None:
 
 
 def test_numpy_scalars_become_python_scalars() -> None:
-    config = GenerationConfig(
-        max_new_tokens=np.int32(7),
-        do_sample=np.True_,
-        temperature=np.float32(0.5),
-        top_p=1,
-        seed=np.uint64(2**63),
-        eos_token_id=np.int64(3),
-    )
+    options: dict[str, Any] = {
+        "max_new_tokens": np.int32(7),
+        "do_sample": np.True_,
+        "temperature": np.float32(0.5),
+        "top_p": 1,
+        "seed": np.uint64(2**63),
+        "eos_token_id": np.int64(3),
+    }
+    config = GenerationConfig(**options)
     kinds = [type(getattr(config, name)) for name in ("max_new_tokens", "do_sample", "temperature", "top_p", "seed")]
     assert kinds == [int, bool, float, float, int]
     assert config.eos_token_ids == (3,)
@@ -145,13 +147,15 @@ def test_more_tokens_required_than_allowed_is_refused() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("temperature", 0.7), ("top_p", 0.9), ("top_k", 10)])
 def test_a_sampling_option_that_greedy_decoding_would_ignore_is_refused(name: str, value: float) -> None:
+    options: dict[str, Any] = {name: value}
     with pytest.raises(ConfigError, match=f"^{name}={value} has no effect with do_sample=False: set do_sample=True"):
-        GenerationConfig(**{name: value})
+        GenerationConfig(**options)
 
 
 @pytest.mark.parametrize(("name", "value"), [("temperature", 1.0), ("top_p", 1), ("top_k", None), ("top_k", 0)])
 def test_a_neutral_sampling_option_goes_with_greedy_decoding(name: str, value: float | None) -> None:
-    assert getattr(GenerationConfig(**{name: value}), name) == value
+    options: dict[str, Any] = {name: value}
+    assert getattr(GenerationConfig(**options), name) == value
 
 
 def test_several_sequences_need_sampling() -> None:
@@ -210,13 +214,14 @@ def test_replace_changes_the_named_options_only() -> None:
 
 @pytest.mark.parametrize(("wrong", "right"), [("max_tokens", "max_new_tokens"), ("topk", "top_k"), ("seeds", "seed")])
 def test_replace_names_the_closest_option_for_an_unknown_one(wrong: str, right: str) -> None:
+    wrong_option: dict[str, Any] = {wrong: 1}
     with pytest.raises(TypeError, match=f"unknown generation option '{wrong}'; did you mean '{right}'"):
-        GenerationConfig().replace(**{wrong: 1})
+        GenerationConfig().replace(**wrong_option)
 
 
 def test_replace_lists_the_options_where_none_is_close() -> None:
     with pytest.raises(TypeError, match=r"'xyzzy'; known options: max_new_tokens, .*overflow"):
-        GenerationConfig().replace(xyzzy=1)
+        GenerationConfig().replace(xyzzy=1)  # type: ignore[call-arg]
 
 
 def test_replace_checks_the_new_values() -> None:
@@ -321,7 +326,7 @@ def test_every_neutral_default_of_transformers_loads_without_a_warning() -> None
     hf = pytest.importorskip("transformers.generation.configuration_utils", exc_type=ImportError)
     stored = hf.GenerationConfig(max_new_tokens=128).to_dict()
     config = GenerationConfig.from_hf({key: value for key, value in stored.items() if value is not None})
-    expected = {"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "min_length": 0}
+    expected: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "min_length": 0}
     stated = {name: value for name, value in expected.items() if getattr(config, name) is not None}
     assert config == GenerationConfig(**stated)
 

@@ -6,22 +6,19 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import neort
 from neort import GenerationConfig, Model, PrefixError, PromptError
+from neort.arrays import Ids, Logits
 from neort.backend import DecoderSession
-from neort.engine import PREFILL_CHUNK, Engine
-from neort.engine.request import Request
+from neort.engine import PREFILL_CHUNK, Engine, Request
+from neort.generation import TokenChooser
 from neort.kvcache import PrefixCache
-
-Ids = NDArray[np.int64]
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +40,16 @@ def without(bundle_path: Path) -> Model:
     return neort.load(bundle_path, num_threads=2, prefix_cache_bytes=0)
 
 
-@dataclass(eq=False)
-class Recorder(Request):
-    """A request that writes down the logits from which it chooses."""
+class Recorder(TokenChooser):
+    """A greedy chooser that writes down the logits from which it chooses."""
 
-    seen: list[NDArray[np.float32]] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Logits] = []
 
-    def choose(self, logits: NDArray[np.float32]) -> int:
+    def choose(self, ids: Ids, logits: Logits) -> int:
         self.seen.append(logits.copy())
-        return super().choose(logits)
+        return super().choose(ids, logits)
 
 
 class _Sink:
@@ -64,13 +62,19 @@ class _Sink:
         raise error
 
 
-def recorded(engine: Engine, ids: Ids, count: int = 6) -> Recorder:
+def recording(ids: Ids, count: int = 6) -> tuple[Request, list[Logits]]:
+    """A request, and the logits from which it will have chosen."""
+    recorder = Recorder()
+    return Request(ids, GenerationConfig(max_new_tokens=count), _Sink(), chooser=recorder), recorder.seen
+
+
+def recorded(engine: Engine, ids: Ids, count: int = 6) -> tuple[Request, list[Logits]]:
     room = engine.runner.spec.max_position_embeddings - len(ids) + 1
-    request = Recorder(ids, GenerationConfig(max_new_tokens=min(count, room)), _Sink())
+    request, seen = recording(ids, min(count, room))
     engine.submit(request)
     while not request.done:
         engine.step()
-    return request
+    return request, seen
 
 
 # Bit for bit
@@ -99,28 +103,28 @@ def test_a_reused_prefix_gives_the_logits_of_a_cold_prefill_bit_for_bit(
     model: Model, text: Ids, threads: int, first: int, common: int, length: int, reused: int
 ) -> None:
     session = DecoderSession(model.bundle, num_threads=threads)
-    warm = Engine(session, prefixes=PrefixCache(session, budget=1 << 30, block=PREFILL_CHUNK))
+    warm = Engine(session, prefixes=PrefixCache(session, budget=1 << 30, block_size=PREFILL_CHUNK))
     recorded(warm, text[:first])
     prompt = np.concatenate([text[:common], (text[common:length] + 1) % model.spec.vocab_size])[:length]
-    cold, again = recorded(Engine(session), prompt), recorded(warm, prompt)
+    (cold, cold_logits), (again, logits) = recorded(Engine(session), prompt), recorded(warm, prompt)
     assert (cold.reused, again.reused) == (0, reused)
-    assert np.array_equal(cold.seen, again.seen)
+    assert np.array_equal(cold_logits, logits)
     assert cold.token_ids == again.token_ids
 
 
 def test_a_reused_prefix_beside_other_sequences_gives_the_logits_it_gives_alone(model: Model, text: Ids) -> None:
     session = DecoderSession(model.bundle, num_threads=2)
-    warm = Engine(session, prefixes=PrefixCache(session, budget=1 << 30, block=PREFILL_CHUNK))
+    warm = Engine(session, prefixes=PrefixCache(session, budget=1 << 30, block_size=PREFILL_CHUNK))
     prompts = [text[:n] for n in (300, 310, 256, 20, 300)]
     cold = [recorded(Engine(session), prompt) for prompt in prompts]
-    together = [Recorder(prompt, GenerationConfig(max_new_tokens=6), _Sink()) for prompt in prompts]
-    for request in together:
+    together = [recording(prompt) for prompt in prompts]
+    for request, _ in together:
         warm.submit(request)
-    while not all(request.done for request in together):
+    while not all(request.done for request, _ in together):
         warm.step()
-    assert [request.reused for request in together] == [0, 256, 0, 0, 300]
-    for alone, request in zip(cold, together, strict=True):
-        assert np.array_equal(alone.seen, request.seen)
+    assert [request.reused for request, _ in together] == [0, 256, 0, 0, 300]
+    for (_, alone), (_, seen) in zip(cold, together, strict=True):
+        assert np.array_equal(alone, seen)
 
 
 # Model.prefix
@@ -144,12 +148,12 @@ def test_a_prefix_may_be_text(without: Model) -> None:
 
 def test_a_closed_prefix_takes_no_memory_beyond_the_budget(without: Model, text: Ids) -> None:
     prefix = without.prefix(text[:300])
-    taken = 300 * without._session.bytes_per_position + 4 * without.spec.vocab_size
-    assert prefix.nbytes == without._prefixes.nbytes == taken
+    taken = 300 * without._runner.bytes_per_position + 4 * without.spec.vocab_size
+    assert prefix.nbytes == without._engine.prefixes.nbytes == taken
     assert repr(prefix) == f"<neort.Prefix of 300 tokens, {taken:,} bytes>"
     prefix.close()
     prefix.close()
-    assert prefix.nbytes == without._prefixes.nbytes == 0
+    assert prefix.nbytes == without._engine.prefixes.nbytes == 0
 
 
 def test_a_prefix_whose_making_is_interrupted_is_not_kept(
@@ -158,12 +162,12 @@ def test_a_prefix_whose_making_is_interrupted_is_not_kept(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(without._engine, "_hand_out", interrupt)
+    monkeypatch.setattr(Request, "take", interrupt)
     with pytest.raises(KeyboardInterrupt):
         without.prefix(text[:300])
     monkeypatch.undo()
     assert without.generate(text[:400], max_new_tokens=1).stats.reused_tokens == 0
-    assert without._prefixes.nbytes == 0
+    assert without._engine.prefixes.nbytes == 0
 
 
 @pytest.mark.parametrize("wrong", ["", [5000], [1] * 513])
@@ -194,7 +198,7 @@ def test_recent_prompts_stay_within_their_budget(bundle_path: Path, text: Ids) -
     small = neort.load(bundle_path, num_threads=2, prefix_cache_bytes=3_000_000)
     for shift in range(6):
         small.generate(text[shift : shift + 300], max_new_tokens=2)
-        assert 0 < small._prefixes.nbytes <= 3_000_000
+        assert 0 < small._engine.prefixes.nbytes <= 3_000_000
 
 
 def test_return_sequences_share_one_prefill(fresh: Model, text: Ids) -> None:
@@ -233,13 +237,13 @@ def saved(bundle_path: Path, text: Ids, tmp_path_factory: pytest.TempPathFactory
 def test_a_loaded_prefix_gives_the_logits_of_a_cold_prefill_bit_for_bit(
     without: Model, saved: Path, text: Ids, length: int
 ) -> None:
-    cold = recorded(Engine(without._session), text[:length])
+    _, cold = recorded(Engine(without._runner), text[:length])
     with without.load_prefix(saved) as prefix:
         assert prefix.token_ids == tuple(text[:300].tolist())
-        warm = recorded(without._engine, text[:length])
-    assert warm.reused == (300 if length == 300 else 256)
-    assert np.array_equal(warm.seen, cold.seen)
-    assert without._prefixes.nbytes == 0
+        request, warm = recorded(without._engine, text[:length])
+    assert request.reused == (300 if length == 300 else 256)
+    assert np.array_equal(warm, cold)
+    assert without._engine.prefixes.nbytes == 0
 
 
 def test_saving_what_was_loaded_gives_the_same_file(without: Model, saved: Path, tmp_path: Path) -> None:
@@ -362,7 +366,7 @@ def test_a_file_that_is_not_what_was_saved_is_refused(
         without.load_prefix(file)
     assert str(file) in str(caught.value)
     assert "make the prefix again" in str(caught.value)
-    assert without._prefixes.nbytes == 0
+    assert without._engine.prefixes.nbytes == 0
 
 
 def test_a_file_of_another_model_is_refused(

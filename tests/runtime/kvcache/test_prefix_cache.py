@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, drive, make, run_threads, submit
-from neort.engine import Engine
-from neort.engine.request import Request
+from neort.engine import Engine, Request
 from neort.kvcache import Pin, PrefixCache
 
 POSITION = FakeRunner().bytes_per_position
@@ -35,11 +34,11 @@ class Cuts(FakeRunner):
 class Free(FakeRunner):
     """A runner whose logits depend on the tokens only."""
 
-    prefix_step = 1
+    prefix_granularity = 1
 
 
 def keeping(runner: FakeRunner, budget: int = PLENTY) -> Engine:
-    return Engine(runner, prefill_chunk=CHUNK, prefixes=PrefixCache(runner, budget=budget, block=CHUNK))
+    return Engine(runner, prefill_chunk=CHUNK, prefixes=PrefixCache(runner, budget=budget, block_size=CHUNK))
 
 
 def kept(engine: Engine) -> PrefixCache:

@@ -109,14 +109,14 @@ def test_rejected_rows_leave_no_trace_where_the_window_moves(bundle_path: Path, 
         for session in sessions:
             tokens = ids[length : length + rows].copy()
             tokens[right:] = draw.integers(1, bundle.spec.vocab_size, rows - right)
-            kept = session.verify(tokens, length)[:right].copy()
+            kept = session.extend(tokens, length)[:right].copy()
             at = np.array([length + right], np.int32)
             after.append(np.concatenate([kept, session.decode(ids[length + right : length + right + 1], at)]))
-        np.testing.assert_array_equal(*after)
+        np.testing.assert_array_equal(after[0], after[1])
         length += right + 1
 
 
-def test_verified_rows_are_those_of_a_prefill(bundle_path: Path) -> None:
+def test_the_rows_of_an_extension_are_those_of_a_prefill(bundle_path: Path) -> None:
     """The same run on memory that stays bound: the same bits, whatever ran between."""
     bundle = Bundle(bundle_path)
     session = DecoderSession(bundle, num_threads=2, max_batch_size=2)
@@ -127,7 +127,7 @@ def test_verified_rows_are_those_of_a_prefill(bundle_path: Path) -> None:
         if length > 200:
             session.prefill(0, ids[:length], 0, 0)
         expected = session.prefill(0, ids[length : length + rows], length, rows).copy()
-        np.testing.assert_array_equal(session.verify(ids[length : length + rows], length), expected)
+        np.testing.assert_array_equal(session.extend(ids[length : length + rows], length), expected)
         session.reserve(2, [length + rows])  # moves the buffers at its first call
 
 

@@ -12,13 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, alone, drive, logits_of, make, submit
-from neort.engine import Engine
-from neort.engine.request import Request
-from neort.speculative import ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
-from neort.speculative.drafters import Rehearse
+from neort.engine import Engine, Request
+from neort.speculative import Fork, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from neort.speculative.speculator import ALLOWANCE, COSTS, LONGEST, PROBE, SAVED, START, Cost, best_length
 
-NEVER: Rehearse = lambda: lambda logits: 0  # noqa: E731
+NEVER: Fork = lambda: lambda logits: 0  # noqa: E731
 
 
 class Oracle:
@@ -35,7 +33,7 @@ class Oracle:
     def source(self, context: list[int]) -> Hashable:
         return len(context) % 2
 
-    def propose(self, context: list[int], count: int, rehearse: Rehearse) -> list[int]:
+    def propose(self, context: list[int], count: int, fork: Fork) -> list[int]:
         text = list(context)
         for _ in range(count):
             text.append(self.next_token(text))
@@ -71,12 +69,12 @@ def narrow_logits(context: Sequence[int]) -> Any:
 class NarrowRunner(FakeRunner):
     """A model that writes four tokens only."""
 
-    def prefill(self, slot: int, token_ids: Any, start: int, keep: int) -> Any:
-        super().prefill(slot, token_ids, start, keep)
-        return np.array([narrow_logits(self.slots[slot])] * keep).reshape(keep, VOCAB)
+    def prefill(self, slot: int, token_ids: Any, start: int, logits_to_keep: int) -> Any:
+        super().prefill(slot, token_ids, start, logits_to_keep)
+        return np.array([narrow_logits(self.slots[slot])] * logits_to_keep).reshape(logits_to_keep, VOCAB)
 
-    def verify(self, token_ids: Any, start: int) -> Any:
-        super().verify(token_ids, start)
+    def extend(self, token_ids: Any, start: int) -> Any:
+        super().extend(token_ids, start)
         return np.array([narrow_logits(self.slots[0][: start + i + 1]) for i in range(len(token_ids))])
 
     def decode(self, token_ids: Any, lengths: Any) -> Any:
@@ -87,12 +85,12 @@ class NarrowRunner(FakeRunner):
 class OtherRunner(FakeRunner):
     """A draft model that is often wrong."""
 
-    def prefill(self, slot: int, token_ids: Any, start: int, keep: int) -> Any:
-        super().prefill(slot, token_ids, start, keep)
-        return np.array([other_logits(self.slots[slot])] * keep).reshape(keep, VOCAB)
+    def prefill(self, slot: int, token_ids: Any, start: int, logits_to_keep: int) -> Any:
+        super().prefill(slot, token_ids, start, logits_to_keep)
+        return np.array([other_logits(self.slots[slot])] * logits_to_keep).reshape(logits_to_keep, VOCAB)
 
-    def verify(self, token_ids: Any, start: int) -> Any:
-        super().verify(token_ids, start)
+    def extend(self, token_ids: Any, start: int) -> Any:
+        super().extend(token_ids, start)
         return np.array([other_logits(self.slots[0])] * len(token_ids))
 
     def decode(self, token_ids: Any, lengths: Any) -> Any:
@@ -269,7 +267,7 @@ def test_no_row_is_run_beyond_max_new_tokens(count: int) -> None:
     drive(engine, request)
     assert sink.token_ids == alone([1, 2], max_new_tokens=count).token_ids
     assert len(runner.slots[0] if runner.slots else []) <= 2 + count
-    assert all(start + rows <= 2 + count - 1 for start, rows in runner.runs("verify"))
+    assert all(start + rows <= 2 + count - 1 for start, rows in runner.runs("extend"))
 
 
 @pytest.mark.parametrize("name", ["right", "sometimes", "model", "short model"])
@@ -295,7 +293,7 @@ def test_drafting_goes_on_where_the_oldest_tokens_are_dropped(name: str) -> None
 @pytest.mark.parametrize("place", range(1, 12))
 @pytest.mark.parametrize("ending", ["stop string", "end of text"])
 def test_a_sequence_that_ends_inside_an_accepted_run_ends_there(place: int, ending: str) -> None:
-    """Tokens behind the end are not handed out, and the next sequence in the slot does not see them."""
+    """Tokens after the end are not handed out, and the next sequence in the slot does not see them."""
     whole = alone([1, 2], max_new_tokens=20).token_ids
     at = whole.index(whole[place]) if ending == "end of text" else place
     options: dict[str, Any] = {"stop_at": place + 1} if ending == "stop string" else {"eos_token_id": whole[place]}
@@ -337,14 +335,14 @@ def test_prompt_lookup_has_nothing_in_a_text_that_is_too_short(length: int) -> N
 def test_a_draft_model_that_yields_nan_proposes_nothing() -> None:
     drafter = ModelDrafter(FakeRunner(max_batch_size=1), 0.1)
     request, _ = make([POISON, 1], max_new_tokens=5)
-    assert drafter.propose([POISON, 1], 3, request.rehearse) == []
+    assert drafter.propose([POISON, 1], 3, request.fork) == []
 
 
 def test_a_draft_model_reads_only_what_it_does_not_hold() -> None:
     drafter = ModelDrafter(runner := FakeRunner(max_batch_size=1), 0.1)
     request, _ = make([1, 2, 3], max_new_tokens=9)
-    drafted = drafter.propose([1, 2, 3], 4, request.rehearse)
-    drafter.propose([1, 2, 3, drafted[0], (drafted[1] + 1) % POISON], 2, request.rehearse)
+    drafted = drafter.propose([1, 2, 3], 4, request.fork)
+    drafter.propose([1, 2, 3, drafted[0], (drafted[1] + 1) % POISON], 2, request.fork)
     assert [call[1:3] for call in runner.runs("prefill")] == [(0, 3), (4, 1)]
 
 

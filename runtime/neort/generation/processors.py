@@ -1,7 +1,5 @@
-"""From logits to a token: processors that reshape the distribution, samplers that choose from it.
+"""Logits processors: what reshapes the next token's distribution before one is chosen.
 
-A processor is a closure over its option. It takes the ids so far and the logits of the next token, and
-returns logits: the same array where it has nothing to change, a new one otherwise, never its input modified.
 The results are those of transformers' classes of similar names, ties included. Option values are taken as
 `GenerationConfig` checked them, and at least one logit must be finite. Nothing here knows about text or about
 the model.
@@ -9,39 +7,43 @@ the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import LogitsError
+from ..arrays import Ids, Logits
 from .config import GenerationConfig
 
 __all__ = [
     "LogitsProcessor",
     "build_processors",
-    "check_finite",
-    "greedy",
-    "log_softmax",
-    "make_generator",
     "min_length",
     "min_new_tokens",
     "repetition_penalty",
-    "sample",
-    "softmax",
     "temperature",
     "top_k",
     "top_p",
 ]
 
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
-
-#: (ids of the prompt and of the text so far, int64 [T]; logits of the next token, float32 [V]) -> float32 [V]
-LogitsProcessor = Callable[[Ids, Logits], Logits]
-
-_OFF = np.float32(-np.inf)  # the logit of a token that must not be chosen
+_RULED_OUT = np.float32(-np.inf)  # the logit of a token that must not be chosen
 _BUCKETS = 1024  # groups of the vocabulary whose maxima bound the k-th largest logit
+
+
+class LogitsProcessor(Protocol):
+    """Reshapes the distribution of the next token; a function, or an object with state of its own.
+
+    State belongs in attributes: `TokenChooser.fork` copies objects with `copy.deepcopy`, which takes functions, and so
+    what a closure has changed, as they are.
+    """
+
+    def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
+        """Return the logits, float32 [V], from which to choose the token after ``ids``.
+
+        ``ids``, int64 [T], are those of the prompt and of the text so far, whole also where the oldest tokens have left
+        the cache. ``logits``, float32 [V], are the model's, or those of the processor before. Returns the same array
+        where there is nothing to change, a new one otherwise; neither argument is ever modified.
+        """
 
 
 def build_processors(
@@ -111,7 +113,7 @@ def min_new_tokens(prompt_length: int, min_new_tokens: int, eos_ids: Sequence[in
         if ids.shape[0] - prompt_length >= min_new_tokens:
             return logits
         longer: Logits = logits.copy()
-        longer[banned[banned < logits.shape[0]]] = _OFF
+        longer[banned[banned < logits.shape[0]]] = _RULED_OUT
         return longer
 
     return process
@@ -140,7 +142,7 @@ def top_k(k: int) -> LogitsProcessor:
     def process(ids: Ids, logits: Logits) -> Logits:
         if k >= logits.shape[0]:
             return logits
-        return np.where(logits < _kth_largest(logits, k), _OFF, logits)
+        return np.where(logits < _kth_largest(logits, k), _RULED_OUT, logits)
 
     return process
 
@@ -180,89 +182,10 @@ def top_p(p: float) -> LogitsProcessor:
         unlikely = max(0.0, total - summands.sum())
         cumulative = ((np.cumsum(summands) + unlikely) / total).astype(np.float32)
         dropped = min(int(np.searchsorted(cumulative, tail, side="right")), ordered.shape[0] - 1)
-        kept = np.where(logits < ordered[dropped], _OFF, logits)
+        kept = np.where(logits < ordered[dropped], _RULED_OUT, logits)
         ties = dropped - int(np.searchsorted(ordered, ordered[dropped]))
         if ties > 0:
-            kept[np.flatnonzero(kept == ordered[dropped])[:ties]] = _OFF
+            kept[np.flatnonzero(kept == ordered[dropped])[:ties]] = _RULED_OUT
         return kept
 
     return process
-
-
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities, float64 [..., V], of logits [..., V] along the last axis; -inf gives exactly 0.
-
-    Raises:
-        LogitsError: NaN, +inf, or a row whose entries are all -inf.
-    """
-    weights = np.exp(_shifted(logits))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return weights
-
-
-def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Logarithms of `softmax`, float64 [..., V], exact also where the probability underflows.
-
-    Raises:
-        LogitsError: as for `softmax`.
-    """
-    shifted = _shifted(logits)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
-
-
-def _shifted(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The logits as a new float64 array, less the largest of each row."""
-    largest = logits.max(axis=-1, keepdims=True)
-    if not np.isfinite(largest).all():
-        raise LogitsError(
-            "no probabilities follow from these logits: they hold NaN or +inf, or are all -inf (no token is "
-            "allowed). Check the options that rule out tokens, and the bundle with `neort verify`."
-        )
-    shifted: NDArray[np.float64] = np.subtract(logits, largest, dtype=np.float64)
-    return shifted
-
-
-def greedy(logits: Logits) -> int:
-    """The id of the largest logit in float32 [V]; of equal ones the first, as torch.argmax has it on CPUs."""
-    return int(np.argmax(logits))
-
-
-def sample(logits: Logits, rng: np.random.Generator) -> int:
-    """One id drawn from the softmax of float32 [V], by inverse CDF in float64 from one uniform draw of `rng`.
-
-    A token whose probability is zero (-inf, or underflow in float64) is never drawn.
-
-    Raises:
-        LogitsError: as for `softmax`.
-    """
-    candidates = np.flatnonzero(logits != _OFF)
-    weights = _shifted(logits[candidates] if candidates.size else logits)
-    cumulative = np.cumsum(np.exp(weights, out=weights), out=weights)
-    # The first entry above the point ends a step of positive height; a point below the end has such an entry.
-    point = min(rng.random() * cumulative[-1], np.nextafter(cumulative[-1], 0.0))
-    return int(candidates[np.searchsorted(cumulative, point, side="right")])
-
-
-def make_generator(seed: int | None, index: int = 0) -> np.random.Generator:
-    """The random stream of return sequence `index` of a request, a function of `seed` and `index` only.
-
-    So one seed gives one text, whatever else runs beside it. None draws fresh entropy from the system.
-    """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
-
-
-def check_finite(logits: Logits, position: int) -> None:
-    """Refuse logits, float32 [V], from which no token can be chosen, in one pass: the maximum tells.
-
-    Raises:
-        LogitsError: an entry is NaN or +inf, or all are -inf; `position` says where in the sequence.
-    """
-    with np.errstate(invalid="ignore"):
-        largest = logits.max()
-    if not np.isfinite(largest):
-        problem = "are all -inf" if largest == _OFF else f"hold {'NaN' if np.isnan(largest) else '+inf'}"
-        raise LogitsError(
-            f"the logits at position {position} {problem}, but must be finite to choose a token: "
-            "check the bundle with `neort verify`."
-        )

@@ -1,0 +1,5 @@
+"""``python -m neort`` is ``neort``."""
+
+from .cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,38 @@
+"""Arguments that commands share, each said once: which bundle, which cache, and the generation options."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..bundle import bundled_path
+from ..generation import OPTIONS
+from ..kvcache import CACHE_TYPES
+
+__all__ = ["add_bundle", "add_generation_options", "add_kv_cache", "bundle_of"]
+
+FOLDER = "folder of a bundle; default: the bundled demonstration model"
+
+
+def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Let every command name its bundle by ``--model``; where ``positional``, an argument alone does, too."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("-m", "--model", "--bundle", dest="model", metavar="BUNDLE", help=FOLDER)
+    if positional:
+        group.add_argument("bundle", nargs="?", metavar="BUNDLE", help="the same, without the flag")
+
+
+def bundle_of(args: argparse.Namespace) -> str:
+    """The folder that the arguments of `add_bundle` name. Raises BundleError where there is no bundled model."""
+    named: str | None = args.model if args.model is not None else getattr(args, "bundle", None)
+    return str(bundled_path()) if named is None else named
+
+
+def add_kv_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """One flag per option of GenerationConfig, without defaults: what is not given comes from the bundle."""
+    group = parser.add_argument_group("generation options", argument_default=argparse.SUPPRESS)
+    for name, option in OPTIONS.items():
+        option.add_flag(group, name)

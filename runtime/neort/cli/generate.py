@@ -1,0 +1,81 @@
+"""``neort generate``: continue one or several prompts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from ..engine import Completion
+from ..generation import OPTIONS, GenerationConfig
+from ..loading import load
+from ..model import Model
+from .arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("generate", help="continue one or several prompts")
+    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="text to continue; - reads it from standard input")
+    add_bundle(parser)
+    parser.add_argument("--num-threads", type=int, metavar="N", help="default: the CPUs this process may use")
+    parser.add_argument(
+        "--draft", metavar="HOW", help="prompt-lookup, or a smaller model's bundle: the same text, faster"
+    )
+    parser.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
+    add_kv_cache(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per result")
+    add_generation_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    model = load(
+        bundle_of(args),
+        num_threads=args.num_threads,
+        packed_weights=args.packed_weights,
+        draft=args.draft,
+        kv_cache=args.kv_cache,
+    )
+    prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompts]
+    config = model.generation_config.replace(**{name: value for name, value in vars(args).items() if name in OPTIONS})
+    if not args.json and len(prompts) == 1 and config.num_return_sequences == 1:
+        _stream(model, prompts[0], config)
+        return 0
+    completions = model.generate(prompts, config)
+    for i, completion in enumerate(completions):
+        prompt = prompts[i // config.num_return_sequences]
+        if args.json:
+            print(json.dumps(_as_json(prompt, completion), ensure_ascii=False), flush=True)
+        else:
+            print(f"{prompt}{completion.text}\n", flush=True)
+    return 0
+
+
+def _stream(model: Model, prompt: str, config: GenerationConfig) -> None:
+    """Print the prompt and its continuation, piece by piece as it is generated."""
+    pieces = model.stream(prompt, config)
+    print(prompt, end="", flush=True)
+    with contextlib.closing(pieces):
+        for piece in pieces:
+            print(piece.text, end="", flush=True)
+    print()
+
+
+def _as_json(prompt: str, completion: Completion) -> dict[str, Any]:
+    stats = completion.stats
+    return {
+        "prompt": prompt,
+        "text": completion.text,
+        "token_ids": completion.token_ids,
+        "finish_reason": completion.finish_reason,
+        "stats": {
+            **dataclasses.asdict(stats),
+            "prompt_tokens_per_second": stats.prompt_tokens_per_second,
+            "tokens_per_second": stats.tokens_per_second,
+        },
+    }

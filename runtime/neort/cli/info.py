@@ -1,0 +1,27 @@
+"""``neort info``: a bundle's manifest and the figures of its verification."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ..bundle import Bundle
+from ..verification import VERIFICATION
+from .arguments import add_bundle, bundle_of
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("info", help="show a bundle's manifest and verification figures")
+    add_bundle(parser, positional=True)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    bundle = Bundle(bundle_of(args))
+    stored = bundle.read_json(VERIFICATION) if VERIFICATION in bundle.file_names else {}
+    figures = {name: figure for name, figure in stored.items() if name != "golden"} or None
+    print(json.dumps({**bundle.manifest, "verification": figures}, indent=1, ensure_ascii=False))
+    return 0

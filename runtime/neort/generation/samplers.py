@@ -1,0 +1,95 @@
+"""From logits to one token: greedy or drawn at random, and the random stream that draws.
+
+Knows arrays; knows nothing about text, requests or the model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Doubles, Logits
+from ..errors import LogitsError
+
+__all__ = ["check_finite", "greedy", "log_softmax", "make_generator", "sample", "softmax"]
+
+_RULED_OUT = np.float32(-np.inf)  # the logit of a token that must not be chosen
+
+
+def softmax(logits: NDArray[np.floating]) -> Doubles:
+    """Probabilities, float64 [..., V], of logits [..., V] along the last axis; -inf gives exactly 0.
+
+    Raises:
+        LogitsError: NaN, +inf, or a row whose entries are all -inf.
+    """
+    weights = np.exp(_shifted(logits))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
+
+
+def log_softmax(logits: NDArray[np.floating]) -> Doubles:
+    """Logarithms of `softmax`, float64 [..., V], exact also where the probability underflows.
+
+    Raises:
+        LogitsError: as for `softmax`.
+    """
+    shifted = _shifted(logits)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def _shifted(logits: NDArray[np.floating]) -> Doubles:
+    """The logits as a new float64 array, less the largest of each row."""
+    largest = logits.max(axis=-1, keepdims=True)
+    if not np.isfinite(largest).all():
+        raise LogitsError(
+            "no probabilities follow from these logits: they hold NaN or +inf, or are all -inf (no token is "
+            "allowed). Check the options that rule out tokens, and the bundle with `neort verify`."
+        )
+    shifted: Doubles = np.subtract(logits, largest, dtype=np.float64)
+    return shifted
+
+
+def greedy(logits: Logits) -> int:
+    """The id of the largest logit in float32 [V]; of equal ones the first, as torch.argmax has it on CPUs."""
+    return int(np.argmax(logits))
+
+
+def sample(logits: Logits, rng: np.random.Generator) -> int:
+    """One id drawn from the softmax of float32 [V], by inverse CDF in float64 from one uniform draw of `rng`.
+
+    A token whose probability is zero (-inf, or underflow in float64) is never drawn.
+
+    Raises:
+        LogitsError: as for `softmax`.
+    """
+    candidates = np.flatnonzero(logits != _RULED_OUT)
+    weights = _shifted(logits[candidates] if candidates.size else logits)
+    cumulative = np.cumsum(np.exp(weights, out=weights), out=weights)
+    # The first entry above the point ends a step of positive height; a point below the end has such an entry.
+    point = min(rng.random() * cumulative[-1], np.nextafter(cumulative[-1], 0.0))
+    return int(candidates[np.searchsorted(cumulative, point, side="right")])
+
+
+def make_generator(seed: int | None, index: int = 0) -> np.random.Generator:
+    """The random stream of return sequence `index` of a request, a function of `seed` and `index` only.
+
+    So one seed gives one text, whatever else runs beside it. None draws fresh entropy from the system.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+
+
+def check_finite(logits: Logits, position: int) -> None:
+    """Refuse logits, float32 [V], from which no token can be chosen, in one pass: the maximum tells.
+
+    Raises:
+        LogitsError: an entry is NaN or +inf, or all are -inf; `position` says where in the sequence.
+    """
+    with np.errstate(invalid="ignore"):
+        largest = logits.max()
+    if not np.isfinite(largest):
+        problem = "are all -inf" if largest == _RULED_OUT else f"hold {'NaN' if np.isnan(largest) else '+inf'}"
+        raise LogitsError(
+            f"the logits at position {position} {problem}, but must be finite to choose a token: "
+            "check the bundle with `neort verify`."
+        )

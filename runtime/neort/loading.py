@@ -1,0 +1,141 @@
+"""Loads a bundle: checks it, opens its graph, and puts the parts of a `Model` together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .backend import DecoderSession
+from .bundle import WEIGHTS, Bundle, bundled_path
+from .engine import PREFILL_CHUNK, Engine
+from .errors import ArgumentTypeError, BundleError, ConfigError
+from .generation import GenerationConfig
+from .kvcache import CACHE_TYPES, CacheType, PrefixCache
+from .model import Model
+from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
+from .tokenizer import Tokenizer
+
+__all__ = ["load"]
+
+LEAST_PREFIX_BYTES = 64 << 20
+
+
+def load(
+    bundle: str | os.PathLike[str] | None = None,
+    *,
+    num_threads: int | None = None,
+    max_batch_size: int = 8,
+    check_weights: bool = False,
+    packed_weights: str | os.PathLike[str] | None = None,
+    draft: str | os.PathLike[str] | None = None,
+    max_cache_bytes: int | None = None,
+    prefix_cache_bytes: int | None = None,
+    kv_cache: CacheType = "fp32",
+    configure_session: Callable[[Any], None] | None = None,
+) -> Model:
+    """Load a bundle folder, or the bundled demonstration model.
+
+    ``num_threads`` defaults to the CPUs that the process may use (affinity and container quota);
+    ``max_batch_size`` is how many sequences are decoded together, further ones wait; ``check_weights`` also compares
+    the weights with their hash in the manifest, about a second per gigabyte.
+
+    ``packed_weights`` is a folder for the weights as onnxruntime's kernels want them. The first load saves them there,
+    twice the size of the bundle; later ones map them into memory, which is faster and shares them among processes. Its
+    files are trusted: it must be a folder that nobody else can write to.
+
+    ``draft`` proposes tokens, of which the model checks several in one run: "prompt-lookup" copies from the text
+    itself, the folder of a smaller model's bundle with the same tokenizer lets that model propose. The tokens stay
+    those of plain decoding, up to rounding in near ties; a sequence that is alone in the engine gets them faster.
+
+    ``max_cache_bytes`` limits the key-value cache: requests wait until the running ones leave room, and one that alone
+    needs more raises PromptError. None means no limit.
+
+    ``prefix_cache_bytes`` limits what is kept of prompts that were prefilled, so that later ones with the same
+    beginning start from there; the least recently used goes first. It comes on top of ``max_cache_bytes``, which is for
+    sequences that run: together they bound the cache, but for prefixes that `Model.prefix` pins, which count and stay.
+    0 keeps nothing else; None means a quarter of the weights, 64 MiB at least.
+
+    ``kv_cache`` "int8" takes a quarter of the memory for keys and values, with scales that were calibrated at the
+    export. Attention then has the same bits however a text is cut into runs, so that speculation gives plain decoding's
+    tokens exactly and any common beginning of two prompts can be reused. It is slower in prefill.
+
+    ``configure_session`` is called with the onnxruntime.SessionOptions before the graph is opened, to profile it, say,
+    or to have its threads elsewhere; what it sets is not checked.
+
+    Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version;
+    UnsupportedError for an onnxruntime that is too old for it, or that computes it wrongly; StorageError when packed
+    weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly; ConfigError and
+    ArgumentTypeError for an argument out of range or of a wrong type.
+    """
+    _check_count("num_threads", num_threads, 1)
+    _check_count("max_batch_size", max_batch_size, 1)
+    _check_count("max_cache_bytes", max_cache_bytes, 1)
+    _check_count("prefix_cache_bytes", prefix_cache_bytes, 0)
+    if kv_cache not in CACHE_TYPES:
+        raise ConfigError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(CACHE_TYPES)}")
+    opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
+    tokenizer = Tokenizer.from_file(opened.file("tokenizer.json"))
+    generation_config = GenerationConfig.from_hf(opened.read_json("generation_config.json"))
+    runner = DecoderSession(
+        opened,
+        num_threads=num_threads,
+        max_batch_size=max_batch_size,
+        packed_weights=None if packed_weights is None else Path(packed_weights).expanduser(),
+        kv_cache=kv_cache,
+        configure=configure_session,
+    )
+    engine = Engine(
+        runner,
+        max_cache_bytes=max_cache_bytes,
+        speculate=None if draft is None else _speculate(draft, opened, tokenizer, runner.num_threads),
+        prefixes=_prefixes(opened, runner, prefix_cache_bytes),
+    )
+    return Model(opened, tokenizer, generation_config, runner, engine)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ArgumentTypeError(f"{name} is an integer, not {type(value).__name__}")
+    if value is not None and value < least:
+        raise ConfigError(f"{name} is {value}; it must be at least {least}")
+
+
+def _prefixes(bundle: Bundle, runner: DecoderSession, budget: int | None) -> PrefixCache:
+    """What keeps prompts: None is about a thousand positions of a large model, and what a small one does not notice."""
+    if budget is None:
+        budget = max(LEAST_PREFIX_BYTES, _weight_bytes(bundle) // 4)
+    return PrefixCache(runner, budget=budget, block_size=PREFILL_CHUNK)
+
+
+def _speculate(
+    draft: str | os.PathLike[str], bundle: Bundle, tokenizer: Tokenizer, num_threads: int
+) -> Callable[[], Speculator]:
+    """What makes a sequence's speculator. Raises BundleError for a draft model with another tokenizer."""
+    drafter: Drafter
+    if draft == PROMPT_LOOKUP:
+        drafter = PromptLookup()
+    else:
+        smaller = Bundle(draft)
+        _check_vocabulary(smaller, bundle, tokenizer)
+        runner = DecoderSession(smaller, num_threads=num_threads, max_batch_size=1)
+        drafter = ModelDrafter(runner, draft_cost(_weight_bytes(smaller), _weight_bytes(bundle)))
+    cost = verification_cost(bundle.quantization, _weight_bytes(bundle))
+    return lambda: Speculator(drafter, cost)
+
+
+def _check_vocabulary(draft: Bundle, bundle: Bundle, tokenizer: Tokenizer) -> None:
+    """Raise BundleError where the draft model's tokens are others."""
+    own, size = Tokenizer.from_file(draft.file("tokenizer.json")), bundle.spec.vocab_size
+    different = [i for i in range(size) if own.token_bytes(i) != tokenizer.token_bytes(i)]
+    if draft.spec.vocab_size != size or different:
+        what = f"token {different[0]}" if different else f"{draft.spec.vocab_size} tokens, not {size}"
+        raise BundleError(
+            f"{draft.path} cannot draft for {bundle.path}: its vocabulary is another one ({what}); "
+            "a draft model shares the tokenizer"
+        )
+
+
+def _weight_bytes(bundle: Bundle) -> int:
+    return bundle.file(WEIGHTS).stat().st_size

@@ -1,0 +1,54 @@
+"""What a prompt may be: text, or token ids as a sequence of integers or an array of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Ids
+from .errors import ArgumentTypeError, PromptError
+
+__all__ = ["Prompt", "as_ids", "is_one_prompt"]
+
+Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
+
+
+def is_one_prompt(prompt: Any) -> bool:
+    """Whether this is one prompt rather than a list of prompts. Raises ArgumentTypeError, PromptError for neither."""
+    if isinstance(prompt, str):
+        return True
+    if isinstance(prompt, np.ndarray):
+        if prompt.ndim > 1:
+            raise ArgumentTypeError(
+                f"an array of shape {list(prompt.shape)} is no prompt; for one prompt per row, give list(array)"
+            )
+        return True
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray, memoryview)):
+        raise ArgumentTypeError(f"a prompt is text, token ids, or a list of these, not {type(prompt).__name__}")
+    if len(prompt) == 0:
+        raise PromptError("the list of prompts is empty; give at least one prompt")
+    return isinstance(prompt[0], (int, np.integer))
+
+
+def as_ids(token_ids: Any) -> Ids:
+    """Token ids as an int64 vector [T]. Raises ArgumentTypeError for anything but integers."""
+    if isinstance(token_ids, (str, bytes, bytearray)) or not isinstance(token_ids, (Sequence, np.ndarray)):
+        raise ArgumentTypeError(f"token ids are a sequence of integers, not {type(token_ids).__name__}")
+    if not isinstance(token_ids, np.ndarray) and any(isinstance(i, (bool, np.bool_)) for i in token_ids):
+        raise ArgumentTypeError("token ids are integers, not booleans")
+    try:
+        array = np.asarray(token_ids)
+    except ValueError:  # nested unevenly
+        raise ArgumentTypeError(
+            "token ids are a flat sequence of integers, not sequences of different lengths"
+        ) from None
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ArgumentTypeError(
+            f"token ids are a flat sequence of integers, not {array.dtype} of shape {list(array.shape)}"
+        )
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise PromptError(f"token id {array.max()} is outside every vocabulary")
+    return array.astype(np.int64)

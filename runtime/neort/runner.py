@@ -1,0 +1,76 @@
+"""What runs the model for everything above it: the one protocol between the engine and a backend.
+
+Knows arrays and slots; knows nothing about requests, text, or what computes the logits.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .arrays import Ids, Lengths, Logits, Rows
+from .bundle import ModelSpec
+
+__all__ = ["ModelRunner"]
+
+
+class ModelRunner(Protocol):
+    """A model and the cache of the sequences that it runs; slots 0 to n - 1 hold the running ones.
+
+    Arguments are trusted: token ids are of the vocabulary, slots are reserved and positions lie within the model's.
+    Not thread-safe.
+    """
+
+    spec: ModelSpec
+
+    @property
+    def max_batch_size(self) -> int:
+        """The number of sequences that can be decoded together."""
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Cache memory that one position of one sequence takes, in all layers."""
+
+    @property
+    def prefix_granularity(self) -> int | None:
+        """A prefill may be cut at each multiple of this, whatever its chunks, without a change in any bit.
+
+        None: only where its chunks end. With 1, rows of decode steps have the bits of a prefill's, too.
+        """
+
+    def reserve(self, slots: int, lengths: list[int]) -> None:
+        """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions.
+
+        Raises MemoryError where the system refuses the memory.
+        """
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first ``length`` positions of one slot to another, where the sequence continues."""
+
+    def release(self, slot: int) -> None:
+        """Give the memory of a slot that no sequence uses back to the system."""
+
+    def read(self, slot: int, start: int, stop: int) -> Rows:
+        """Return a copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
+
+    def write(self, slot: int, start: int, rows: Rows) -> None:
+        """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
+
+    def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
+        """Append ``token_ids``, int64 [S], to a slot that holds ``start`` positions; other slots are left alone.
+
+        Returns the logits of the last ``logits_to_keep`` positions, float32 [logits_to_keep, V], of which there may be
+        0 to S.
+        """
+
+    def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
+        """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].
+
+        Slot B may lose what it holds. Returns the next token's logits, float32 [B, V], which the next call may
+        overwrite.
+        """
+
+    def extend(self, token_ids: Ids, start: int) -> Logits:
+        """Append the last token and drafted ones, int64 [S], to the first slot, which holds ``start`` positions.
+
+        Returns the logits after each of them, float32 [S, V], which the next call may overwrite.
+        """
