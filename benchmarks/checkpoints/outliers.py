@@ -55,7 +55,8 @@ def with_outliers(model: Any, *, factor: float = SCALE, shift: float = SHIFT, se
 
     for block in twin.transformer.h:
         attention, mlp = block.attn.attention, block.mlp
-        large, shifted = torch.randperm(model.config.hidden_size, generator=generator)[:6].split(3)
+        channels = torch.randperm(model.config.hidden_size, generator=generator)
+        large, shifted = channels[:3], channels[3:6]
         enlarge(block.ln_1, large, *(p.weight for p in (attention.q_proj, attention.k_proj, attention.v_proj)))
         enlarge(block.ln_2, large, mlp.c_fc.weight)
         block.ln_2.bias[shifted] += shift

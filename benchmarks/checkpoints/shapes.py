@@ -47,7 +47,7 @@ def make_shape(
         shapes = {key: tensor.shape for key, tensor in GPTNeoForCausalLM(config).state_dict().items()}
     shapes.pop("lm_head.weight", None)  # tied
     shards = list(_shards(shapes, dtype.itemsize))
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, names in enumerate(shards, start=1):
         file_name = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         tensors = {key: _tensor(key, shapes[key], dtype, query_range) for key in names}

@@ -17,25 +17,33 @@ import argparse
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import neort
-from neort.bundle import WEIGHTS
-from neort.generation import build_processors, greedy, make_generator, sample
+from neort.bundle import WEIGHTS, Cost
+from neort.generation import TokenChooser
 from neort.speculative import Speculator
-from neort.speculative.speculator import Cost
 
 from ..harness.arguments import script_parser
 from ..harness.results import earlier_results, write_results
 
 PROMPT = 160
+SHAPES = ("gpt-neo-125m", "gpt-neo-1.3b")  # of the draft model and of the model, in the computed speed-ups
 MODES: dict[str, dict[str, Any]] = {
     "greedy": {},
     "temperature 1": {"do_sample": True, "temperature": 1.0},
     "temperature 0.8, top_p 0.95": {"do_sample": True, "temperature": 0.8, "top_p": 0.95},
 }
+
+
+class Models(NamedTuple):
+    """The model by itself, the one that drafts, and the model with drafts."""
+
+    plain: neort.Model
+    draft: neort.Model
+    drafting: neort.Model
 
 
 class Agreements:
@@ -50,21 +58,21 @@ class Agreements:
     def source(self, context: list[int]) -> str:
         return "model"
 
-    def propose(self, context: list[int], count: int, rehearse: Any) -> list[int]:
+    def propose(self, context: list[int], count: int, fork: Any) -> list[int]:
         return [int(right) for right in self.agreed[len(context) : len(context) + count]]
 
 
 def main() -> None:
     args = parse_args()
-    plain, draft = neort.load(args.bundle), neort.load(args.draft)
-    drafting = neort.load(args.bundle, draft=args.draft)
+    models = Models(neort.load(args.bundle), neort.load(args.draft), neort.load(args.bundle, draft=args.draft))
+    plain, draft, _ = models
     ids = plain.tokenizer.encode(args.text.read_text(encoding="utf-8"))
     starts = np.linspace(0, len(ids) - PROMPT, args.prompts).astype(int)
     prompts = [ids[start : start + PROMPT] for start in starts]
     costs = shapes_costs()
     rows = {}
     for mode, options in MODES.items():
-        rows[mode] = measure(plain, draft, drafting, prompts, {**options, "max_new_tokens": args.tokens}, costs)
+        rows[mode] = measure(models, prompts, {**options, "max_new_tokens": args.tokens}, costs)
         print(mode, rows[mode], flush=True)
     facts = {
         "model": plain.bundle.path.name,
@@ -89,8 +97,13 @@ def parse_args() -> argparse.Namespace:
 
 def shapes_costs() -> dict[str, float]:
     """Decode steps of 1.3B: of a run over drafted tokens, of a token in it, of a token drafted by 125M."""
-    models = (earlier_results("row_costs") or {"models": {}})["models"]
-    small, large = models["gpt-neo-125m"], models["gpt-neo-1.3b"]
+    measured = (earlier_results("row_costs") or {"models": {}})["models"]
+    if missing := [shape for shape in SHAPES if shape not in measured]:
+        raise SystemExit(
+            f"results/row_costs.json has no row of this machine for {' and '.join(missing)}; "
+            "measure both shapes first: python -m benchmarks.engine.row_costs NAME=BUNDLE ..."
+        )
+    small, large = (measured[shape] for shape in SHAPES)
     steps = [[cell["milliseconds"]["1"] for cell in model["cells"]] for model in (small, large)]
     return {
         "run": large["run"],
@@ -100,23 +113,19 @@ def shapes_costs() -> dict[str, float]:
 
 
 def measure(
-    plain: neort.Model,
-    draft: neort.Model,
-    drafting: neort.Model,
-    prompts: list[list[int]],
-    options: dict[str, Any],
-    costs: dict[str, float],
+    models: Models, prompts: list[list[int]], options: dict[str, Any], costs: dict[str, float]
 ) -> dict[str, Any]:
+    """Acceptance and speed-ups over all prompts."""
     agreed: list[list[bool]] = []
     seconds: dict[str, list[float]] = {"plain": [], "drafting": []}
     drafted = accepted = 0
     for seed, prompt in enumerate(prompts):
-        for name, model in (("plain", plain), ("drafting", drafting)):
+        for name, model in (("plain", models.plain), ("drafting", models.drafting)):
             began = time.perf_counter()
             found = model.generate(prompt, seed=seed, **options)
             seconds[name].append(time.perf_counter() - began - found.stats.prefill_seconds)
             if name == "plain":
-                agreed.append(agreements(draft, prompt, found.token_ids, seed, options))
+                agreed.append(agreements(models.draft, prompt, found.token_ids, seed, options))
         drafted, accepted = drafted + found.stats.drafted_tokens, accepted + found.stats.accepted_tokens
     acceptance = statistics.mean(right for sequence in agreed for right in sequence)
     replayed = [replay(sequence, costs) for sequence in agreed]
@@ -136,17 +145,10 @@ def agreements(
 ) -> list[bool]:
     """For each token written whether the draft model, given those before, chooses it with the same random number."""
     config = draft.generation_config.replace(seed=seed, **options)
-    processors, rng = build_processors(config, len(prompt)), make_generator(seed)
+    chooser = TokenChooser.from_config(config, len(prompt))
     ids = np.array([*prompt, *written], np.int64)
-    right = []
     rows = draft.logits(ids[:-1])
-    for at in range(len(prompt), len(ids)):
-        logits = rows[at - 1]
-        for processor in processors:
-            logits = processor(ids[:at], logits)
-        chosen = sample(logits, rng) if config.do_sample else greedy(logits)
-        right.append(chosen == int(ids[at]))
-    return right
+    return [chooser.choose(ids[:at], rows[at - 1]) == int(ids[at]) for at in range(len(prompt), len(ids))]
 
 
 def replay(agreed: list[bool], costs: dict[str, float]) -> float:

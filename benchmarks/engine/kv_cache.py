@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from neort.backend import DecoderSession, available_cpus
-from neort.bundle import Bundle
+from neort.bundle import Bundle, ModelSpec
 from neort.kvcache import CACHE_TYPES, CacheType
 
 from ..harness.arguments import script_parser
@@ -32,16 +32,19 @@ STEPS = ((32, 1), (512, 1), (1536, 1), (512, 8), (1536, 8))  # cached positions,
 STEPS_PER_ROUND = 8
 PROMPT = 512
 
+Run = Callable[[DecoderSession], list[float]]
+
 
 def main() -> None:
     args = parse_args()
     bundle = Bundle(args.bundle)
-    raw: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in CACHE_TYPES} for name in runs()}
+    timed = runs(bundle.spec)
+    raw: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in CACHE_TYPES} for name in timed}
     sizes: dict[str, int] = {}
     for order in (list(CACHE_TYPES), list(reversed(CACHE_TYPES))):
         sessions = {kind: open_session(bundle, args.threads, kind) for kind in order}
         sizes |= {kind: session.bytes_per_position for kind, session in sessions.items()}
-        for name, run in runs().items():
+        for name, run in timed.items():
             compare(run, sessions, args.rounds, raw[name])
         sessions.clear()  # before the next ones are loaded
     facts = {
@@ -62,13 +65,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def runs() -> dict[str, Callable[[DecoderSession], list[float]]]:
-    """What is timed: functions of a session that return the seconds of each run."""
-    decodes = {f"decode @{length}, batch {batch}": decode(length, batch) for length, batch in STEPS}
+def runs(spec: ModelSpec) -> dict[str, Run]:
+    """What is timed, where the model has so many positions: functions of a session that return each run's seconds."""
+    fitting = [(length, batch) for length, batch in STEPS if length < spec.max_position_embeddings]
+    decodes = {f"decode @{length}, batch {batch}": decode(length, batch) for length, batch in fitting}
     return {**decodes, f"prefill {PROMPT}": lambda session: [seconds(lambda: prefill(session, np.arange(PROMPT)))]}
 
 
-def decode(length: int, batch: int) -> Callable[[DecoderSession], list[float]]:
+def decode(length: int, batch: int) -> Run:
     """Times several steps of ``batch`` sequences after ``length`` positions each."""
     ids, lengths = np.arange(batch), np.full(batch, length, np.int32)
 
@@ -86,12 +90,7 @@ def open_session(bundle: Bundle, threads: int, kind: CacheType) -> DecoderSessio
     return session
 
 
-def compare(
-    run: Callable[[DecoderSession], list[float]],
-    sessions: dict[CacheType, DecoderSession],
-    rounds: int,
-    raw: dict[str, list[float]],
-) -> None:
+def compare(run: Run, sessions: dict[CacheType, DecoderSession], rounds: int, raw: dict[str, list[float]]) -> None:
     """Add the milliseconds of a run with each cache, in turns."""
     for i in range(rounds + 1):
         for kind, session in sessions.items():

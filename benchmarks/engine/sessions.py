@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from neort.arrays import Ids
 from neort.backend import DecoderSession
 from neort.bundle import ModelSpec
 from neort.engine import PREFILL_CHUNK
 
 __all__ = ["fill_cache", "prefill", "random_ids"]
-
-Ids = NDArray[np.int64]
 
 
 def random_ids(spec: ModelSpec, count: int, seed: int | Sequence[int] = 0) -> Ids:

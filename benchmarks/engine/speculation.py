@@ -26,14 +26,13 @@ import statistics
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from neort.arrays import Ids, Logits
 from neort.backend import DecoderSession
 from neort.bundle import WEIGHTS, Bundle, bundled_path
-from neort.engine import Engine, Stats
-from neort.engine.request import FinishReason, Request
+from neort.engine import Engine, FinishReason, Request, Stats
 from neort.errors import NeortError
-from neort.generation import GenerationConfig
+from neort.generation import GenerationConfig, TokenChooser
 from neort.speculative import PromptLookup, Speculator, verification_cost
 from neort.tokenizer import Tokenizer
 
@@ -65,17 +64,23 @@ class Sink:
         raise error
 
 
-class Dictated(Request):
-    """A request that writes a given text."""
+class Dictation(TokenChooser):
+    """Chooses a given text, whatever the logits, at what a greedy choice costs."""
 
-    def __init__(self, prompt: list[int], text: list[int], sink: Sink) -> None:
-        config = GenerationConfig(max_new_tokens=len(text))
-        super().__init__(np.array(prompt, np.int64), config, sink)
-        self.text = text
+    def __init__(self, prompt_length: int, text: list[int]) -> None:
+        super().__init__()
+        self.prompt_length, self.text = prompt_length, text
 
-    def choose(self, logits: NDArray[np.float32]) -> int:
-        super().choose(logits)  # what it costs
-        return self.text[len(self.token_ids)]
+    def choose(self, ids: Ids, logits: Logits) -> int:
+        """See `TokenChooser.choose`."""
+        super().choose(ids, logits)
+        return self.text[len(ids) - self.prompt_length]
+
+
+def dictated(prompt: list[int], text: list[int]) -> Request:
+    """A request that writes ``text`` after the prompt."""
+    config = GenerationConfig(max_new_tokens=len(text))
+    return Request(np.array(prompt, np.int64), config, Sink(), chooser=Dictation(len(prompt), text))
 
 
 def main() -> None:
@@ -145,7 +150,7 @@ def compare(plain: Engine, drafting: Engine, prompt: list[int], text: list[int],
     for i in range(rounds):
         turn = [("plain", plain), ("speculative", drafting)]
         for name, engine in reversed(turn) if i % 2 else turn:
-            request = Dictated(prompt, text, Sink())
+            request = dictated(prompt, text)
             steps = time_steps(engine, request)
             raw[name].append(round(sum(taken for taken, _, _ in steps), 4))
             if name == "speculative":

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neort.backend import DECODERS, DecoderSession, RunInputs, open_session, session_options
+from neort.arrays import Ids, Lengths, Logits, Rows
+from neort.backend import DECODERS, BoundInputs, DecoderSession, RunInputs, open_session, session_options
 from neort.bundle import Bundle
-from neort.kvcache import CACHE_TYPES, CacheType, KVCache, bind_buffer, bind_past, first_row
+from neort.kvcache import CACHE_TYPES, CacheType, KVCache
 from neort_export import export
 from neort_export.formats import FORMATS
 
@@ -34,17 +34,15 @@ from .sessions import random_ids
 
 STEPS = 4
 
-Floats = NDArray[np.float32]
-Lengths = NDArray[np.int32]
-Sequences = dict[int, dict[str, NDArray[Any]]]  # cached rows by the number of positions
+Sequences = dict[int, Rows]  # cached rows by the number of positions
 
 
 class Steps(Protocol):
     """What decodes: a session, or onnxruntime by itself."""
 
     def reserve(self, slots: int, lengths: list[int]) -> object: ...
-    def write(self, slot: int, start: int, rows: dict[str, NDArray[Any]]) -> None: ...
-    def decode(self, token_ids: NDArray[np.int64], lengths: Lengths) -> Floats: ...
+    def write(self, slot: int, start: int, rows: Rows) -> None: ...
+    def decode(self, token_ids: Ids, lengths: Lengths) -> Logits: ...
 
 
 class WithoutDummy:
@@ -53,25 +51,15 @@ class WithoutDummy:
     def __init__(self, bundle: Bundle, kind: CacheType, threads: int, max_batch_size: int) -> None:
         file = bundle.file(DECODERS[kind])
         self.session = open_session(str(file), session_options(threads, file.read_bytes()))
-        self.spec, self.kind = bundle.spec, kind
         self.cache = KVCache(bundle.spec, max_batch_size, kind)
         self.reserve, self.write = self.cache.reserve, self.cache.write
 
-    def decode(self, token_ids: NDArray[np.int64], lengths: Lengths) -> Floats:
+    def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """See `DecoderSession.decode`."""
-        first = first_row(self.spec, int(lengths.min()), self.kind)
         inputs = RunInputs(len(lengths), 1, 1, dummy=False)
-        inputs.fill(token_ids[:, None], lengths, first)
-        binding = self.session.io_binding()
-        for name, array in inputs.feeds.items():
-            bind_buffer(binding.bind_input, name, array)
-        for name, buffer in self.cache.buffers.items():
-            local = self.spec.attention_layers[int(name.partition(".")[0])] == "local"
-            bind_past(binding, name, buffer[: len(lengths)], first if local else 0)
-        binding.bind_output("logits", "cpu")
-        self.session.run_with_iobinding(binding)
-        logits: Floats = binding.get_outputs()[-1].numpy()[:, 0]
-        return logits
+        bound = BoundInputs(self.session, self.cache, slice(0, len(lengths)), inputs)
+        bound.fill(token_ids[:, None], lengths)
+        return bound.run()[:, 0]
 
 
 def main() -> None:
@@ -115,7 +103,7 @@ def measure(bundle: Bundle, kind: CacheType, threads: list[int], lengths: list[i
     return differences
 
 
-def compare(steps: Steps, sequences: Sequences, ids: NDArray[np.int64], expected: Floats) -> dict[str, float]:
+def compare(steps: Steps, sequences: Sequences, ids: Ids, expected: Logits) -> dict[str, float]:
     """Largest differences between steps alone and in a batch, and between steps alone and on one thread."""
     mine, batch = alone(steps, sequences, ids), together(steps, sequences, ids)
     return {"batch": float(np.abs(mine - batch).max()), "one_thread": float(np.abs(mine - expected).max())}
@@ -128,12 +116,12 @@ def prefill(session: DecoderSession, lengths: list[int]) -> Sequences:
     return {length: session.read(0, 0, length) for length in lengths}
 
 
-def alone(steps: Steps, sequences: Sequences, ids: NDArray[np.int64]) -> Floats:
+def alone(steps: Steps, sequences: Sequences, ids: Ids) -> Logits:
     """Logits [n, steps, V] of each sequence by itself."""
     return np.concatenate([together(steps, {length: rows}, ids) for length, rows in sequences.items()])
 
 
-def together(steps: Steps, sequences: Sequences, ids: NDArray[np.int64]) -> Floats:
+def together(steps: Steps, sequences: Sequences, ids: Ids) -> Logits:
     """Logits [n, steps, V] of the sequences in one batch, each continued with ``ids``."""
     steps.reserve(len(sequences), [])
     for slot, rows in enumerate(sequences.values()):

@@ -34,17 +34,22 @@ def measure_faults(checkpoint: Path) -> dict[str, Any]:
     answers = list(Reference(source).parts(ids, last=COMPARED_LOGITS))
     graph = decoder_graph(source)
     found = {}
-    bias = functools.partial(other_bias, spread=source.config.initializer_range)
-    for name, seed in {"sound": lambda _: None, **FAULTS, "a bias dropped or added": bias}.items():
+    seeds: dict[str, Callable[[ir.Model], None]] = {
+        "sound": lambda _: None,
+        **FAULTS,
+        "a bias dropped or added": functools.partial(other_bias, spread=source.config.initializer_range),
+    }
+    for name, seed in seeds.items():
         faulty = graph.clone()
         seed(faulty)
         measured = measure_structure(answers, faulty, spec, ids, Silent())
-        found[name] = {"largest_error": measured.largest, "refused": refused(lambda m=measured: m.check(spec))}
+        found[name] = {"largest_error": measured.largest, "refused": refused(functools.partial(measured.check, spec))}
         print(f"  {name}: {measured.largest:.3g}", flush=True)
     return found
 
 
-def refused(check: Callable[[], None]) -> bool:
+def refused(check: Callable[[], object]) -> bool:
+    """Whether a check raises VerificationError."""
     try:
         check()
     except VerificationError:
@@ -53,17 +58,20 @@ def refused(check: Callable[[], None]) -> bool:
 
 
 def wider_window(graph: ir.Model) -> None:
+    """Local layers see one key more."""
     for attention, window in local_attentions(graph):
         attention.attributes.add(ir.AttrInt64("local_window_size", window + 1))
 
 
 def scaled_scores(graph: ir.Model) -> None:
+    """Scores are divided by sqrt(head_dim), which GPT-Neo does not do."""
     for attention in nodes(graph.graph, "GroupQueryAttention"):
         head_dim = attention.inputs[3].shape[3]  # type: ignore[union-attr, index]
         attention.attributes.add(ir.AttrFloat32("scale", int(head_dim) ** -0.5))  # type: ignore[arg-type]
 
 
 def other_kind(graph: ir.Model) -> None:
+    """The first local layer sees everything."""
     attention, _ = next(local_attentions(graph))
     attention.attributes.add(ir.AttrInt64("local_window_size", -1))
 
@@ -78,6 +86,7 @@ def other_bias(graph: ir.Model, spread: float) -> None:
 
 
 def local_attentions(graph: ir.Model) -> Iterator[tuple[ir.Node, int]]:
+    """The attention of each local layer, and its window."""
     for attention in list(nodes(graph.graph, "GroupQueryAttention")):
         window = attention.attributes["local_window_size"].as_int()
         if window > 0:

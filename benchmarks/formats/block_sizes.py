@@ -48,8 +48,8 @@ def main() -> None:
         for rows in TIMED:
             for each in products:
                 each.time(rows, warm=i == 0)
-    rows = [each.summary() for each in products]
-    write_results("block_sizes", {"threads": args.threads, "inner": INNER, "columns": COLUMNS, "formats": rows})
+    facts = {"threads": args.threads, "inner": INNER, "columns": COLUMNS}
+    write_results("block_sizes", {**facts, "formats": [each.summary() for each in products]})
 
 
 def parse_args() -> argparse.Namespace:

@@ -50,8 +50,8 @@ def measure(args: argparse.Namespace, twin: Path) -> dict[str, Any]:
     """The figures of each format, by its name."""
     checkpoint = Checkpoint(twin)
     bundles = {name: twin / name for name in FORMATS}
-    for name, bundle in bundles.items():
-        export(twin, bundle, quantization=name, verify=False)
+    for name in FORMATS:
+        export(twin, bundles[name], quantization=name, verify=False)
     sequences = read_sequences(args, bundles["fp32"], checkpoint.config.max_position_embeddings)
     expected = list(torch_logits(Reference(checkpoint), sequences))
     sessions = {name: DecoderSession(Bundle(bundle)) for name, bundle in bundles.items()}

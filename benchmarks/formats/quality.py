@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neort.backend import DecoderSession
-from neort.bundle import Bundle
+from neort.bundle import Bundle, Quantization
 from neort.kvcache import CacheType
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
@@ -26,18 +26,18 @@ from ..harness.files import folder_bytes
 from ..harness.results import write_results
 from ..harness.texts import parse_text_args, read_sequences, torch_logits
 
-FORMATS = ("fp32", "int8", "int8-block", "int4")
+FORMATS: tuple[Quantization, ...] = ("fp32", "int8", "int8-block", "int4")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     checkpoint = Checkpoint(args.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         bundles = {name: Path(folder) / name for name in FORMATS}
-        for name, path in bundles.items():
+        for name in FORMATS:
             print(f"exporting {name}", flush=True)
-            export(args.checkpoint, path, quantization=name)
+            export(args.checkpoint, bundles[name], quantization=name)
         sequences = read_sequences(args, bundles["fp32"], checkpoint.config.max_position_embeddings)
-        rows = {name: measure(path, Reference(checkpoint), sequences) for name, path in bundles.items()}
+        rows: dict[str, Any] = {name: measure(path, Reference(checkpoint), sequences) for name, path in bundles.items()}
         for name in FORMATS[1:]:  # an fp32 bundle has an fp32 cache only
             rows[f"{name}, int8 cache"] = measure(bundles[name], Reference(checkpoint), sequences, "int8")
     return {"checkpoint": args.checkpoint.name, "text": args.text.name, "formats": rows}

@@ -48,14 +48,14 @@ def search_rows(rows: Floats, form: BlockFormat, importance: Floats, power: floa
     blocks = block_columns(rows, form)
     weights = block_columns(np.broadcast_to(importance, rows.shape), form)
     covering, zero = cover(blocks, form)
-    best = (covering, zero, np.full(zero.shape, np.inf, np.float32))
+    best = [covering, zero, np.full(zero.shape, np.inf, np.float32)]
     for shift in SHIFTS:
         shifted = np.clip(zero + np.float32(shift), 0, form.top)
         for scale in SHRINKS[:, None] * covering:
             error = np.abs(round_steps(blocks, scale, shifted, form) * scale - blocks)
             candidate = (scale, shifted, (error**power * weights).sum(axis=0))
             better = candidate[2] < best[2]
-            best = tuple(np.where(better, new, old) for new, old in zip(candidate, best, strict=True))
+            best = [np.where(better, new, old) for new, old in zip(candidate, best, strict=True)]
     scale, zero, _ = best
     levels = (round_steps(blocks, scale, zero, form) + zero).astype(np.uint8)
     shape = (len(rows), -1)

@@ -1,11 +1,14 @@
-"""The files in results/: written whole, with the machine card; what was measured on another machine is not kept."""
+"""The files in results/: written whole or not at all, with the machine card.
+
+A script that adds to a file keeps what was measured on the same machine only.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from .files import RESULTS
+from .files import RESULTS, write_whole
 from .machine_card import machine_card, same_machine
 
 __all__ = ["earlier_results", "read_results", "write_results"]
@@ -15,7 +18,7 @@ def write_results(name: str, content: dict[str, Any]) -> None:
     """Write results/NAME.json, machine card first; print its path."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
-    file.write_text(json.dumps({"machine": machine_card(), **content}, indent=1) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps({"machine": machine_card(), **content}, indent=1) + "\n")
     print(f"wrote {file}")
 
 

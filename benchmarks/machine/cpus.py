@@ -33,10 +33,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import neort
 import neort_models
+from neort.arrays import Ids, Logits
 from neort.bundle import Bundle
 from neort.generation import log_softmax
 from neort.tokenizer import Tokenizer
@@ -49,9 +49,6 @@ TEXT = ROOT / "LICENSE"
 EMULATED = ["-m", "benchmarks.machine.emulated"]
 SOURCES = [str(Path(package.__file__).parents[1]) for package in (neort, neort_models) if package.__file__]
 TIMEOUT = 3600
-
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
+from ..harness.files import write_whole
 from ..harness.results import earlier_results, write_results
 from ..machine.roofline import Limits, Machine
 from .catalog import COMPARED, REFERENCE, in_order
@@ -96,7 +97,7 @@ def reference_tokens(args: argparse.Namespace, place: Workplace) -> dict[int, li
         with Worker(place, REFERENCE, args.threads) as worker:
             for length in missing:
                 known[str(length)] = worker.measure(make_prompts(length, 1), args.tokens)["tokens"][0]
-        file.write_text(json.dumps(known), encoding="utf-8")
+        write_whole(file, json.dumps(known))
     return {length: known[str(length)][: args.tokens] for length in lengths}
 
 

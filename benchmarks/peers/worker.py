@@ -10,6 +10,7 @@ requests without using the CPU, so that another system can be timed meanwhile.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import importlib.metadata
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..harness.arguments import script_parser
 from .catalog import SYSTEMS
 
 LIBRARIES = (
@@ -29,13 +31,26 @@ LIBRARIES = (
 
 
 def main() -> None:
-    action, system, *arguments = sys.argv[1:]
-    module: Any = importlib.import_module(f".adapters.{SYSTEMS[system].module}", __package__)
-    if action == "prepare":
+    args = parse_args()
+    module: Any = importlib.import_module(f".adapters.{SYSTEMS[args.system].module}", __package__)
+    if args.action == "prepare":
         give_way()
-        module.prepare(system, Path(arguments[0]), Path(arguments[1]))
+        module.prepare(args.system, args.checkpoint, args.folder)
     else:
-        serve(module, system, Path(arguments[0]), int(arguments[1]))
+        serve(module, args.system, args.folder, args.threads)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = script_parser(__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    prepare, serving = actions.add_parser("prepare"), actions.add_parser("serve")
+    for action in (prepare, serving):
+        action.add_argument("system", choices=list(SYSTEMS))
+    prepare.add_argument("checkpoint", type=Path)
+    for action in (prepare, serving):
+        action.add_argument("folder", type=Path)
+    serving.add_argument("threads", type=int)
+    return parser.parse_args()
 
 
 def give_way() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ def profile(results: dict[str, Any]) -> list[str]:
         + " | ".join(f"{run}, {label}" if len(labels) > 1 else run for run in runs for label in labels)
         + " |",
         "|---|" + "---|" * (len(runs) * len(labels)),
-        *(row(kind, lambda b, run, kind=kind: _milliseconds(b, run, kind)) for kind in shown),
+        *(row(kind, functools.partial(_milliseconds, kind=kind)) for kind in shown),
         row("other nodes", lambda b, run: sum(_milliseconds(b, run, k) for k in kinds if k not in shown)),
         row(BETWEEN, lambda b, run: _milliseconds(b, run, BETWEEN)),
         row("**all**", lambda b, run: b["runs"][run]["milliseconds"]),

@@ -16,6 +16,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from neort.files import published_file
+
 from ..harness.arguments import script_parser
 from ..harness.files import RESULTS
 from ..peers.catalog import OURS
@@ -90,7 +92,8 @@ def color(name: str) -> str:
 
 def save(figure: Figure, name: str) -> Path:
     file = RESULTS / f"{name}.svg"
-    figure.savefig(file, metadata={"Date": None, "Creator": None})
+    with published_file(file) as stream:
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     print(f"wrote {file}")
     return file
 

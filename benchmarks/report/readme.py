@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..harness.arguments import script_parser
-from ..harness.files import ROOT
+from ..harness.files import ROOT, write_whole
 from ..harness.results import read_results
 from . import engine_tables, exporter_tables, format_tables, peer_tables, speculation_tables
 
@@ -72,7 +72,7 @@ def main() -> int:
         after = render(before)
         outdated |= before != after
         if not check:
-            document.write_text(after, encoding="utf-8")
+            write_whole(document, after)
     return int(outdated and check)
 
 

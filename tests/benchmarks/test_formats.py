@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from benchmarks.engine.profile_nodes import limit
 from benchmarks.machine.roofline import Limits
 from benchmarks.peers.catalog import OURS
 from benchmarks.peers.numbers import NUMBERS
-
 from folders import ROOT
 from neort.bundle import BlockFormat, Format, ModelSpec, RowFormat, format_of
 from neort_models import preset

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from generate import CELLS, cell_size, count_equal, make_prompts, median_limits, median_rates, rounded
-from roofline import Limits
+
+from benchmarks.machine.roofline import Limits
+from benchmarks.peers.comparison import make_prompts
+from benchmarks.peers.generate import CELLS, cell_size, count_equal, median_limits, median_rates, rounded
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from systems.catalog import SYSTEMS, Numbers
-from work import bytes_per_step, cached_values, head_weights, linear_weights, operations_of_prompt
 
+from benchmarks.harness.work import (
+    Numbers,
+    bytes_per_step,
+    cached_values,
+    head_weights,
+    linear_weights,
+    operations_of_prompt,
+)
+from benchmarks.peers.catalog import SYSTEMS
+from benchmarks.peers.numbers import NUMBERS
 from neort_models import PRESETS, preset
 
 FP32 = Numbers(4, 4, 4, "fp32")
@@ -58,7 +66,8 @@ def test_a_prompt_computes_lm_head_for_its_last_token_only() -> None:
 
 
 def test_every_system_is_compared_with_a_format_of_neort() -> None:
+    assert set(NUMBERS) == set(SYSTEMS)
     for name, system in SYSTEMS.items():
-        assert system.numbers.products in ("int8", "fp32", "bf16")
+        assert NUMBERS[name].products in ("int8", "fp32", "bf16")
         assert name.startswith("neort") or system.compared_with
         assert all(SYSTEMS[ours].module == "ours" for ours in system.compared_with)

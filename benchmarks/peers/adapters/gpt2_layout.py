@@ -20,6 +20,7 @@ Array = NDArray[np.float32]
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
+    """Read the checkpoint's config.json."""
     config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     return config
 
@@ -30,13 +31,16 @@ class Weights:
     def __init__(self, checkpoint: Path) -> None:
         from safetensors import safe_open
 
-        files = sorted(checkpoint.glob("*.safetensors"))
-        self._readers = {name: reader for f in files for reader in [safe_open(f, "np")] for name in reader.keys()}  # noqa: SIM118
+        self._readers: dict[str, Any] = {}
+        for file in sorted(checkpoint.glob("*.safetensors")):
+            reader: Any = safe_open(file, "np")
+            self._readers |= dict.fromkeys(reader.keys(), reader)
         config = read_config(checkpoint)
         self._q_scale = math.sqrt(config["hidden_size"] / config["num_heads"])
 
     def tensor(self, name: str) -> Array:
-        return self._readers[f"transformer.{name}"].get_tensor(f"transformer.{name}").astype(np.float32)
+        array: Array = self._readers[f"transformer.{name}"].get_tensor(f"transformer.{name}").astype(np.float32)
+        return array
 
     def qkv(self, layer: int) -> Array:
         q, k, v = (self.tensor(f"h.{layer}.attn.attention.{kind}_proj.weight") for kind in "qkv")

@@ -23,7 +23,8 @@ def load(system: str, folder: Path, threads: int) -> Measure:
     path = (folder / "checkpoint").read_text(encoding="utf-8")
     model: Any = GPTNeoForCausalLM.from_pretrained(path, dtype=dtype).eval()
     if system == "torch dynamic int8":
-        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+        quantize: Any = torch.ao.quantization.quantize_dynamic
+        quantize(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
     past: Any = None
 
     @torch.inference_mode()

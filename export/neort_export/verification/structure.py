@@ -5,7 +5,7 @@ float32 rounding alone moves them by more than a window that is one key too wide
 of the graph (the embedding, each block, the head) gets torch's own input, and its output is compared with the same part
 of torch in float64, channel by channel in units of torch's own float32 error there. Rounding stays within a few dozen
 units in every model tried; another window, scale, kind of layer or bias is thousands of units away and more
-(`benchmarks/grades.py`).
+(`benchmarks/exporter/grades.py`).
 
 A quantized graph gets the same inputs. What its parts lose is told as a share of what they add: rounding weights and
 activations loses a few percent of it, half of it in 4 bits where attention picks single keys at random; weights of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from systems.catalog import SYSTEMS
-from tables import batches, cold_start, generate, memory, shares, shares_of_limits, single_rates
-from work import bytes_per_step, operations_of_prompt
 
+from benchmarks.harness.work import bytes_per_step, operations_of_prompt
+from benchmarks.peers.numbers import NUMBERS
+from benchmarks.report.peer_tables import batches, cold_start, generate, memory, shares, shares_of_limits, single_rates
 from neort_models import preset
 
 CONFIG = preset("gpt-neo-125m").config()
@@ -93,7 +93,7 @@ def test_every_row_has_as_many_columns_as_the_head(results: dict[str, Any]) -> N
 
 
 def test_a_system_at_the_limit_has_a_share_of_one() -> None:
-    numbers = SYSTEMS["neort int8"].numbers
+    numbers = NUMBERS["neort int8"]
     decode = LIMITS["read_bytes_per_second"] / bytes_per_step(CONFIG, numbers, 32 + 8, 4) * 4
     prefill = LIMITS["int8_operations_per_second"] / operations_of_prompt(CONFIG, 32, 4) * 4 * 32
     cell = make_cell(32, 4, neort_int8=(prefill, decode))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from own_tables import block_sizes, far_channels, kv_cache, profile, threads
-from profile_nodes import BETWEEN, kind, median, split
+from benchmarks.engine.profile_nodes import BETWEEN, kind, median, split
+from benchmarks.report.engine_tables import kv_cache, profile, threads
+from benchmarks.report.format_tables import block_sizes, far_channels
 
 MACHINE = {"cpu": "Some CPU", "cpus": 2}
 
