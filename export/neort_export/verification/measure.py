@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from neort.backend import DECODERS
 from neort.bundle import WEIGHTS, Bundle, ModelSpec, read_spec
-from neort.engine import Runner
 from neort.kvcache import CacheType
+from neort.runner import ModelRunner
 from neort.tokenizer import Tokenizer
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
 
@@ -189,7 +189,7 @@ def _compare(
     Those at the golden positions are added to ``golden``; ``functions`` of the same runner are only rehearsed.
     """
 
-    def all_logits(runner: Runner) -> None:
+    def all_logits(runner: ModelRunner) -> None:
         for _ in chunk_logits(runner, texts.verification):
             pass
 

@@ -44,7 +44,7 @@ Tensors = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtype and shape by
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """``token_ids`` int64 [T], ``logits`` float32 [V] behind the last one, ``rows`` [H, T, D] per cache buffer."""
+    """``token_ids`` int64 [T], ``logits`` float32 [V] after the last one, ``rows`` [H, T, D] per cache buffer."""
 
     token_ids: NDArray[np.int64]
     logits: NDArray[np.float32]
