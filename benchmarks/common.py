@@ -9,6 +9,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from neort.files import published_file
+
 __all__ = ["RESULTS", "earlier_results", "machine_card", "write_results"]
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,7 +34,9 @@ def write_results(name: str, content: dict[str, Any]) -> Path:
     """Write results/NAME.json, machine card first; print its path."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
-    file.write_text(json.dumps({"machine": machine_card(), **content}, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps({"machine": machine_card(), **content}, indent=1) + "\n"
+    with published_file(file) as stream:
+        stream.write(text.encode())
     print(f"wrote {file}")
     return file
 

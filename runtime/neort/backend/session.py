@@ -21,7 +21,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from ..bundle import Bundle, ModelSpec, external_locations
-from ..errors import BundleError
+from ..errors import BundleError, NeortError
 from ..kvcache import CacheType, bind_buffer
 from .attention import HYBRID, Attend, heads_per_thread, window_difference
 from .int8_products import PrecisionWarning, Run, int8_products_saturate
@@ -102,7 +102,7 @@ def _load(bundle: Bundle, file: Path, graph: bytes, num_threads: int, packed_wei
         if packed_weights is not None:
             file = _packed(bundle, file, packed_weights, graph, options.graph_optimization_level)
         return open_session(os.fspath(file), options)
-    except BundleError:
+    except NeortError:
         raise
     except Exception as error:  # onnxruntime's errors share no public base class
         raise BundleError(
