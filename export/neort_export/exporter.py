@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import shutil
@@ -19,6 +18,8 @@ from neort.errors import StorageError
 from neort.verification import VERIFICATION
 
 from .bundle import (
+    check_space,
+    disk_error,
     external_weights,
     model_section,
     staged_folder,
@@ -97,18 +98,7 @@ def export(
     except StorageError:
         raise
     except OSError as error:
-        raise _disk_error(error, target) from error
-
-
-def _disk_error(error: OSError, target: Path) -> StorageError:
-    """What the system says, with the remedy."""
-    if error.errno != errno.ENOSPC:
-        return StorageError(f"{target} could not be written ({error}); nothing was kept. Choose another place")
-    free = shutil.disk_usage(target.parent).free
-    return StorageError(
-        f"the disk of {target.parent} is full ({free:,} bytes free); nothing was kept. "
-        "Free some space, or choose another place"
-    )
+        raise disk_error(error, target) from error
 
 
 class _Job:
@@ -169,7 +159,7 @@ class _Job:
     def _write(self, graph: ir.Model) -> str:
         """Write the graphs and their weights; returns the weights' sha256."""
         nbytes = sum(tensor.nbytes for _, tensor in external_weights(graph))
-        _check_space(self.folder, nbytes + SPARE_BYTES)
+        check_space(self.folder, nbytes + SPARE_BYTES)
         self.progress.stage(f"writing {self.quantization} weights", nbytes)
         weights_hash = write_graph(graph, self.folder, DECODER, self.progress.advance)
         shutil.rmtree(self.folder / MOMENTS, ignore_errors=True)
@@ -193,13 +183,3 @@ class _Job:
             **recipe_section(FORMATS[self.quantization]),
             "calibration": texts.calibration_facts(),
         }
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    """Raises StorageError before anything large is written to a disk that cannot hold it."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise StorageError(
-            f"the bundle takes {needed:,} bytes and the disk of {folder.parent} has {free:,} bytes free; nothing was "
-            "written. Free some space, or choose another place"
-        )
