@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from folders import ROOT
-
 import neort
+from folders import ROOT
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 LISTED = re.findall(r"^\| `neort\.(\w+)` \|", PAGE, re.MULTILINE)

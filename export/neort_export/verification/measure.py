@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from neort.backend import DECODERS
 from neort.bundle import WEIGHTS, Bundle, ModelSpec, read_spec
+from neort.files import storage_errors
 from neort.kvcache import CacheType
 from neort.runner import ModelRunner
 from neort.tokenizer import Tokenizer
@@ -153,7 +154,10 @@ def verify(
 def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
     """The same bundle with another verification.json; it takes the old one's place in one step."""
     target = bundle.path.resolve()
-    with staged_folder(target, force=True) as stage:
+    with (
+        storage_errors(VERIFICATION, target, "make room; the bundle is as it was"),
+        staged_folder(target, force=True) as stage,
+    ):
         for name in bundle.file_names:
             if name != VERIFICATION:
                 _link(target / name, stage / name)
