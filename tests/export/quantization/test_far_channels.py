@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from outliers import with_far_channels
 from transformers import GPTNeoForCausalLM
 
 import neort
+from benchmarks.checkpoints.outliers import with_far_channels
 from checkpoints import POSITIONS, Floats, random_ids, random_model, save, torch_logits
 from neort_export import export
 from neort_export.checkpoint import Checkpoint

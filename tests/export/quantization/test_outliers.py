@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
-from outliers import with_outliers
 from transformers import GPTNeoForCausalLM
 
+from benchmarks.checkpoints.outliers import with_outliers
 from checkpoints import (
     POSITIONS,
     Floats,

@@ -21,6 +21,12 @@ from neort.generation import TokenChooser
 from neort.kvcache import PrefixCache
 
 
+def kept_bytes(model: Model) -> int:
+    """What the model's prefix cache takes."""
+    assert model._engine.prefixes is not None
+    return model._engine.prefixes.nbytes
+
+
 @pytest.fixture(scope="module")
 def text(model: Model) -> Ids:
     """512 tokens of real text."""
@@ -149,11 +155,11 @@ def test_a_prefix_may_be_text(without: Model) -> None:
 def test_a_closed_prefix_takes_no_memory_beyond_the_budget(without: Model, text: Ids) -> None:
     prefix = without.prefix(text[:300])
     taken = 300 * without._runner.bytes_per_position + 4 * without.spec.vocab_size
-    assert prefix.nbytes == without._engine.prefixes.nbytes == taken
+    assert prefix.nbytes == kept_bytes(without) == taken
     assert repr(prefix) == f"<neort.Prefix of 300 tokens, {taken:,} bytes>"
     prefix.close()
     prefix.close()
-    assert prefix.nbytes == without._engine.prefixes.nbytes == 0
+    assert prefix.nbytes == kept_bytes(without) == 0
 
 
 def test_a_prefix_whose_making_is_interrupted_is_not_kept(
@@ -167,7 +173,7 @@ def test_a_prefix_whose_making_is_interrupted_is_not_kept(
         without.prefix(text[:300])
     monkeypatch.undo()
     assert without.generate(text[:400], max_new_tokens=1).stats.reused_tokens == 0
-    assert without._engine.prefixes.nbytes == 0
+    assert kept_bytes(without) == 0
 
 
 @pytest.mark.parametrize("wrong", ["", [5000], [1] * 513])
@@ -198,7 +204,7 @@ def test_recent_prompts_stay_within_their_budget(bundle_path: Path, text: Ids) -
     small = neort.load(bundle_path, num_threads=2, prefix_cache_bytes=3_000_000)
     for shift in range(6):
         small.generate(text[shift : shift + 300], max_new_tokens=2)
-        assert 0 < small._engine.prefixes.nbytes <= 3_000_000
+        assert 0 < kept_bytes(small) <= 3_000_000
 
 
 def test_return_sequences_share_one_prefill(fresh: Model, text: Ids) -> None:
@@ -243,7 +249,7 @@ def test_a_loaded_prefix_gives_the_logits_of_a_cold_prefill_bit_for_bit(
         request, warm = recorded(without._engine, text[:length])
     assert request.reused == (300 if length == 300 else 256)
     assert np.array_equal(warm, cold)
-    assert without._engine.prefixes.nbytes == 0
+    assert kept_bytes(without) == 0
 
 
 def test_saving_what_was_loaded_gives_the_same_file(without: Model, saved: Path, tmp_path: Path) -> None:
@@ -366,7 +372,7 @@ def test_a_file_that_is_not_what_was_saved_is_refused(
         without.load_prefix(file)
     assert str(file) in str(caught.value)
     assert "make the prefix again" in str(caught.value)
-    assert without._engine.prefixes.nbytes == 0
+    assert kept_bytes(without) == 0
 
 
 def test_a_file_of_another_model_is_refused(

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processors import compute, difference, read_ids
 
+from benchmarks.machine.cpus import compute, difference, read_ids
 from releases import CONVERTS_WEIGHTS
 
 HASWELL = ["qemu-x86_64", "-cpu", "Haswell", sys.executable]
