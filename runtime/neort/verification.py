@@ -98,7 +98,7 @@ def _any_ids(bundle: Bundle) -> Ids:
 
 
 def record_golden(logits: Floats, token_ids: Ids, positions: Sequence[int], tolerance: float) -> dict[str, Any]:
-    """What verification.json stores: the largest of the ``logits`` [n, V] at n positions, and their log-sum-exp."""
+    """Return what verification.json stores of ``logits`` [n, V] at n positions: the largest, and the log-sum-exp."""
     top = np.argsort(-logits, axis=-1, kind="stable")[:, :TOP]
     return {
         "token_ids": token_ids.tolist(),
@@ -111,7 +111,7 @@ def record_golden(logits: Floats, token_ids: Ids, positions: Sequence[int], tole
 
 
 def golden_difference(runner: ModelRunner, golden: Mapping[str, Any]) -> float:
-    """Largest absolute difference of the stored logits and log-sum-exp to those computed now; inf for NaN."""
+    """Return the largest absolute difference of the stored logits and log-sum-exp to those of now; inf for NaN."""
     logits = Engine(runner).logits(np.array(golden["token_ids"], np.int64))[golden["positions"]]
     now = np.take_along_axis(logits, np.array(golden["top_ids"], np.int64), axis=-1)
     if not np.isfinite(logits).all():
@@ -121,9 +121,10 @@ def golden_difference(runner: ModelRunner, golden: Mapping[str, Any]) -> float:
 
 
 def batch_difference(runner: ModelRunner, token_ids: Ids) -> float:
-    """Largest absolute difference of decoded logits between three sequences together and each alone; 0 is identity.
+    """Return the largest absolute difference of decoded logits between sequences together and each alone.
 
-    The sequences are prefixes of ``token_ids`` of different lengths, each continued by a few of its tokens.
+    The sequences are prefixes of ``token_ids`` of different lengths, each continued by a few of its tokens. 0 is
+    identity.
     """
     count = len(token_ids)
     steps = min(BATCH_STEPS, count // 4)
@@ -141,7 +142,10 @@ def batch_difference(runner: ModelRunner, token_ids: Ids) -> float:
 
 
 def chunk_differences(runner: ModelRunner, token_ids: Ids) -> tuple[float, float]:
-    """Largest and mean absolute difference of logits between a prompt in odd chunks and single steps, and at once."""
+    """Return the largest and the mean absolute difference of logits between a prompt in odd chunks and at once.
+
+    Its last tokens are run one by one.
+    """
     runner.reserve(1, [])
     whole = runner.prefill(0, token_ids, 0, len(token_ids))
     singles = min(SINGLE_STEPS, len(token_ids) - 1)

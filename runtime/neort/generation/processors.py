@@ -49,13 +49,10 @@ class LogitsProcessor(Protocol):
 def build_processors(
     config: GenerationConfig, prompt_length: int, vocab_size: int | None = None
 ) -> list[LogitsProcessor]:
-    """The processors that `config` asks for, in transformers' order.
+    """Return the processors that ``config`` asks for, in transformers' order.
 
-    Args:
-        config: options at a neutral value, or without an end-of-text token to act on, add no processor.
-        prompt_length: tokens in the prompt. Processors are then to be given all of prompt and text, also when
-            the oldest tokens have left the cache.
-        vocab_size: V, where known: end-of-text ids and a top_k beyond it then need no processor either.
+    Options at a neutral value, or without an end-of-text token to act on, add none. ``prompt_length`` is the number of
+    tokens in the prompt. ``vocab_size`` is V, where known: end-of-text ids and a top_k beyond it then add none either.
     """
     size = np.iinfo(np.int64).max if vocab_size is None else vocab_size
     eos_ids = [token for token in config.eos_token_ids if token < size]
@@ -78,7 +75,7 @@ def build_processors(
 
 
 def repetition_penalty(penalty: float) -> LogitsProcessor:
-    """Divide the positive logits of every token seen so far by `penalty`, and multiply the negative ones.
+    """Divide the positive logits of every token seen so far by ``penalty``, and multiply the negative ones.
 
     Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model for Controllable Generation",
     arXiv:1909.05858; the sign rule is transformers'. A token counts once, however often it occurred.
@@ -95,7 +92,7 @@ def repetition_penalty(penalty: float) -> LogitsProcessor:
 
 
 def min_length(min_length: int, eos_ids: Sequence[int]) -> LogitsProcessor:
-    """Rule out the end-of-text tokens while prompt and text together hold fewer than `min_length` tokens.
+    """Rule out the end-of-text tokens while prompt and text together hold fewer than ``min_length`` tokens.
 
     transformers' MinLengthLogitsProcessor. Ids outside the vocabulary are ignored.
     """
@@ -103,7 +100,7 @@ def min_length(min_length: int, eos_ids: Sequence[int]) -> LogitsProcessor:
 
 
 def min_new_tokens(prompt_length: int, min_new_tokens: int, eos_ids: Sequence[int]) -> LogitsProcessor:
-    """Rule out the end-of-text tokens while fewer than `min_new_tokens` tokens follow the prompt.
+    """Rule out the end-of-text tokens while fewer than ``min_new_tokens`` tokens follow the prompt.
 
     transformers' MinNewTokensLengthLogitsProcessor. Ids outside the vocabulary are ignored.
     """
@@ -120,7 +117,7 @@ def min_new_tokens(prompt_length: int, min_new_tokens: int, eos_ids: Sequence[in
 
 
 def temperature(temperature: float) -> LogitsProcessor:
-    """Divide the logits by `temperature`: below 1 sharpens the distribution, above 1 flattens it.
+    """Divide the logits by ``temperature``: below 1 sharpens the distribution, above 1 flattens it.
 
     Ackley, Hinton and Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", Cognitive Science 9.
     """
@@ -134,7 +131,7 @@ def temperature(temperature: float) -> LogitsProcessor:
 
 
 def top_k(k: int) -> LogitsProcessor:
-    """Keep the `k` largest logits, and all that equal the smallest of these.
+    """Keep the ``k`` largest logits, and all that equal the smallest of these.
 
     Fan, Lewis and Dauphin 2018, "Hierarchical Neural Story Generation", arXiv:1805.04833.
     """
@@ -163,7 +160,7 @@ def _kth_largest(logits: Logits, k: int) -> np.float32:
 
 
 def top_p(p: float) -> LogitsProcessor:
-    """Keep the smallest set of most probable tokens whose probabilities reach `p` together (nucleus).
+    """Keep the smallest set of most probable tokens whose probabilities reach ``p`` together (nucleus).
 
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", arXiv:1904.09751, in transformers'
     form: sort upwards and drop tokens while the cumulative probability is at most 1 - p, but never the last.

@@ -17,10 +17,9 @@ _RULED_OUT = np.float32(-np.inf)  # the logit of a token that must not be chosen
 
 
 def softmax(logits: NDArray[np.floating]) -> Doubles:
-    """Probabilities, float64 [..., V], of logits [..., V] along the last axis; -inf gives exactly 0.
+    """Return the probabilities, float64 [..., V], of logits [..., V] along the last axis; -inf gives exactly 0.
 
-    Raises:
-        LogitsError: NaN, +inf, or a row whose entries are all -inf.
+    Raises LogitsError for NaN, +inf, or a row whose entries are all -inf.
     """
     weights = np.exp(_shifted(logits))
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -28,10 +27,9 @@ def softmax(logits: NDArray[np.floating]) -> Doubles:
 
 
 def log_softmax(logits: NDArray[np.floating]) -> Doubles:
-    """Logarithms of `softmax`, float64 [..., V], exact also where the probability underflows.
+    """Return the logarithms of `softmax`, float64 [..., V], exact also where the probability underflows.
 
-    Raises:
-        LogitsError: as for `softmax`.
+    Raises what `softmax` does.
     """
     shifted = _shifted(logits)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -51,17 +49,14 @@ def _shifted(logits: NDArray[np.floating]) -> Doubles:
 
 
 def greedy(logits: Logits) -> int:
-    """The id of the largest logit in float32 [V]; of equal ones the first, as torch.argmax has it on CPUs."""
+    """Return the id of the largest logit in float32 [V]; of equal ones the first, as torch.argmax has it on CPUs."""
     return int(np.argmax(logits))
 
 
 def sample(logits: Logits, rng: np.random.Generator) -> int:
-    """One id drawn from the softmax of float32 [V], by inverse CDF in float64 from one uniform draw of `rng`.
+    """Draw one id from the softmax of float32 [V], by inverse CDF in float64 from one uniform draw of ``rng``.
 
-    A token whose probability is zero (-inf, or underflow in float64) is never drawn.
-
-    Raises:
-        LogitsError: as for `softmax`.
+    A token whose probability is zero (-inf, or underflow in float64) is never drawn. Raises what `softmax` does.
     """
     candidates = np.flatnonzero(logits != _RULED_OUT)
     weights = _shifted(logits[candidates] if candidates.size else logits)
@@ -72,7 +67,7 @@ def sample(logits: Logits, rng: np.random.Generator) -> int:
 
 
 def make_generator(seed: int | None, index: int = 0) -> np.random.Generator:
-    """The random stream of return sequence `index` of a request, a function of `seed` and `index` only.
+    """Return the random stream of return sequence ``index`` of a request, a function of ``seed`` and ``index`` only.
 
     So one seed gives one text, whatever else runs beside it. None draws fresh entropy from the system.
     """
@@ -82,8 +77,7 @@ def make_generator(seed: int | None, index: int = 0) -> np.random.Generator:
 def check_finite(logits: Logits, position: int) -> None:
     """Refuse logits, float32 [V], from which no token can be chosen, in one pass: the maximum tells.
 
-    Raises:
-        LogitsError: an entry is NaN or +inf, or all are -inf; `position` says where in the sequence.
+    Raises LogitsError where an entry is NaN or +inf, or all are -inf; ``position`` says where in the sequence.
     """
     with np.errstate(invalid="ignore"):
         largest = logits.max()

@@ -90,7 +90,7 @@ class KVCache:
             buffer[target, :, :length] = buffer[source, :, :length]
 
     def read(self, slot: int, start: int, stop: int) -> Rows:
-        """A copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
+        """Return a copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""
         return {name: buffer[slot, :, start:stop].copy() for name, buffer in self.buffers.items()}
 
     def write(self, slot: int, start: int, rows: Rows) -> None:

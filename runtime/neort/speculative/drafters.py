@@ -29,10 +29,13 @@ class Proposer(Protocol):
     """Follows one sequence."""
 
     def source(self, context: list[int]) -> Hashable:
-        """What a proposal would rest on, so that good and bad grounds can be told apart; None: there is none."""
+        """Return what a proposal would rest on, so that good and bad grounds can be told apart; None: there is none."""
 
     def propose(self, context: list[int], count: int, fork: Fork) -> list[int]:
-        """At most ``count`` tokens that may follow ``context``, for which `source` has just found a ground."""
+        """Return at most ``count`` tokens that may follow ``context``, for which `source` has just found a ground.
+
+        ``fork`` is the request's, for those who choose as it does.
+        """
 
 
 class Drafter(Protocol):
@@ -40,7 +43,8 @@ class Drafter(Protocol):
 
     cost: float
 
-    def start(self) -> Proposer: ...
+    def start(self) -> Proposer:
+        """Return a proposer for a sequence."""
 
 
 class PromptLookup:
@@ -52,6 +56,7 @@ class PromptLookup:
     cost = 0.0
 
     def start(self) -> Proposer:
+        """Return a proposer for a sequence."""
         return _Lookup()
 
 
@@ -63,7 +68,7 @@ class _Lookup:
         self._found = 0
 
     def source(self, context: list[int]) -> int | None:
-        """The length of the longest n-gram that occurs before."""
+        """Return the length of the longest n-gram that occurs before."""
         for end in range(self._indexed, len(context)):
             for n in NGRAMS:
                 if end >= n:
@@ -79,7 +84,7 @@ class _Lookup:
         return None
 
     def propose(self, context: list[int], count: int, fork: Fork) -> list[int]:
-        """What followed; a passage that runs into the end of the text goes on with what it has just proposed."""
+        """Return what followed; a passage that runs into the end of the text goes on with what it has just proposed."""
         text = context[self._found :]
         while len(text) < count:
             text += text
@@ -96,13 +101,15 @@ class ModelDrafter:
         self._held: list[int] = []  # tokens in the cache
 
     def start(self) -> Proposer:
+        """Return itself: whatever the sequence, it reads what its cache does not hold."""
         return self
 
     def source(self, context: list[int]) -> Hashable:
+        """Return one source, as long as the context fits."""
         return "model" if len(context) < self._runner.spec.max_position_embeddings else None
 
     def propose(self, context: list[int], count: int, fork: Fork) -> list[int]:
-        """The draft model's own continuation, chosen as the request chooses."""
+        """Return the draft model's own continuation, chosen as the request chooses."""
         count = min(count, self._runner.spec.max_position_embeddings - len(context))
         choose, proposal = fork(), list[int]()
         try:

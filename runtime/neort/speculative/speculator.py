@@ -43,7 +43,7 @@ def verification_cost(quantization: str, weight_bytes: int) -> Cost:
 
 
 def draft_cost(draft_bytes: int, weight_bytes: int) -> float:
-    """Decode steps that a draft model takes for a token: decoding is bound by reading weights."""
+    """Return the decode steps that a draft model takes for a token: decoding is bound by reading weights."""
     return (draft_bytes + OVERHEAD) / (weight_bytes + OVERHEAD)
 
 
@@ -87,7 +87,7 @@ class Speculator:
 
 
 def best_length(acceptance: float, cost: Cost, longest: int) -> int:
-    """The number k of drafted tokens, 0 to ``longest``, that yields most tokens for their cost.
+    """Return the number k of drafted tokens, 0 to ``longest``, that yields most tokens for their cost.
 
     A run yields 1 + a + ... + a^k tokens on average and costs 1 + r + k c steps (Leviathan et al. 2023, equation 1 and
     theorem 3.8), for acceptance a and cost r of the run, c of a token.
