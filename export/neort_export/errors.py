@@ -12,7 +12,7 @@ class CheckpointError(NeortError, ValueError):
 
 
 class ExportError(NeortError, RuntimeError):
-    """An export that could not be finished: the target exists, the disk is full, the trace is not as expected."""
+    """An export that could not be finished: something is in the bundle's place, a text is too short."""
 
 
 class VerificationError(ExportError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import shutil
@@ -15,9 +14,12 @@ import torch
 
 from neort.backend import DECODER, DECODERS
 from neort.bundle import WEIGHTS, read_spec
+from neort.errors import StorageError
 from neort.verification import VERIFICATION
 
 from .bundle import (
+    check_space,
+    disk_error,
     external_weights,
     model_section,
     staged_folder,
@@ -28,7 +30,7 @@ from .bundle import (
     write_tokenizer,
 )
 from .checkpoint import Checkpoint
-from .errors import ExportError, VerificationError
+from .errors import VerificationError
 from .formats import FORMATS, Quantization, recipe_section
 from .graph import decoder_graph, quantize
 from .progress import Progress, Silent
@@ -78,9 +80,9 @@ def export(
 
     Memory: besides torch and the traced graph, one block of the model, in float64 for a moment, whatever its size.
 
-    Raises CheckpointError for a checkpoint that cannot be exported, ExportError when the bundle cannot be written,
-    VerificationError when the graph computes something else than torch and when the figures miss the limits. No bundle,
-    or the old one, is left then.
+    Raises CheckpointError for a checkpoint that cannot be exported, ExportError when something is in the bundle's
+    place, StorageError when it cannot be written, VerificationError when the graph computes something else than torch
+    and when the figures miss the limits. No bundle, or the old one, is left then.
     """
     if quantization not in FORMATS:
         raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
@@ -93,18 +95,10 @@ def export(
             return Report(target, measured, job.left_out)
     except VerificationError as error:
         raise VerificationError(f"{error}. No bundle was written") from error
+    except StorageError:
+        raise
     except OSError as error:
-        raise _disk_error(error, target) from error
-
-
-def _disk_error(error: OSError, target: Path) -> ExportError:
-    if error.errno != errno.ENOSPC:
-        return ExportError(f"{target} could not be written ({error}); nothing was kept")
-    free = shutil.disk_usage(target.parent).free
-    return ExportError(
-        f"the disk of {target.parent} is full ({free:,} bytes free); nothing was kept. "
-        "Free some space, or choose another place"
-    )
+        raise disk_error(error, target) from error
 
 
 class _Job:
@@ -165,7 +159,7 @@ class _Job:
     def _write(self, graph: ir.Model) -> str:
         """Write the graphs and their weights; returns the weights' sha256."""
         nbytes = sum(tensor.nbytes for _, tensor in external_weights(graph))
-        _check_space(self.folder, nbytes + SPARE_BYTES)
+        check_space(self.folder, nbytes + SPARE_BYTES)
         self.progress.stage(f"writing {self.quantization} weights", nbytes)
         weights_hash = write_graph(graph, self.folder, DECODER, self.progress.advance)
         shutil.rmtree(self.folder / MOMENTS, ignore_errors=True)
@@ -189,13 +183,3 @@ class _Job:
             **recipe_section(FORMATS[self.quantization]),
             "calibration": texts.calibration_facts(),
         }
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    """Raises ExportError before anything large is written to a disk that cannot hold it."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ExportError(
-            f"the bundle takes {needed:,} bytes and the disk of {folder.parent} has {free:,} bytes free; nothing was "
-            "written. Free some space, or choose another place"
-        )

@@ -96,8 +96,8 @@ def overwriting(session: DecoderSession) -> Callable[..., Logits]:
 
     def decode_and_overwrite(token_ids: Any, lengths: Any) -> Logits:
         logits = decode(token_ids, lengths)
-        behind = session.read(len(token_ids), 0, session.spec.max_position_embeddings)
-        session.write(len(token_ids), 0, {name: np.full_like(rows, np.nan) for name, rows in behind.items()})
+        after = session.read(len(token_ids), 0, session.spec.max_position_embeddings)
+        session.write(len(token_ids), 0, {name: np.full_like(rows, np.nan) for name, rows in after.items()})
         return logits
 
     return decode_and_overwrite

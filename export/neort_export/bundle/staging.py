@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from neort.bundle import MANIFEST
+from neort.errors import StorageError
+from neort.files import PARTIAL, partial_folder, publish_folder, remove_folder, storage_errors
 
 from ..errors import ExportError
 
@@ -24,28 +25,22 @@ def staged_folder(target: Path, *, force: bool, marker: str = MANIFEST) -> Itera
     tells that it is of the kind that is written; it is replaced in the last moment. What an earlier, killed run left
     behind is removed first.
 
-    Raises ExportError when the target is in the way or its parent cannot be written.
+    Raises ExportError when the target is in the way, StorageError when its parent cannot be written.
     """
     target = target.expanduser().absolute()
     _remove_leftovers(target)
     _check_target(target, force, marker)
-    stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        stage.mkdir(parents=True)
-    except OSError as error:
-        raise ExportError(
-            f"cannot create a folder in {target.parent} ({error.strerror}); choose another place"
-        ) from error
-    try:
-        yield stage
-        _check_target(target, force, marker)  # again: something may have appeared meanwhile
-        _swap(stage, target)
-    finally:
+    with contextlib.ExitStack() as stack:
         try:
-            _remove(stage)
-        except KeyboardInterrupt:  # a second Ctrl-C does not leave half of it
-            _remove(stage)
-            raise
+            partial = stack.enter_context(partial_folder(target))
+        except OSError as error:
+            raise StorageError(
+                f"cannot create a folder in {target.parent} ({error.strerror}); choose another place"
+            ) from error
+        yield partial
+        _check_target(target, force, marker)  # again: something may have appeared meanwhile
+        with storage_errors("the finished folder", target, "make room, or choose another place"):
+            publish_folder(partial, target)
 
 
 def _check_target(target: Path, force: bool, marker: str) -> None:
@@ -60,24 +55,18 @@ def _check_target(target: Path, force: bool, marker: str) -> None:
 
 def _remove_leftovers(target: Path) -> None:
     """Stages of runs that were killed; those of live processes stay, and a bundle that was being replaced returns."""
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{PARTIAL}-*"):
         pid = leftover.name.rpartition("-")[2]
         if not pid.isdigit() or _is_alive(int(pid)):
             continue
-        if ".partial-old-" in leftover.name and not target.exists():
+        if f".{PARTIAL}-old-" in leftover.name and not target.exists():
             leftover.rename(target)
         else:
-            _remove(leftover)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(leftover)
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether another process has this id."""
     if os.name == "nt":  # there os.kill would end the process; keep what may be in use
         return True
     try:
@@ -87,17 +76,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return pid != os.getpid()
-
-
-def _swap(stage: Path, target: Path) -> None:
-    """Put the stage in the target's place; the old target is gone only after the new one stands."""
-    old = target.with_name(f".{target.name}.partial-old-{os.getpid()}")
-    if target.exists():
-        target.rename(old)
-    try:
-        stage.rename(target)
-    except BaseException:
-        if old.exists():
-            old.rename(target)
-        raise
-    _remove(old)

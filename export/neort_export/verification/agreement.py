@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neort.engine import PREFILL_CHUNK, Runner
+from neort.engine import PREFILL_CHUNK
 from neort.generation import log_softmax
+from neort.runner import ModelRunner
 
 from ..errors import VerificationError
 
@@ -91,7 +92,7 @@ def compare(expected: Iterable[Floats], actual: Iterable[Floats], sequences: Seq
     )
 
 
-def chunk_logits(runner: Runner, sequences: Sequence[Sequence[int]], *, keep: bool = True) -> Iterator[Floats]:
+def chunk_logits(runner: ModelRunner, sequences: Sequence[Sequence[int]], *, keep: bool = True) -> Iterator[Floats]:
     """Logits [n, V] of each sequence from its start, in the chunks in which the engine prefills.
 
     Without ``keep`` n is 0: the tokens pass through the model, and no logits are computed.

@@ -16,10 +16,21 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from neort.backend import RunInputs, available_cpus, needs_dummy, open_session, session_options, split_below
+from neort.arrays import Rows
+from neort.backend import (
+    RunInputs,
+    available_cpus,
+    bind_buffer,
+    bind_past,
+    first_row,
+    needs_dummy,
+    open_session,
+    session_options,
+    split_below,
+)
 from neort.bundle import ModelSpec
-from neort.engine import Runner
-from neort.kvcache import CacheType, KVCache, bind_buffer, bind_past, first_row
+from neort.kvcache import CacheType, KVCache
+from neort.runner import ModelRunner
 
 from ..errors import ExportError
 from ..graph import Segment, cut
@@ -43,20 +54,20 @@ class _Run:
     slot: int
     token_ids: Ids
     lengths: NDArray[np.int32]
-    keep: int
+    logits_to_keep: int
     dummy: bool
 
     def inputs(self, first: int = 0) -> dict[str, NDArray[Any]]:
         """The graph's inputs, where the past of local layers begins at row ``first``."""
         count, rows = self.token_ids.shape
-        inputs = RunInputs(count, rows, self.keep, dummy=self.dummy)
+        inputs = RunInputs(count, rows, self.logits_to_keep, dummy=self.dummy)
         inputs.fill(self.token_ids, self.lengths, first)
         return inputs.feeds
 
     def same(self, other: _Step) -> bool:
         return (
             isinstance(other, _Run)
-            and (self.slot, self.keep) == (other.slot, other.keep)
+            and (self.slot, self.logits_to_keep) == (other.slot, other.logits_to_keep)
             and np.array_equal(self.token_ids, other.token_ids)
             and np.array_equal(self.lengths, other.lengths)
         )
@@ -78,7 +89,7 @@ _Step = _Run | _Move
 
 
 class LayerwiseRunner:
-    """A Runner whose users tell beforehand what they will ask.
+    """A ModelRunner whose users tell beforehand what they will ask.
 
     What a verification feeds to a model does not depend on the model's answers. So each of its functions runs twice:
     in ``rehearse`` all logits are zero and only the steps are noted; ``run`` then takes all steps through block after
@@ -107,11 +118,20 @@ class LayerwiseRunner:
         return sum(segment.nbytes for segment in self._segments)
 
     bytes_per_position = 0  # no engine needs to ration a cache that lives for one block's runs
+    prefix_granularity = None
 
     def release(self, slot: int) -> None:
         """Nothing to do: no cache outlives its block."""
 
-    def rehearse(self, function: Callable[[Runner], object]) -> None:
+    def read(self, slot: int, start: int, stop: int) -> Rows:
+        """Raises NotImplementedError: no rows of all blocks are in memory at once; ``watch`` sees them pass."""
+        raise NotImplementedError
+
+    def write(self, slot: int, start: int, rows: Rows) -> None:
+        """Raises NotImplementedError, as `read`."""
+        raise NotImplementedError
+
+    def rehearse(self, function: Callable[[ModelRunner], object]) -> None:
         """Note the steps of ``function``, which must take the same ones when it is called again."""
         function(self)
 
@@ -148,26 +168,26 @@ class LayerwiseRunner:
         """Let the sequence of one slot continue in another."""
         self._take(_Move(source, target, length))
 
-    def prefill(self, slot: int, token_ids: Ids, start: int, keep: int) -> Floats:
+    def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Floats:
         """As DecoderSession.prefill."""
-        return self._run(slot, np.array(token_ids, np.int64)[None], np.array([start], np.int32), keep)
+        return self._run(slot, np.array(token_ids, np.int64)[None], np.array([start], np.int32), logits_to_keep)
 
     def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Floats:
         """As DecoderSession.decode."""
         return self._run(0, np.array(token_ids, np.int64)[:, None], np.array(lengths, np.int32), 1)
 
-    def verify(self, token_ids: Ids, start: int) -> Floats:
-        """As DecoderSession.verify."""
+    def extend(self, token_ids: Ids, start: int) -> Floats:
+        """As DecoderSession.extend."""
         return self.prefill(0, token_ids, start, len(token_ids))
 
-    def _run(self, slot: int, token_ids: Ids, lengths: NDArray[np.int32], keep: int) -> Floats:
+    def _run(self, slot: int, token_ids: Ids, lengths: NDArray[np.int32], logits_to_keep: int) -> Floats:
         dummy = needs_dummy(token_ids.shape[1], lengths, self._split_below)
-        return self._take(_Run(slot, token_ids, lengths, keep, dummy))
+        return self._take(_Run(slot, token_ids, lengths, logits_to_keep, dummy))
 
     def _take(self, step: _Step) -> Floats:
         if self._answers is None:
             self._steps.append(step)
-            rows = step.keep * len(step.token_ids) if isinstance(step, _Run) else 0
+            rows = step.logits_to_keep * len(step.token_ids) if isinstance(step, _Run) else 0
             return np.broadcast_to(np.float32(0), (rows, self.spec.vocab_size))
         if self._next >= len(self._steps) or not self._steps[self._next].same(step):
             raise ExportError("a verification asked for other logits than it had rehearsed; please report this")
@@ -221,7 +241,7 @@ class LayerwiseRunner:
 
 
 def _rows(step: _Step) -> int:
-    return step.keep * len(step.token_ids) if isinstance(step, _Run) else 0
+    return step.logits_to_keep * len(step.token_ids) if isinstance(step, _Run) else 0
 
 
 def _groups(steps: Sequence[_Step]) -> Iterator[list[int]]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from neort.backend import DECODERS
 from neort.bundle import WEIGHTS, Bundle, ModelSpec, read_spec
-from neort.engine import Runner
+from neort.files import storage_errors
 from neort.kvcache import CacheType
+from neort.runner import ModelRunner
 from neort.tokenizer import Tokenizer
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
 
@@ -153,7 +154,10 @@ def verify(
 def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
     """The same bundle with another verification.json; it takes the old one's place in one step."""
     target = bundle.path.resolve()
-    with staged_folder(target, force=True) as stage:
+    with (
+        storage_errors(VERIFICATION, target, "make room; the bundle is as it was"),
+        staged_folder(target, force=True) as stage,
+    ):
         for name in bundle.file_names:
             if name != VERIFICATION:
                 _link(target / name, stage / name)
@@ -189,7 +193,7 @@ def _compare(
     Those at the golden positions are added to ``golden``; ``functions`` of the same runner are only rehearsed.
     """
 
-    def all_logits(runner: Runner) -> None:
+    def all_logits(runner: ModelRunner) -> None:
         for _ in chunk_logits(runner, texts.verification):
             pass
 

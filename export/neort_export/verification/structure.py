@@ -24,7 +24,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
-from neort.engine import Runner
+from neort.runner import ModelRunner
 
 from ..errors import VerificationError
 from ..graph import nodes
@@ -153,7 +153,7 @@ class _Parts:
             self._rows = [len(output) for output in outputs]
         return np.concatenate([output[:size] for output, size in zip(outputs, self._sizes, strict=True)])
 
-    def _prefill(self, token_ids: Ids, runner: Runner) -> None:
+    def _prefill(self, token_ids: Ids, runner: ModelRunner) -> None:
         """The pieces, with logits for all but the prompt."""
         start = 0
         for size in self._sizes:

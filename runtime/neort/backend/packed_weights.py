@@ -8,18 +8,17 @@ harm.) Knows files; onnxruntime is its caller's.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..bundle import WEIGHTS, Bundle
-from ..errors import BundleError
+from ..errors import StorageError
+from ..files import partial_folder, publish_folder, storage_errors
 
 __all__ = ["packed_graph", "save_packed"]
 
@@ -34,17 +33,13 @@ def packed_graph(bundle: Bundle, file: Path, folder: Path, variant: str, save: C
     ``variant`` says what else the packing depends on, such as onnxruntime's version; ``save`` writes GRAPH and DATA
     into the folder that it is given. Other processes see all of it or nothing.
 
-    Raises BundleError when there is too little space or the folder cannot be written.
+    Raises StorageError when there is too little space or the folder cannot be written.
     """
     digest = hashlib.sha256(f"{bundle.model_hash(file.name)} {variant}".encode()).hexdigest()
     target = folder / f"{bundle.path.resolve().name}-{digest[:16]}"
     if not _is_whole(target):
-        try:
+        with storage_errors("packed weights", folder, "name another folder, or none"):
             _make(bundle, target, save)
-        except OSError as error:
-            raise BundleError(
-                f"packed weights cannot be written to {folder} ({error}); name another folder, or none"
-            ) from None
     return target / GRAPH
 
 
@@ -64,20 +59,17 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
     parent.mkdir(parents=True, exist_ok=True)
     needed, free = int(COPIES * bundle.file(WEIGHTS).stat().st_size), shutil.disk_usage(parent).free
     if free < needed:
-        raise BundleError(
+        raise StorageError(
             f"packed weights need {needed:,} bytes in {parent}, which has {free:,} free; make room, name another "
             "folder, or none"
         )
-    with contextlib.ExitStack() as stack:
-        partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=parent))
-        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+    with partial_folder(target) as partial:
         save(partial)
         sizes = {name: (partial / name).stat().st_size for name in (GRAPH, DATA)}
         (partial / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
-        if target.exists() and not _is_whole(target):
-            shutil.rmtree(target)
         try:
-            partial.rename(target)
+            if not _is_whole(target):
+                publish_folder(partial, target)
         except OSError:
             if not _is_whole(target):  # else another process was faster
                 raise

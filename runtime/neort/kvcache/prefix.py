@@ -41,7 +41,7 @@ class Prefix:
 
         The file holds the prompt's tokens and what the model made of them: it is as private as the prompt.
 
-        Raises PrefixError for a closed prefix, and where the file cannot be written.
+        Raises PrefixError for a closed prefix, StorageError where the file cannot be written.
         """
         blocks = list(self._pin.blocks)
         if not blocks:

@@ -14,12 +14,10 @@ Knows files and arrays; knows nothing about how they are used.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -31,6 +29,7 @@ from numpy.typing import NDArray
 
 from ..bundle import ModelSpec
 from ..errors import PrefixError
+from ..files import published_file, storage_errors
 
 __all__ = ["FORMAT_VERSION", "PrefixFormat", "StoredPrefix"]
 
@@ -44,7 +43,7 @@ Tensors = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtype and shape by
 
 @dataclass(frozen=True)
 class StoredPrefix:
-    """``token_ids`` int64 [T], ``logits`` float32 [V] behind the last one, ``rows`` [H, T, D] per cache buffer."""
+    """``token_ids`` int64 [T], ``logits`` float32 [V] after the last one, ``rows`` [H, T, D] per cache buffer."""
 
     token_ids: NDArray[np.int64]
     logits: NDArray[np.float32]
@@ -73,25 +72,14 @@ class PrefixFormat:
     ) -> None:
         """Write a prefix of T tokens; ``rows`` returns those of a buffer, [H, T, D].
 
-        The file is there as a whole or not at all. Raises PrefixError where the system cannot write it.
+        The file is there as a whole or not at all. Raises StorageError where the system cannot write it.
         """
-        partial = file.with_name(f".{file.name}.partial-{secrets.token_hex(4)}")
-        try:
-            with partial.open("xb") as stream:
-                digest = hashlib.sha256()
-                for data in self._parts(token_ids, logits, rows):
-                    stream.write(data)
-                    digest.update(data)
-                stream.write(digest.digest())
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(file)
-            _sync_folder(file.parent)
-        except OSError as error:
-            raise PrefixError(f"the prefix cannot be written to {file} ({error}); make room, or name another") from None
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        digest = hashlib.sha256()
+        with storage_errors("the prefix", file, "make room, or name another"), published_file(file) as stream:
+            for data in self._parts(token_ids, logits, rows):
+                stream.write(data)
+                digest.update(data)
+            stream.write(digest.digest())
 
     def load(self, file: Path) -> StoredPrefix:
         """Read what `save` wrote.
@@ -198,14 +186,3 @@ class PrefixFormat:
 
 def _nbytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
     return dtype.itemsize * math.prod(shape)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last; where folders cannot be synchronized, it lasts when the system gets to it."""
-    if hasattr(os, "O_DIRECTORY"):
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,8 +11,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
-from neort_export.quantization.blockwise import BlockFormat, Blocks, quantize_rows
+from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, BlockFormat
+from neort_export.quantization.blockwise import Blocks, quantize_rows
 from neort_export.quantization.gptq import compensated_rows, inverse_factors
 from neort_export.quantization.moments import Moments
 
@@ -36,7 +37,7 @@ def normal(*shape: int, seed: int = 0) -> Floats:
 def product_in_onnxruntime(x: Floats, blocks: Blocks, columns: int) -> Floats:
     """x times the matrix by onnxruntime, activations left in float32."""
     form = blocks.form
-    inputs = {"levels": blocks.packed_levels(), "scales": blocks.scales}
+    inputs: dict[str, NDArray[Any]] = {"levels": blocks.packed_levels(), "scales": blocks.scales}
     if form.asymmetric:
         inputs["zeros"] = blocks.packed_zeros()
     node = onnx.helper.make_node(
@@ -96,7 +97,8 @@ def test_constant_blocks_are_kept(form: BlockFormat, value: float) -> None:
 
 def correlated(columns: int, count: int = 2000, seed: int = 5) -> Floats:
     mixing = normal(columns, columns, seed=seed) / np.sqrt(columns) + np.eye(columns, dtype=np.float32)
-    return normal(count, columns, seed=seed + 1) @ mixing.astype(np.float32)
+    rows: Floats = normal(count, columns, seed=seed + 1) @ mixing.astype(np.float32)
+    return rows
 
 
 def second_moments(x: Floats) -> Doubles:
@@ -192,7 +194,7 @@ def test_moments_are_those_of_all_rows_in_chunks_of_channels(tmp_path: Path) -> 
 
 def test_folded_moments_are_those_of_the_folded_input(tmp_path: Path) -> None:
     x = correlated(32) + 3
-    shift, scale = normal(32, seed=8), np.abs(normal(32, seed=9)) + 0.5
+    shift, scale = normal(32, seed=8), np.abs(normal(32, seed=9)) + np.float32(0.5)
     moments = Moments(tmp_path / "moments", chunk=16)
     moments.add("layer", x)
     moments.fold("layer", shift, scale)

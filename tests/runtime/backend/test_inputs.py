@@ -23,7 +23,7 @@ LENGTHS = np.array([40, 37], np.int32)
         (1, [40], 0, False),
     ],
 )
-def test_a_dummy_is_for_one_token_behind_few_pasts_of_one_length(
+def test_a_dummy_is_for_one_token_after_few_pasts_of_one_length(
     rows: int, lengths: list[int], split_below: int, needed: bool
 ) -> None:
     assert needs_dummy(rows, np.array(lengths, np.int32), split_below) is needed
@@ -43,7 +43,7 @@ def test_inputs_are_positions_and_lengths_of_each_sequence() -> None:
     }
 
 
-def test_a_dummy_is_a_single_token_behind_no_past_however_often_inputs_are_filled() -> None:
+def test_a_dummy_is_a_single_token_without_a_past_however_often_inputs_are_filled() -> None:
     inputs = RunInputs(2, 1, logits_to_keep=1, dummy=True)
     for length in (40, 41):
         inputs.fill(IDS[:, :1], np.array([length, length], np.int32), 16)

@@ -79,11 +79,11 @@ def test_any_common_beginning_is_reused_without_a_change_in_any_bit(small: Model
     assert mine.stats.reused_tokens == 233
 
 
-def test_an_answer_is_reused_by_the_prompt_that_goes_on_behind_it(small: Model, ids: np.ndarray) -> None:
+def test_an_answer_is_reused_by_the_prompt_that_goes_on_after_it(small: Model, ids: np.ndarray) -> None:
     kept = neort.load(small.bundle.path, num_threads=2, kv_cache="int8")
     first = kept.generate([int(i) for i in ids[:60]], max_new_tokens=30)
-    turn = kept.generate([*(int(i) for i in ids[:60]), *first.token_ids, 5, 6], max_new_tokens=2)
-    assert turn.stats.reused_tokens == 60 + 30 - 1  # the last token was never fed
+    second = kept.generate([*(int(i) for i in ids[:60]), *first.token_ids, 5, 6], max_new_tokens=2)
+    assert second.stats.reused_tokens == 60 + 30 - 1  # the last token was never fed
 
 
 def test_a_prefix_file_belongs_to_one_type_of_cache(small: Model, model: Model, tmp_path: Path) -> None:

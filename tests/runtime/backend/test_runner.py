@@ -24,7 +24,7 @@ def whole_past(spec: ModelSpec, shortest: int, kv_cache: str) -> int:
 
 
 def steps(bundle: Path, lengths: list[int], count: int, kv_cache: CacheType = "fp32") -> NDArray[np.float32]:
-    """Logits [count, B, V] of decode steps behind prompts of ``lengths`` tokens."""
+    """Logits [count, B, V] of decode steps after prompts of ``lengths`` tokens."""
     runner = DecoderSession(Bundle(bundle), num_threads=2, max_batch_size=len(lengths), kv_cache=kv_cache)
     runner.reserve(len(lengths), [])
     random = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def always_split(num_threads: int, spec: ModelSpec) -> int:
 def test_steps_with_a_dummy_have_the_bits_of_those_without(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch, kv_cache: CacheType, lengths: list[int]
 ) -> None:
-    """The batch fills all slots, so that the dummy's lies behind the last one."""
+    """The batch fills all slots, so that the dummy's lies after the last one."""
     expected = steps(bundle_path, lengths, 12, kv_cache)
     monkeypatch.setattr(session, "split_below", always_split)
     assert np.array_equal(steps(bundle_path, lengths, 12, kv_cache), expected)

@@ -602,7 +602,7 @@ def test_idle_slots_give_their_memory_back(engine: Engine, runner: FakeRunner) -
     assert runner.slots == [[]]
 
 
-def test_the_slot_behind_the_last_one_gives_back_what_decoding_wrote_into_it(
+def test_the_slot_after_the_last_one_gives_back_what_decoding_wrote_into_it(
     engine: Engine, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released: list[int] = []

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import neort
-from neort import GenerationConfig, Model, PrefixError, PromptError
+from neort import GenerationConfig, Model, PrefixError, PromptError, StorageError
 from neort.arrays import Ids, Logits
 from neort.backend import DecoderSession
 from neort.engine import PREFILL_CHUNK, Engine, Request
@@ -292,7 +292,7 @@ def test_what_fails_while_writing_leaves_nothing_half_written(
 
     with without.prefix("The") as prefix:
         monkeypatch.setattr(os, "fsync", fail)
-        with pytest.raises((PrefixError, KeyboardInterrupt)) as caught:
+        with pytest.raises((StorageError, KeyboardInterrupt)) as caught:
             prefix.save(file)
     if isinstance(failure, OSError):
         assert "No space left on device" in str(caught.value)
@@ -302,7 +302,7 @@ def test_what_fails_while_writing_leaves_nothing_half_written(
 
 @pytest.mark.parametrize("place", ["missing/file", "."])
 def test_a_file_that_cannot_be_written_is_named(without: Model, tmp_path: Path, place: str) -> None:
-    with without.prefix("The") as prefix, pytest.raises(PrefixError, match="cannot be written to"):
+    with without.prefix("The") as prefix, pytest.raises(StorageError, match="cannot be written to"):
         prefix.save(tmp_path / place)
     assert list(tmp_path.iterdir()) == []
 

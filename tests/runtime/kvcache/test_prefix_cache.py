@@ -73,7 +73,7 @@ def cold(runner: type[FakeRunner], prompt: Sequence[int], **options: Any) -> Sin
     ("common", "length", "whole_chunks", "any_token"),
     [(3, 10, 0, 3), (4, 10, 4, 4), (7, 10, 4, 7), (8, 10, 8, 8), (9, 12, 8, 9), (8, 9, 8, 8)],
 )
-def test_a_prompt_starts_behind_what_it_has_in_common_with_an_earlier_one(
+def test_a_prompt_starts_after_what_it_has_in_common_with_an_earlier_one(
     common: int, length: int, whole_chunks: int, any_token: int
 ) -> None:
     first = list(range(9))
@@ -119,15 +119,15 @@ def test_prompts_with_the_same_beginning_share_its_memory() -> None:
     assert kept(engine).nbytes == (8 + 3) * POSITION + 3 * LOGITS
 
 
-def test_the_next_turn_starts_behind_the_answer_where_steps_give_the_bits_of_a_prefill() -> None:
+def test_the_next_prompt_of_a_conversation_starts_after_the_answer_where_steps_give_the_bits_of_a_prefill() -> None:
     for runner, reused in ((Cuts(), 4), (Free(), 6 + 7)):
         engine = keeping(runner)
         request, _ = run(engine, range(6), max_new_tokens=8)
-        turn = [*range(6), *request.token_ids, 15, 15]
-        assert prefilled(engine, turn) == (reused, len(turn) - reused)  # the last new token is in no cache
+        prompt = [*range(6), *request.token_ids, 15, 15]
+        assert prefilled(engine, prompt) == (reused, len(prompt) - reused)  # the last new token is in no cache
 
 
-def test_a_kept_turn_replaces_its_prompt() -> None:
+def test_a_finished_sequence_replaces_its_prompt() -> None:
     engine = keeping(Free())
     run(engine, [1, 2], max_new_tokens=2)
     assert kept(engine).nbytes == 3 * POSITION
@@ -161,7 +161,7 @@ def test_text_past_a_full_context_goes_on_as_without_reuse(runner: type[FakeRunn
 
 
 @pytest.mark.parametrize("method", ["prefill", "write", "read"])
-def test_an_interrupted_prefill_leaves_nothing_wrong_behind(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_prefill_leaves_nothing_wrong(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, alone, drive, logits_of, make, submit
+from neort.arrays import Ids, Logits
 from neort.engine import Engine, Request
+from neort.generation import GenerationConfig, TokenChooser
 from neort.speculative import Fork, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from neort.speculative.speculator import ALLOWANCE, COSTS, LONGEST, PROBE, SAVED, START, Cost, best_length
 
@@ -152,6 +154,33 @@ def test_tokens_and_endings_are_those_of_plain_decoding(
     assert sink.token_ids == plain.token_ids
     assert sink.reason == plain.reason
     assert request.accepted <= request.drafted
+
+
+class Cycling:
+    """A processor with a state: every third token, counted by its calls, it prefers others."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, ids: Ids, logits: Logits) -> Logits:
+        self.calls += 1
+        return logits if self.calls % 3 else np.roll(logits, self.calls % 7)
+
+
+@pytest.mark.parametrize("name", DRAFTERS)
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "seed": 4, "temperature": 0.8}])
+def test_drafts_do_not_advance_a_processor_that_counts(name: str, options: dict[str, Any]) -> None:
+    """A draft model chooses with a copy of the processors, and its drafts are right: they count as the request's do."""
+    options = {**options, "max_new_tokens": 24}
+
+    def counting() -> TokenChooser:
+        return TokenChooser.from_config(GenerationConfig(**options), 2, processors=[Cycling()])
+
+    plain = alone([1, 2], chooser=counting(), **options)
+    request, sink = speculated(name, [1, 2], chooser=counting(), **options)
+    assert sink.token_ids == plain.token_ids != alone([1, 2], **options).token_ids
+    if name == "model":
+        assert request.accepted == request.drafted > 10
 
 
 def test_a_right_draft_saves_runs_and_a_wrong_one_is_dropped_soon() -> None:

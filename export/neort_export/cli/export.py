@@ -1,0 +1,58 @@
+"""``neort-export CHECKPOINT -o BUNDLE``: makes a bundle of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from neort.bundle import FORMATS, MANIFEST
+
+from .measures import add_measures, chosen_limits, figures, given_limits, megabytes, read_text
+from .outcome import Outcome
+from .terminal import Terminal
+
+__all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
+
+HELP = "make a bundle of a checkpoint and compare it with torch"
+DESCRIPTION = "Export a GPT-Neo checkpoint to a bundle that neort runs without torch."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("checkpoint", help="folder with config.json and weights, or a Hugging Face hub name")
+    parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=Path, help="folder to create")
+    parser.add_argument("--quantization", choices=list(FORMATS), default="int8", help="default: int8")
+    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare with torch; the manifest says so")
+    add_measures(parser)
+    parser.set_defaults(refuse=parser.error)
+
+
+def outcome(args: argparse.Namespace) -> Outcome:
+    """What Ctrl-C leaves."""
+    written = f"the bundle was written already: {args.output}"
+    return Outcome(args.output / MANIFEST, unchanged="no bundle was written", written=written)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, and print the figures. Raises what `neort_export.export` does; SystemExit for arguments that clash."""
+    if args.no_verify and (args.text or args.strict or given_limits(args)):
+        args.refuse("--no-verify measures nothing: leave out --text, --strict and the limits, or verify")
+    from .. import export
+
+    report = export(
+        args.checkpoint,
+        args.output,
+        quantization=args.quantization,
+        force=args.force,
+        verify=not args.no_verify,
+        text=read_text(args.text) if args.text else None,
+        limits=chosen_limits(args, args.quantization),
+        progress=Terminal(),
+    )
+    if report.verification is None:
+        print(f"{report.path}: {megabytes(report.path)} MB, not verified")
+        return
+    print("\n".join(figures(report.path, report.verification)))
+    if report.left_out:
+        print(f"  {report.left_out}")

@@ -1,0 +1,58 @@
+"""``neort-export verify BUNDLE --against CHECKPOINT``: measures a bundle that is there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from neort.bundle import FORMATS, Bundle
+from neort.verification import VERIFICATION
+
+from ..errors import ExportError
+from .measures import add_measures, chosen_limits, figures, read_text
+from .outcome import Outcome
+from .terminal import Terminal
+
+__all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
+
+HELP = "measure a bundle against torch and write its verification.json anew"
+DESCRIPTION = (
+    "Measure a bundle against torch and write its verification.json anew. Without torch, `neort verify BUNDLE` checks "
+    "hashes, golden logits and identity in batches and chunks."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("bundle", type=Path, help="folder that neort-export wrote")
+    parser.add_argument("--against", required=True, metavar="CHECKPOINT", help="what the bundle was made of")
+    add_measures(parser)
+
+
+def outcome(args: argparse.Namespace) -> Outcome:
+    """What Ctrl-C leaves."""
+    return Outcome(
+        args.bundle / VERIFICATION,
+        unchanged=f"{VERIFICATION} was left as it was",
+        written=f"{VERIFICATION} was written already",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Verify, and print the figures. Raises what `neort_export.verify` does."""
+    from .. import verify
+
+    bundle = Bundle(args.bundle)
+    if bundle.format is None:
+        raise ExportError(
+            f"{args.bundle} is of the format {bundle.quantization!r}, this version measures {', '.join(FORMATS)}; "
+            "use the version of neort that made the bundle"
+        )
+    measured = verify(
+        args.bundle,
+        args.against,
+        text=read_text(args.text) if args.text else None,
+        limits=chosen_limits(args, bundle.format.name),
+        progress=Terminal(),
+    )
+    print("\n".join(figures(args.bundle, measured)))

@@ -1,0 +1,103 @@
+"""Who chooses a sequence's tokens: with which processors, which random stream, and what a copy shares with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neort.arrays import Ids, Logits
+from neort.errors import LogitsError
+from neort.generation import GenerationConfig, TokenChooser, make_generator, sample
+
+LOGITS = np.linspace(0, 2, 8, dtype=np.float32)
+IDS = np.arange(3)
+
+
+class Alternating:
+    """A processor with a state: rules out odd and even tokens in turns."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, ids: Ids, logits: Logits) -> Logits:
+        self.calls += 1
+        out = logits.copy()
+        out[self.calls % 2 :: 2] = -np.inf
+        return out
+
+
+def generator(seed: int | None) -> np.random.Generator | None:
+    """None is greedy."""
+    return None if seed is None else make_generator(seed)
+
+
+def choices(chooser: TokenChooser, count: int) -> list[int]:
+    return [chooser.choose(IDS, LOGITS) for _ in range(count)]
+
+
+def test_without_a_generator_the_largest_logit_is_chosen() -> None:
+    assert TokenChooser().choose(IDS, LOGITS) == 7
+
+
+def test_with_a_generator_tokens_are_drawn_from_its_stream() -> None:
+    stream = make_generator(1)
+    assert choices(TokenChooser((), make_generator(1)), 20) == [sample(LOGITS, stream) for _ in range(20)]
+
+
+def test_a_config_gives_each_return_sequence_a_stream_of_its_own() -> None:
+    config = GenerationConfig(do_sample=True, seed=1)
+    texts = [choices(TokenChooser.from_config(config, 3, index), 20) for index in (0, 1, 0)]
+    assert texts[0] == texts[2] != texts[1]
+
+
+def test_a_greedy_config_draws_nothing() -> None:
+    assert TokenChooser.from_config(GenerationConfig(), 3).generator is None
+
+
+def test_processors_see_the_ids_and_change_the_choice() -> None:
+    seen: list[list[int]] = []
+
+    def note(ids: Ids, logits: Logits) -> Logits:
+        seen.append(ids.tolist())
+        return logits
+
+    assert choices(TokenChooser([note, Alternating()]), 3) == [6, 7, 6]
+    assert seen == [[0, 1, 2]] * 3
+
+
+def test_further_processors_come_before_those_that_narrow_the_choice() -> None:
+    config = GenerationConfig(do_sample=True, top_k=1, seed=0)
+    chooser = TokenChooser.from_config(config, 3, processors=[Alternating()])
+    assert choices(chooser, 3) == [6, 7, 6]
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_a_fork_chooses_what_the_original_would_and_changes_nothing_about_it(seed: int | None, before: int) -> None:
+    chooser = TokenChooser([Alternating()], generator(seed))
+    choices(chooser, before)
+    forks = [chooser.fork(), chooser.fork()]
+    first, second = (choices(fork, 9) for fork in forks)
+    assert first == second == choices(chooser, 9)
+
+
+def test_a_fork_of_a_subclass_is_one_too() -> None:
+    class Fixed(TokenChooser):
+        def choose(self, ids: Ids, logits: Logits) -> int:
+            return 5
+
+    assert Fixed().fork().choose(IDS, LOGITS) == 5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_an_error_with_the_position(bad: float) -> None:
+    with pytest.raises(LogitsError, match="logits at position 3"):
+        TokenChooser().choose(IDS, np.full(8, bad, np.float32))
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_processors_that_leave_no_token_are_an_error(seed: int | None, bad: float) -> None:
+    chooser = TokenChooser([lambda ids, logits: np.full_like(logits, bad)], generator(seed))
+    with pytest.raises(LogitsError, match="Check the options that rule out tokens"):
+        chooser.choose(IDS, LOGITS)
