@@ -1,7 +1,7 @@
 """GPT-Neo's weights in GPT-2's layout, for systems that know only that: the same products, so the same work.
 
 GPT-2 divides attention scores by sqrt(head_dim), so q is multiplied by it; q, k and v get a bias of zeros. There is no
-local window, so results agree up to window_size tokens, and behind it these systems attend to more keys.
+local window, so results agree up to window_size tokens, and beyond it these systems attend to more keys.
 """
 
 from __future__ import annotations

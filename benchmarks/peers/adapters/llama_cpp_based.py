@@ -123,7 +123,7 @@ class _Model:
         return found
 
     def decode(self, rows: list[Row]) -> list[int]:
-        """Run the rows; returns the best next token behind those whose logits are wanted."""
+        """Run the rows; returns the best next token after those whose logits are wanted."""
         batch = self.batch
         batch.n_tokens = len(rows)
         for i, (token, position, sequence, wanted) in enumerate(rows):

@@ -1,6 +1,6 @@
 """OpenVINO through optimum-intel, which keeps the local window (OpenVINO GenAI's default backend drops it).
 
-As OpenVINO GenAI does, lm_head is computed for the last position only. Its plugin chooses the rest: on processors with
+As OpenVINO GenAI does, lm_head is computed for the last position only. Its plugin chooses the rest: on CPUs with
 AVX512-BF16 what is not int8 runs in bfloat16.
 """
 

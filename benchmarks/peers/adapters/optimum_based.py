@@ -43,7 +43,7 @@ def quantize(fp32: str, folder: str) -> None:
 
 
 def load(system: str, folder: Path, threads: int) -> Measure:
-    run = _bare(folder, threads) if system.endswith("bare onnxruntime") else _by_optimum(folder, threads)
+    run = _Bare(folder, threads).run if system.endswith("bare onnxruntime") else _by_optimum(folder, threads)
 
     def step(tokens: list[int]) -> list[int]:
         return run([[token] for token in tokens], False)
@@ -81,46 +81,58 @@ def _by_optimum(folder: Path, threads: int) -> Callable[[list[list[int]], bool],
     return run
 
 
-def _bare(folder: Path, threads: int) -> Callable[[list[list[int]], bool], list[int]]:
-    import onnxruntime as ort
+class _Bare:
+    """The graph with bound inputs and outputs; the cache of one run is the past of the next."""
 
-    session = ort.InferenceSession(str(folder / QUANTIZED), _options(threads), providers=["CPUExecutionProvider"])
-    inputs = {value.name: value.shape for value in session.get_inputs()}
-    outputs = {value.name: value.shape for value in session.get_outputs()}
-    vocab_size = outputs.pop("logits")[-1]
-    logits = np.empty(0, np.float32)  # memory for the largest logits so far
-    caches = [name for name in inputs if name.startswith("past_key_values")]
-    past: dict[str, Any] = {}
-    length = 0
+    def __init__(self, folder: Path, threads: int) -> None:
+        import onnxruntime as ort
 
-    def run(ids: list[list[int]], fresh: bool) -> list[int]:
-        nonlocal past, length, logits
+        self.ort = ort
+        self.session = ort.InferenceSession(
+            str(folder / QUANTIZED), _options(threads), providers=["CPUExecutionProvider"]
+        )
+        self.inputs = {value.name: value.shape for value in self.session.get_inputs()}
+        self.outputs = {value.name: value.shape for value in self.session.get_outputs()}
+        self.vocab_size = self.outputs.pop("logits")[-1]
+        self.logits = np.empty(0, np.float32)  # memory for the largest logits so far
+        self.past: dict[str, Any] = {}
+        self.length = 0
+
+    def run(self, ids: list[list[int]], fresh: bool) -> list[int]:
+        """The best next token of each sequence after ``ids``, which follow the past, or nothing where ``fresh``."""
         count, new = len(ids), len(ids[0])
         if fresh:
-            length = 0
-            empty = {name: np.zeros((count, inputs[name][1], 0, inputs[name][3]), np.float32) for name in caches}
-            past = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in empty.items()}
-        feeds: dict[str, NDArray[Any]] = {
-            "input_ids": np.asarray(ids, np.int64),
-            "attention_mask": np.ones((count, length + new), np.int64),
-            "position_ids": np.tile(np.arange(length, length + new, dtype=np.int64), (count, 1)),
-        }
-        binding = session.io_binding()
-        for name, array in feeds.items():
-            if name in inputs:
+            self._forget(count)
+        binding = self.session.io_binding()
+        for name, array in self._feeds(ids).items():
+            if name in self.inputs:
                 binding.bind_cpu_input(name, array)
-        for name, value in past.items():
+        for name, value in self.past.items():
             binding.bind_ortvalue_input(name, value)
-        for name in outputs:
+        for name in self.outputs:
             binding.bind_output(name)
-        size = count * new * vocab_size
-        logits = logits if logits.size >= size else np.empty(size, np.float32)
-        binding.bind_output("logits", "cpu", 0, np.float32, (count, new, vocab_size), logits.ctypes.data)
-        session.run_with_iobinding(binding)
-        results = dict(zip(outputs, binding.get_outputs(), strict=False))
-        past = {name: results[name.replace("past_key_values", "present")] for name in caches}
-        length += new
-        tokens: list[int] = logits[:size].reshape(count, new, vocab_size)[:, -1].argmax(-1).tolist()
+        size = count * new * self.vocab_size
+        if self.logits.size < size:
+            self.logits = np.empty(size, np.float32)
+        shape = (count, new, self.vocab_size)
+        binding.bind_output("logits", "cpu", 0, np.float32, shape, self.logits.ctypes.data)
+        self.session.run_with_iobinding(binding)
+        results = dict(zip(self.outputs, binding.get_outputs(), strict=False))
+        self.past = {name: results[name.replace("past_key_values", "present")] for name in self.past}
+        self.length += new
+        tokens: list[int] = self.logits[:size].reshape(shape)[:, -1].argmax(-1).tolist()
         return tokens
 
-    return run
+    def _forget(self, count: int) -> None:
+        self.length = 0
+        caches = {name: shape for name, shape in self.inputs.items() if name.startswith("past_key_values")}
+        empty = {name: np.zeros((count, shape[1], 0, shape[3]), np.float32) for name, shape in caches.items()}
+        self.past = {name: self.ort.OrtValue.ortvalue_from_numpy(array) for name, array in empty.items()}
+
+    def _feeds(self, ids: list[list[int]]) -> dict[str, NDArray[Any]]:
+        count, total = len(ids), self.length + len(ids[0])
+        return {
+            "input_ids": np.asarray(ids, np.int64),
+            "attention_mask": np.ones((count, total), np.int64),
+            "position_ids": np.tile(np.arange(self.length, total, dtype=np.int64), (count, 1)),
+        }
