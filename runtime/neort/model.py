@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
 from .engine import Collector, Completion, Engine, Piece
 from .errors import ArgumentTypeError, ConfigError
-from .generation import GenerationConfig, GenerationOptions, SequenceOptions
+from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, SequenceOptions, TokenChooser
 from .kvcache import Pin, Prefix, PrefixFormat
 from .prompts import Prompt, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
@@ -67,24 +68,41 @@ class Model:
         prompt: Prompt,
         config: GenerationConfig | None = None,
         *,
+        logits_processor: Sequence[LogitsProcessor] = (),
         num_return_sequences: int,
         **overrides: Unpack[SequenceOptions],
     ) -> list[Completion]: ...
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first signature wins
-        self, prompt: Prompt, config: GenerationConfig | None = None, **overrides: Unpack[SequenceOptions]
+        self,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        logits_processor: Sequence[LogitsProcessor] = (),
+        **overrides: Unpack[SequenceOptions],
     ) -> Completion: ...
     @overload
     def generate(
-        self, prompt: Sequence[Prompt], config: GenerationConfig | None = None, **overrides: Unpack[GenerationOptions]
+        self,
+        prompt: Sequence[Prompt],
+        config: GenerationConfig | None = None,
+        *,
+        logits_processor: Sequence[LogitsProcessor] = (),
+        **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
     def generate(
-        self, prompt: Any, config: GenerationConfig | None = None, **overrides: Any
+        self,
+        prompt: Any,
+        config: GenerationConfig | None = None,
+        *,
+        logits_processor: Sequence[LogitsProcessor] = (),
+        **overrides: Any,
     ) -> Completion | list[Completion]:
         """Continue one prompt, or a list of prompts together.
 
         A prompt is text or a sequence of token ids. ``config`` replaces the bundle's generation_config.json,
-        ``overrides`` are single options of GenerationConfig on top of either.
+        ``overrides`` are single options of GenerationConfig on top of either. ``logits_processor`` are functions of
+        your own, which change logits before those that follow from the options; each sequence gets copies of them.
 
         Returns a Completion for one prompt; a list of them for a list of prompts (prompt by prompt, its sequences side
         by side) and wherever ``num_return_sequences`` is given in the call, even as 1.
@@ -98,7 +116,7 @@ class Model:
         if one and "num_return_sequences" not in overrides:
             _refuse_several(options, "give it in the call itself, which then returns a list")
         collectors = [
-            self._collector(ids, options, index)
+            self._collector(ids, options, index, logits_processor)
             for ids in [self._encode(p) for p in ([prompt] if one else prompt)]
             for index in range(options.num_return_sequences)
         ]
@@ -107,7 +125,12 @@ class Model:
         return completions[0] if one and "num_return_sequences" not in overrides else completions
 
     def stream(
-        self, prompt: Prompt, config: GenerationConfig | None = None, **overrides: Unpack[GenerationOptions]
+        self,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        logits_processor: Sequence[LogitsProcessor] = (),
+        **overrides: Unpack[GenerationOptions],
     ) -> Generator[Piece, None, None]:
         """Continue one prompt and yield the text as it becomes certain; the joined pieces are `generate`'s text.
 
@@ -116,7 +139,7 @@ class Model:
         """
         options = self._options(config, overrides)
         _refuse_several(options, "use generate, or several streams")
-        collector = self._collector(self._encode(prompt), options, 0)
+        collector = self._collector(self._encode(prompt), options, 0, logits_processor)
         self._engine.check(collector.request)
         return self._pieces(collector)
 
@@ -196,8 +219,12 @@ class Model:
     def _encode(self, prompt: Any) -> Ids:
         return np.array(self.tokenizer.encode(prompt), np.int64) if isinstance(prompt, str) else as_ids(prompt)
 
-    def _collector(self, ids: Ids, options: GenerationConfig, index: int) -> Collector:
-        return Collector(ids, options, index, self.tokenizer.token_bytes)
+    def _collector(
+        self, ids: Ids, options: GenerationConfig, index: int, processors: Sequence[LogitsProcessor] = ()
+    ) -> Collector:
+        own = [copy.deepcopy(_callable(processor)) for processor in processors]
+        chooser = TokenChooser.from_config(options, len(ids), index, processors=own)
+        return Collector(ids, options, index, self.tokenizer.token_bytes, chooser)
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
         with _Submitted(self._engine, [collector]):
@@ -223,6 +250,15 @@ class _Submitted:
     def __exit__(self, *_: object) -> None:
         for collector in self._collectors:
             self._engine.cancel(collector.request)
+
+
+def _callable(processor: LogitsProcessor) -> LogitsProcessor:
+    """A logits processor of the caller's. Raises ArgumentTypeError for what cannot be called."""
+    if not callable(processor):
+        raise ArgumentTypeError(
+            f"logits_processor holds {processor!r}; it takes functions of ids and logits, see neort.LogitsProcessor"
+        )
+    return processor
 
 
 def _refuse_several(options: GenerationConfig, remedy: str) -> None:

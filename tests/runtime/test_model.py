@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import neort
-from neort import BusyError, ConfigError, GenerationConfig, Model, Piece, Prompt, PromptError
+from neort import ArgumentTypeError, BusyError, ConfigError, GenerationConfig, Model, Piece, Prompt, PromptError
 from neort.engine import Engine
 from neort.engine.request import Request
 
@@ -486,6 +487,37 @@ def test_a_config_of_another_type_is_refused(model: Model, config: Any) -> None:
 def test_load_refuses_impossible_counts(bundle_path: Path, name: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=name):
         neort.load(bundle_path, **{name: value})
+
+
+# Processors of the caller's own
+
+
+class Forbidding:
+    """Rules out a token, another one each time: a processor with a state."""
+
+    def __init__(self, token_ids: list[int]) -> None:
+        self.token_ids = token_ids
+
+    def __call__(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits[self.token_ids.pop(0)] = -np.inf
+        return logits
+
+
+def test_an_own_processor_changes_the_text_and_each_sequence_has_its_copy(model: Model) -> None:
+    best = greedy(model)[:2]
+    forbidding = Forbidding([*best, 0, 0])
+    one = model.generate("The", max_new_tokens=4, logits_processor=[forbidding])
+    assert one.token_ids[0] != best[0]
+    assert len(forbidding.token_ids) == 4
+    both = model.generate(["The", "The"], max_new_tokens=4, logits_processor=[forbidding])
+    streamed = joined(list(model.stream("The", max_new_tokens=4, logits_processor=[forbidding])))
+    assert [out.token_ids for out in both] == [one.token_ids] * 2
+    assert streamed == (one.text, one.token_ids)
+
+
+def test_a_processor_that_cannot_be_called_is_refused(model: Model) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"logits_processor holds 'top_k'; .*neort.LogitsProcessor"):
+        model.generate("The", logits_processor=["top_k"])  # type: ignore[list-item]
 
 
 # Options that take effect

@@ -40,11 +40,11 @@ class TokenChooser:
     ) -> TokenChooser:
         """Return what chooses as ``config`` says for return sequence ``index`` of a prompt.
 
-        ``prompt_length`` is the number of tokens in the prompt. Further ``processors`` come before those of the config,
-        which end in the ones that narrow the choice.
+        ``prompt_length`` is the number of tokens in the prompt. The caller's own ``processors`` come where transformers
+        has them, before temperature and what narrows the choice.
         """
         return cls(
-            [*processors, *build_processors(config, prompt_length)],
+            build_processors(config, prompt_length, own=processors),
             make_generator(config.seed, index) if config.do_sample else None,
         )
 

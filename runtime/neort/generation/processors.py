@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ..arrays import Ids, Logits
+from ..errors import LogitsError
 from .config import GenerationConfig
 
 __all__ = [
@@ -46,10 +47,34 @@ class LogitsProcessor(Protocol):
         """
 
 
+class Guarded:
+    """A caller's processor: it may write into what it is given, and what it returns is checked."""
+
+    def __init__(self, processor: LogitsProcessor) -> None:
+        self.processor = processor
+
+    def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
+        """See `LogitsProcessor`. Raises LogitsError for what is no float array of the logits' shape."""
+        returned = self.processor(ids.copy(), logits.copy())
+        shape, kind = getattr(returned, "shape", None), getattr(getattr(returned, "dtype", None), "kind", None)
+        if shape != logits.shape or kind != "f":
+            raise LogitsError(
+                f"the logits processor {self.processor!r} returned {type(returned).__name__} of shape {shape}; "
+                f"it must return floats of shape {logits.shape}"
+            )
+        return returned.astype(np.float32, copy=False)
+
+
 def build_processors(
-    config: GenerationConfig, prompt_length: int, vocab_size: int | None = None
+    config: GenerationConfig,
+    prompt_length: int,
+    vocab_size: int | None = None,
+    *,
+    own: Sequence[LogitsProcessor] = (),
 ) -> list[LogitsProcessor]:
     """Return the processors that ``config`` asks for, in transformers' order.
+
+    The caller's ``own`` come where transformers has them: after those for greedy decoding, before those of sampling.
 
     Options at a neutral value, or without an end-of-text token to act on, add none. ``prompt_length`` is the number of
     tokens in the prompt. ``vocab_size`` is V, where known: end-of-text ids and a top_k beyond it then add none either.
@@ -63,6 +88,7 @@ def build_processors(
         processors.append(min_length(config.min_length, eos_ids))
     if eos_ids and config.min_new_tokens:
         processors.append(min_new_tokens(prompt_length, config.min_new_tokens, eos_ids))
+    processors += [Guarded(processor) for processor in own]
     if not config.do_sample:
         return processors
     if config.temperature not in (None, 1.0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,37 @@ def test_further_processors_come_before_those_that_narrow_the_choice() -> None:
     config = GenerationConfig(do_sample=True, top_k=1, seed=0)
     chooser = TokenChooser.from_config(config, 3, processors=[Alternating()])
     assert choices(chooser, 3) == [6, 7, 6]
+
+
+def test_own_processors_come_after_those_of_greedy_decoding() -> None:
+    seen: list[Logits] = []
+
+    def note(ids: Ids, logits: Logits) -> Logits:
+        seen.append(logits)
+        return logits
+
+    chooser = TokenChooser.from_config(GenerationConfig(repetition_penalty=2.0), 3, processors=[note])
+    chooser.choose(IDS, LOGITS)
+    assert seen[0][:3].tolist() == (LOGITS[:3] / 2).tolist()
+
+
+def test_an_own_processor_may_write_into_what_it_is_given() -> None:
+    def spoil(ids: Ids, logits: Logits) -> Logits:
+        ids[:] = 0
+        logits[7] = -np.inf
+        return logits
+
+    ids, logits = IDS.copy(), LOGITS.copy()
+    assert TokenChooser.from_config(GenerationConfig(), 3, processors=[spoil]).choose(ids, logits) == 6
+    assert ids.tolist() == IDS.tolist()
+    assert logits.tolist() == LOGITS.tolist()
+
+
+@pytest.mark.parametrize("returned", [None, LOGITS[:-1], LOGITS[None], LOGITS.tolist(), np.arange(8)])
+def test_what_an_own_processor_returns_is_checked(returned: Any) -> None:
+    chooser = TokenChooser.from_config(GenerationConfig(), 3, processors=[lambda ids, logits: returned])
+    with pytest.raises(LogitsError, match=r"must return floats of shape \(8,\)"):
+        chooser.choose(IDS, LOGITS)
 
 
 @pytest.mark.parametrize("seed", [None, 3])

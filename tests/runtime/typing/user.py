@@ -67,6 +67,7 @@ def profiled(folder: str) -> Callable[[Any], None]:
     return configure
 
 
+model.generate("Once", logits_processor=[silence(0)])
 neort.load(num_threads=1, kv_cache="int8", draft="prompt-lookup", configure_session=profiled("profile"))
 
 try:
