@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .detached import DetachedSession
 from .inputs import RunInputs, needs_dummy
 from .int8_products import PrecisionWarning
 from .runner import DecoderSession
@@ -12,6 +13,7 @@ __all__ = [
     "DECODER",
     "DECODERS",
     "DecoderSession",
+    "DetachedSession",
     "PrecisionWarning",
     "RunInputs",
     "available_cpus",
