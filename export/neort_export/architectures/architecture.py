@@ -173,7 +173,7 @@ class Architecture(abc.ABC):
 
     @abc.abstractmethod
     def attentions(self, model: Any) -> list[Any]:
-        """Return those modules of a causal language model whose forward makes queries, keys and values and mixes them."""
+        """Return the modules, one a layer, whose forward makes queries, keys and values and mixes them."""
 
     @abc.abstractmethod
     def project(self, attention: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:

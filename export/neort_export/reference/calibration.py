@@ -63,8 +63,8 @@ class _Ranges(Hook):
         if not np.isfinite(high - low).all():
             raise CheckpointError(
                 f"{self.checkpoint.path}: torch computes NaN or infinite inputs of {weight!r} from finite weights, "
-                "some of which are too large to run in float32; no quantization can be made of them: convert or train the "
-                "checkpoint again"
+                "some of which are too large to run in float32; no quantization can be made of them: convert or train "
+                "the checkpoint again"
             )
         if self.moments:
             self.moments.add(name, rows.numpy())
