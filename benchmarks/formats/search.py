@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
 from neort_export.graph.passes import QuantizeBlocks
-from neort_export.graph.passes.quantize_blocks import HEAD
 from neort_export.quantization.blockwise import BlockFormat, Blocks, block_columns, cover, round_steps
 from neort_export.quantization.moments import Moments
 
@@ -32,8 +31,6 @@ class Searched(QuantizeBlocks):
         self.power = power
 
     def quantizer(self, name: str, form: BlockFormat) -> Callable[[Floats], Blocks]:
-        if name == HEAD:
-            return super().quantizer(name, form)
         return lambda rows: search_rows(rows, form, self._importance(name, rows.shape[1]), self.power)
 
     def _importance(self, name: str, columns: int) -> Floats:

@@ -113,7 +113,7 @@ class _Job:
         self.left_out: str | None = None
 
     def run(self, text: str | None, limits: Limits, *, verify: bool) -> Verification | None:
-        texts = Texts(write_tokenizer(self.source, self.folder), self.source.config, text)
+        texts = Texts(write_tokenizer(self.source, self.folder), self.source.dimensions, text)
         self.progress.stage("tracing")
         graph = decoder_graph(self.source)
         fp32 = graph.clone()

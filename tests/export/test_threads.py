@@ -134,7 +134,7 @@ def test_a_graph_run_block_by_block_has_those_bits_too(
     ids = IDS[:400] % BYTE_TOKENS
     functions = [lambda runner: batch_difference(runner, ids), lambda runner: chunk_differences(runner, ids)]
     for function in functions:
-        runner.rehearse(function)
+        runner.record(function)
     runner.run()
     one = DecoderSession(bundle, num_threads=1, kv_cache=kv_cache)
     assert functions[0](runner) == 0

@@ -77,7 +77,7 @@ def test_bundled_returns_the_folder_that_holds_a_manifest(tmp_path: Path, monkey
     assert neort_models.bundled() == tmp_path
 
 
-@pytest.mark.parametrize("module", ["neort_models", "neort_export.training.train"])
+@pytest.mark.parametrize("module", ["neort_models", "neort_export.training.command"])
 def test_importing_it_imports_no_heavy_library(module: str) -> None:
     heavy = {"torch", "transformers", "tokenizers"}
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"

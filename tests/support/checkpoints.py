@@ -20,7 +20,7 @@ from neort.backend import DecoderSession
 from neort.bundle import Bundle, sha256_of
 from neort_export import Limits
 from neort_export.bundle import write_graph
-from neort_export.quantization.tensors import RowTensor
+from neort_export.quantization.tensors import LazyTensor
 
 NO_LIMITS = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)  # random weights are no language model
 
@@ -114,9 +114,9 @@ def mean_kl_and_perplexity_ratio(
     return float(torch.cat(divergences).mean()), float(torch.cat(losses).mean().exp())
 
 
-def weight(array: Floats) -> RowTensor:
+def weight(array: Floats) -> LazyTensor:
     """An array as the exporter's passes know weights."""
-    return RowTensor(lambda start, stop: array[start:stop], array.shape)
+    return LazyTensor(lambda start, stop: array[start:stop], array.shape)
 
 
 def session_of(graph: ir.Model, bundle: Path, folder: Path) -> DecoderSession:

@@ -11,7 +11,7 @@ NO_TOKEN = -1  # padding that no prompt contains; as an index it is the last row
 
 
 def genai_config(config: Any, generation: Mapping[str, Any], graph_file: str) -> dict[str, Any]:
-    """The configuration of a GPTNeoConfig with the portable graph ``graph_file``.
+    """The contents for a model with one of transformers' configurations and the portable graph ``graph_file``.
 
     ``generation`` is the bundle's generation_config.json, which decides what ends a text, here as in neort.
     onnxruntime-genai throws on a key that it does not know. There is no ``sliding_window``: it would make
@@ -38,11 +38,11 @@ def _decoder(config: Any, graph_file: str) -> dict[str, Any]:
     return {
         "session_options": {"session.x64quantprecision": "1"},  # exact int8 products on x86 without VNNI too
         "filename": graph_file,
-        "head_size": config.hidden_size // config.num_heads,
+        "head_size": config.hidden_size // config.num_attention_heads,
         "hidden_size": config.hidden_size,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_heads,
-        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_attention_heads,
+        "num_hidden_layers": config.num_hidden_layers,
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",

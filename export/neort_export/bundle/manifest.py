@@ -48,17 +48,17 @@ def write_manifest(
 
 def model_section(source: Checkpoint) -> dict[str, Any]:
     """What the runtime must know about the model; see neort.bundle.bundle.ModelSpec."""
-    config = source.config
+    model = source.dimensions
     return {
-        "architecture": "gpt_neo",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_layers": config.num_layers,
-        "num_heads": config.num_heads,
-        "head_dim": source.head_dim,
-        "max_position_embeddings": config.max_position_embeddings,
-        "window_size": config.window_size,
-        "attention_layers": list(config.attention_layers),
+        "architecture": source.architecture.model_type,
+        "vocab_size": model.vocab_size,
+        "hidden_size": model.hidden_size,
+        "num_layers": model.num_layers,
+        "num_heads": model.num_heads,
+        "head_dim": model.head_dim,
+        "max_position_embeddings": model.max_position_embeddings,
+        "window_size": model.window_size,
+        "attention_layers": list(model.attention_layers),
     }
 
 

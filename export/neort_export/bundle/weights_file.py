@@ -1,4 +1,4 @@
-"""Writes a graph and its weights: one tensor, or one block of a tensor, in memory at a time."""
+"""Writes a graph and its weights: one tensor, or one range of a tensor's rows, in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neort.bundle import WEIGHTS
 
 from ..graph import INLINE_BYTES, name_of
 from ..memory import return_freed
-from ..quantization.tensors import RowTensor
+from ..quantization.tensors import LazyTensor
 
 __all__ = ["external_weights", "write_graph"]
 
@@ -40,9 +40,9 @@ def write_graph(model: ir.Model, folder: Path, graph_file: str, progress: Progre
         for value, tensor in external_weights(model):
             write(memoryview(bytes(-stream.tell() % PAGE)))
             offset = stream.tell()
-            for block in _blocks(tensor):
-                write(block)
-                progress(block.nbytes)
+            for rows in _row_ranges(tensor):
+                write(rows)
+                progress(rows.nbytes)
             return_freed()
             external[name_of(value)] = ir.ExternalTensor(
                 WEIGHTS,
@@ -67,15 +67,15 @@ def external_weights(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]
 
 
 def _small_weights(model: ir.Model) -> dict[str, ir.TensorProtocol]:
-    """The other recipes, computed here: what goes wrong then is not told as an error of writing the graph."""
+    """The other lazy tensors, computed here: what goes wrong then is not told as an error of writing the graph."""
     initializers = model.graph.initializers.items()
-    recipes = ((name, value.const_value) for name, value in initializers if isinstance(value.const_value, RowTensor))
-    return {name: ir.tensor(tensor.numpy()) for name, tensor in recipes if tensor.nbytes < INLINE_BYTES}
+    lazy = ((name, value.const_value) for name, value in initializers if isinstance(value.const_value, LazyTensor))
+    return {name: ir.tensor(tensor.numpy()) for name, tensor in lazy if tensor.nbytes < INLINE_BYTES}
 
 
-def _blocks(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
-    blocks = tensor.blocks() if isinstance(tensor, RowTensor) else iter([tensor.numpy()])
-    return (np.ascontiguousarray(block).reshape(-1).view(np.uint8).data for block in blocks)
+def _row_ranges(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
+    ranges = tensor.in_ranges() if isinstance(tensor, LazyTensor) else iter([tensor.numpy()])
+    return (np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data for rows in ranges)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ __all__ = ["first_not_finite", "refuse_overflow"]
 
 
 def first_not_finite(array: NDArray[np.floating], start: int = 0, axes: tuple[str, str] = ("row", "column")) -> str:
-    """The first NaN or infinity of a vector or a matrix, such as "NaN in row 3, column 5"; empty where there is none.
+    """Name the first NaN or infinity of a vector or a matrix, such as "NaN in row 3, column 5"; empty for finite ones.
 
     ``start`` is the number of the first row, ``axes`` are the words for its axes. A finite array is read once.
     """

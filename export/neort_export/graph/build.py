@@ -35,10 +35,14 @@ __all__ = ["decoder_graph", "int8_cache_graph", "portable_graph", "quantize"]
 
 
 def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
-    """The decoder in fp32: in-place cache, packed q/k/v, logits of the last positions."""
+    """Build the decoder in fp32: in-place cache, packed q/k/v, logits of the last positions.
+
+    Raises ExportError where a pass does not find what it rewrites.
+    """
     model = trace(checkpoint.config)
     ClearMetadataAndDocStringPass()(model)  # torch notes the source line of every node
-    _run(model, BindWeights(checkpoint), FuseGelu(), PackQKV(), FlattenTokens(), FuseLinears(), KeepLastLogits())
+    pack = PackQKV(checkpoint.architecture)
+    _run(model, BindWeights(checkpoint), FuseGelu(), pack, FlattenTokens(), FuseLinears(), KeepLastLogits())
     return model
 
 
@@ -62,14 +66,14 @@ def quantize(
 
 
 def int8_cache_graph(decoder: ir.Model, largest: Mapping[str, NDArray[np.float32]]) -> ir.Model:
-    """A quantized decoder graph whose cache is int8 (see `QuantizeCache`); its weights are shared."""
+    """Return a quantized decoder graph with an int8 cache (see `QuantizeCache`); its weights are shared."""
     model = decoder.clone()
     _run(model, QuantizeCache(largest))
     return model
 
 
 def portable_graph(decoder: ir.Model) -> ir.Model:
-    """A decoder graph, fp32 or int8, under the signature that other programs expect; its weights are shared."""
+    """Return a decoder graph of any format under the signature that other programs expect; its weights are shared."""
     model = decoder.clone()
     _run(model, PortableSignature())
     return model

@@ -10,7 +10,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..errors import ExportError
-from ..quantization.tensors import RowTensor
+from ..quantization.tensors import LazyTensor
+from . import names
 
 __all__ = [
     "CONTRIB",
@@ -18,8 +19,11 @@ __all__ = [
     "Rewrite",
     "add_initializer",
     "add_node",
+    "axis",
     "constant",
+    "is_head",
     "name_of",
+    "named_value",
     "nodes",
     "producer",
     "replace_uses",
@@ -44,6 +48,7 @@ class Rewrite(ir.passes.InPlacePass, abc.ABC):
         """Rewrite ``graph`` in place and return the number of places."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite a model's graph. Raises ExportError where fewer than ``at_least`` places are found."""
         count = self.rewrite(model.graph)
         if count < self.at_least:
             raise ExportError(
@@ -54,18 +59,28 @@ class Rewrite(ir.passes.InPlacePass, abc.ABC):
 
 
 def nodes(graph: ir.Graph, op_type: str) -> Iterator[ir.Node]:
-    """The nodes of one operator in the graph's order; safe against changes while iterating."""
+    """Yield the nodes of one operator in the graph's order; safe against changes while iterating."""
     return (node for node in list(graph) if node.op_type == op_type)
 
 
+def named_value(graph: ir.Graph, name: str) -> ir.Value | None:
+    """Return the value of this name that a node computes, or None."""
+    return next((value for node in graph for value in node.outputs if value.name == name), None)
+
+
 def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """The node that computes ``value``, if it is of this operator."""
+    """Return the node that computes ``value``, if it is of this operator."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == op_type else None
 
 
+def is_head(linear: ir.Node) -> bool:
+    """Say whether a linear layer is lm_head, which computes the rows of logits (see `KeepLastLogits`)."""
+    return linear.outputs[0].name == names.LOGIT_ROWS
+
+
 def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol | NDArray[np.generic]) -> ir.Value:
-    """A new initializer of the graph."""
+    """Add a new initializer to the graph."""
     const = ir.tensor(tensor) if isinstance(tensor, np.ndarray) else tensor
     value = ir.Value(name=name, shape=ir.Shape(const.shape.numpy()), type=ir.TensorType(const.dtype), const_value=const)
     const.name = name
@@ -74,8 +89,13 @@ def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol | NDAr
 
 
 def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """An initializer that several rewrites share by its name."""
+    """Return an initializer that several rewrites share by its name; the first one adds it."""
     return graph.initializers.get(name) or add_initializer(graph, name, array)
+
+
+def axis(graph: ir.Graph, index: int) -> ir.Value:
+    """Return the number of an axis, int64 [1], as operators take it."""
+    return constant(graph, f"axis_{index}", np.array([index], np.int64))
 
 
 def add_node(
@@ -102,7 +122,7 @@ def add_node(
 
 
 def name_of(value: ir.Value | None) -> str:
-    """The name of a value that a node needs; every value of a traced graph has one."""
+    """Return the name of a value that a node needs. Raises ExportError for none: every traced value has a name."""
     if value is None or value.name is None:
         raise ExportError(
             "the traced graph has a node without one of its inputs; use a torch that the extra `export` names"
@@ -111,13 +131,13 @@ def name_of(value: ir.Value | None) -> str:
 
 
 def replace_uses(old: ir.Value, new: ir.Value) -> None:
-    """Every consumer of ``old`` reads ``new``, which also takes its place as an output of the graph."""
+    """Let every consumer of ``old`` read ``new``, which also takes its place as an output of the graph."""
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
-def weight_of(value: ir.Value | None) -> RowTensor:
-    """The recipe behind an initializer."""
+def weight_of(value: ir.Value | None) -> LazyTensor:
+    """Return the lazy tensor of an initializer. Raises ExportError for anything else."""
     tensor = value.const_value if value is not None else None
-    if not isinstance(tensor, RowTensor):
+    if not isinstance(tensor, LazyTensor):
         raise ExportError(f"{value} is not a weight of the checkpoint")
     return tensor

@@ -1,4 +1,4 @@
-"""A decoder graph in pieces: the embedding, each block, and the head, each small enough to be run alone."""
+"""A decoder graph in parts: the embedding, each layer, and the head, each small enough to be run alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..errors import ExportError
-from ..quantization.tensors import RowTensor
-from .rewrite import INLINE_BYTES, name_of, producer
+from ..quantization.tensors import LazyTensor
+from . import names
+from .rewrite import INLINE_BYTES, name_of, named_value, nodes, producer
 
-__all__ = ["Segment", "cut"]
+__all__ = ["Segment", "cache_type", "cut"]
 
 Array = NDArray[Any]
 
@@ -27,7 +28,7 @@ NOWHERE = "detached"  # the file that a detached tensor names; it is never opene
 class Segment:
     """A part of a graph from the hidden states ``hidden`` (empty for the embedding) to the value ``output``.
 
-    ``layer`` is the block's number, -1 for the embedding and the head; ``replaced`` holds weights that stand in for
+    ``layer`` is the layer's number, -1 for the embedding and the head; ``replaced`` holds weights that stand in for
     those of the graph.
     """
 
@@ -48,7 +49,7 @@ class Segment:
         return sum(tensor.nbytes for tensor in self._weights().values())
 
     def detached(self) -> tuple[bytes, dict[str, Array]]:
-        """The model without its weights, and these by name as arrays of the element types of ONNX."""
+        """Return the model without its weights, serialized, and these by name as arrays of ONNX's element types."""
         weights = self._weights()
         model = self.model.clone()
         for name, tensor in weights.items():
@@ -59,7 +60,7 @@ class Segment:
         return ir.to_proto(model).SerializeToString(), {name: read(tensor) for name, tensor in weights.items()}
 
     def pieces(self) -> list[tuple[Segment, slice]]:
-        """The head cut along the vocabulary, each part with its range, where its weight is large and in fp32."""
+        """Cut the head along the vocabulary, each piece with its range, where its weight is large and in fp32."""
         gemm = next((node for node in self.model.graph if node.op_type == "Gemm"), None)
         weight = gemm.inputs[1].const_value if gemm and gemm.inputs[1] is not None else None
         if gemm is None or weight is None or weight.nbytes <= PIECE_BYTES:
@@ -74,9 +75,9 @@ class Segment:
         ]
 
     def for_tokens(self, token_ids: NDArray[np.int64]) -> Segment:
-        """The embedding with only the rows of these tokens: the first one's is looked up with 0, the next with 1."""
-        lookups = [n for n in self.model.graph if n.op_type == "Gather" and name_of(n.inputs[1]) == "input_ids"]
-        tables = {name_of(lookup.inputs[0]): lookup.inputs[0].const_value for lookup in lookups}  # type: ignore[union-attr]
+        """Return the embedding with these tokens' rows only: the first one's is looked up with 0, the next with 1."""
+        lookups = [n for n in nodes(self.model.graph, "Gather") if name_of(n.inputs[1]) == names.INPUT_IDS]
+        tables = {name_of(table): table.const_value for table in (lookup.inputs[0] for lookup in lookups) if table}
         chosen = {
             name: ir.tensor(np.concatenate([read(rows(table, i, i + 1)) for i in token_ids.tolist()]))
             for name, table in tables.items()
@@ -93,31 +94,61 @@ class Segment:
 
 
 def cut(model: ir.Model, num_layers: int) -> list[Segment]:
-    """The embedding, the blocks and the head of a decoder graph, quantized or not, in order.
+    """Cut a decoder graph, quantized or not, into the embedding, the layers and the head, in this order.
 
-    Raises ExportError for a graph whose blocks share more than the hidden states.
+    Raises ExportError for a graph whose layers share more than the hidden states.
     """
-    borders = [_input_of(model.graph, f"transformer.h.{i}.ln_1.weight") for i in range(num_layers)]
-    last = next(n.inputs[0] for n in model.graph if n.outputs[0].name == "hidden_by_sequence")
-    cut_off = producer(last, "Slice")  # of the row that PadRows appends: left to the head, so that blocks keep it
-    last = cut_off.inputs[0] if cut_off else last
-    names = [name_of(value) for value in (*borders, last)]
-    rows = name_of(model.graph.outputs[0].producer().inputs[0])  # type: ignore[union-attr]
-    embedding = Segment(_extract(model, [], [names[0]]), "", names[0])
-    head = Segment(_extract(model, [names[-1]], [rows]), names[-1], rows)
-    blocks = []
-    for i in range(num_layers):
-        outputs = [names[i + 1], f"present.{i}.key", f"present.{i}.value"]
-        blocks.append(Segment(_extract(model, [names[i]], outputs), names[i], names[i + 1], i))
-        if sum(name.startswith("past_key_values.") for name in blocks[i].inputs) != 2:
-            raise ExportError(f"block {i} of the graph needs more than its own cache; export the bundle again")
-    return [embedding, *blocks, head]
+    borders = _borders(model.graph)
+    logits = named_value(model.graph, names.LOGITS)
+    head_rows = logits.producer() if logits else None
+    if len(borders) != num_layers + 1 or head_rows is None:
+        raise ExportError(f"the graph has {len(borders) - 1} layers instead of {num_layers}; export the bundle again")
+    first, last, rows = borders[0], borders[-1], name_of(head_rows.inputs[0])
+    embedding = Segment(_extract(model, [], [first]), "", first)
+    head = Segment(_extract(model, [last], [rows]), last, rows)
+    return [embedding, *(_layer(model, i, borders[i], borders[i + 1]) for i in range(num_layers)), head]
+
+
+def _borders(graph: ir.Graph) -> list[str]:
+    """The hidden states before each layer and after the last one, in order."""
+    before = [_normed(attention) for attention in nodes(graph, "GroupQueryAttention")]
+    by_sequence = named_value(graph, names.HIDDEN_BY_SEQUENCE)
+    view = by_sequence.producer() if by_sequence else None
+    last = view.inputs[0] if view else None
+    cut_off = producer(last, "Slice")  # of the row that PadRows appends: left to the head, so that layers keep it
+    return [*map(name_of, before), name_of(cut_off.inputs[0] if cut_off else last)]
+
+
+def _normed(attention: ir.Node) -> ir.Value | None:
+    """What the LayerNormalization before an attention normalizes: the input of the layer."""
+    reached, norm = [attention.inputs[0]], None
+    while reached and norm is None:
+        value = reached.pop(0)
+        norm = producer(value, "LayerNormalization")
+        node = value.producer() if value is not None else None
+        reached += node.inputs if node else []
+    return norm.inputs[0] if norm else None
+
+
+def _layer(model: ir.Model, index: int, hidden: str, output: str) -> Segment:
+    cache = [names.present(f"{index}.{kind}") for kind in ("key", "value")]
+    layer = Segment(_extract(model, [hidden], [output, *cache]), hidden, output, index)
+    if sum(map(names.is_past, layer.inputs)) != len(cache):
+        raise ExportError(f"layer {index} of the graph needs more than its own cache; export the bundle again")
+    return layer
+
+
+def cache_type(model: ir.Model) -> ir.DataType | None:
+    """Return the element type of the graph's past."""
+    return next(value for value in model.graph.inputs if names.is_past(value.name)).dtype
 
 
 def rows(tensor: ir.TensorProtocol, start: int, stop: int) -> ir.TensorProtocol:
-    """Rows ``start:stop`` of a matrix, without reading the others."""
-    if isinstance(tensor, RowTensor):
-        return RowTensor(lambda a, b: tensor.rows(start + a, start + b), (stop - start, *tensor.dims[1:]), tensor.dtype)
+    """Return rows ``start:stop`` of a matrix, without reading the others."""
+    if isinstance(tensor, LazyTensor):
+        return LazyTensor(
+            lambda a, b: tensor.rows(start + a, start + b), (stop - start, *tensor.dims[1:]), tensor.dtype
+        )
     if not isinstance(tensor, ir.ExternalTensor):
         return ir.tensor(tensor.numpy()[start:stop])
     shape = (stop - start, *tensor.shape.numpy()[1:])
@@ -134,21 +165,13 @@ def rows(tensor: ir.TensorProtocol, start: int, stop: int) -> ir.TensorProtocol:
 
 
 def read(tensor: ir.TensorProtocol) -> Array:
-    """The values of a tensor; a stored one is read, not memory-mapped, so that it leaves memory with the array."""
+    """Return the values of a tensor; a stored one is read, not memory-mapped, so it leaves memory with the array."""
     if not isinstance(tensor, ir.ExternalTensor):
         return np.ascontiguousarray(tensor.numpy())
     shape = tensor.shape.numpy()
     count = int(np.prod(shape))
     values: Array = np.fromfile(Path(tensor.path), tensor.dtype.numpy(), count, offset=tensor.offset or 0)
     return values.reshape(shape)
-
-
-def _input_of(graph: ir.Graph, gamma: str) -> ir.Value:
-    """What the LayerNormalization with this weight normalizes."""
-    norm = next(iter(graph.initializers[gamma].uses())).node
-    value = norm.inputs[0]
-    assert value is not None  # LayerNormalization always has an input
-    return value
 
 
 def _extract(model: ir.Model, hidden: Sequence[str], outputs: Sequence[str]) -> ir.Model:

@@ -1,8 +1,8 @@
-"""Weights as recipes: tensors that are computed row block by row block when they are written.
+"""Lazy tensors: weights that are computed range of rows by range of rows when they are written.
 
 A linear layer's weight has torch's layout [N, K], one row per output channel. Every step between the checkpoint and
 the bundle (stacking q, k and v, scaling rows or columns, quantizing) works on rows alone, so no step needs more than
-one block of a tensor in memory. Knows nothing about graphs.
+one range of a tensor's rows in memory. Knows nothing about graphs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from .blockwise import BlockFormat, Blocks
 
 __all__ = [
     "BlockMemory",
-    "RowTensor",
+    "Floats",
+    "LazyTensor",
+    "column_maxima",
     "in_blocks",
     "quantized_columns",
     "quantized_rows",
@@ -35,11 +37,11 @@ __all__ = [
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
 
-BLOCK_ELEMENTS = 1 << 20  # 4 MB of float32: a core's cache holds most of it
+RANGE_ELEMENTS = 1 << 20  # 4 MB of float32: a core's cache holds most of it
 INT8_MAX = 127
 
 
-class RowTensor(ir.LazyTensor):
+class LazyTensor(ir.LazyTensor):
     """A tensor whose rows ``start:stop`` can be computed on their own."""
 
     def __init__(
@@ -61,18 +63,18 @@ class RowTensor(ir.LazyTensor):
         """Size of the first axis."""
         return self.dims[0]
 
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Row ranges of about BLOCK_ELEMENTS elements that cover the tensor in order."""
-        step = max(1, BLOCK_ELEMENTS * self.row_count // max(1, self._elements))
+    def row_ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield start and stop of row ranges of about RANGE_ELEMENTS elements that cover the tensor in order."""
+        step = max(1, RANGE_ELEMENTS * self.row_count // max(1, self._elements))
         return ((start, min(start + step, self.row_count)) for start in range(0, self.row_count, step))
 
-    def blocks(self) -> Iterator[Array]:
-        """The tensor's rows in order, a few blocks in memory at a time, computed by all cores."""
-        return ordered_map(lambda limits: self.rows(*limits), self.ranges())
+    def in_ranges(self) -> Iterator[Array]:
+        """Yield the tensor's rows in order, a few row ranges in memory at a time, computed by all cores."""
+        return ordered_map(lambda limits: self.rows(*limits), self.row_ranges())
 
-    def map_blocks(self, function: Callable[[Array], Array]) -> list[Array]:
-        """``function`` of each block of rows, in order, computed by all cores."""
-        return list(ordered_map(lambda limits: function(self.rows(*limits)), self.ranges()))
+    def map_ranges(self, function: Callable[[Array], Array]) -> list[Array]:
+        """Return ``function`` of each row range, in order, computed by all cores."""
+        return list(ordered_map(lambda limits: function(self.rows(*limits)), self.row_ranges()))
 
     def _whole(self) -> ir.TensorProtocol:
         out = np.empty(self.dims, self.dtype.numpy())
@@ -80,18 +82,18 @@ class RowTensor(ir.LazyTensor):
         def fill(limits: tuple[int, int]) -> None:
             out[slice(*limits)] = self.rows(*limits)
 
-        for _ in ordered_map(fill, self.ranges()):
+        for _ in ordered_map(fill, self.row_ranges()):
             pass
         return ir.tensor(out)
 
 
-def stored(checkpoint: Checkpoint, name: str) -> RowTensor:
-    """A tensor as the checkpoint has it, in float32."""
-    return RowTensor(lambda start, stop: checkpoint.rows(name, start, stop), checkpoint.shape(name))
+def stored(checkpoint: Checkpoint, name: str) -> LazyTensor:
+    """Return a tensor of the checkpoint by its name, in float32."""
+    return LazyTensor(lambda start, stop: checkpoint.rows(name, start, stop), checkpoint.shape(name))
 
 
-def stacked(parts: Sequence[RowTensor]) -> RowTensor:
-    """Tensors of equal width, one below the other."""
+def stacked(parts: Sequence[LazyTensor]) -> LazyTensor:
+    """Stack tensors of equal width, one below the other."""
     offsets = np.cumsum([0, *(p.row_count for p in parts)])
 
     def rows(start: int, stop: int) -> Array:
@@ -102,51 +104,51 @@ def stacked(parts: Sequence[RowTensor]) -> RowTensor:
         ]
         return np.concatenate(pieces)
 
-    return RowTensor(rows, (int(offsets[-1]), *parts[0].dims[1:]))
+    return LazyTensor(rows, (int(offsets[-1]), *parts[0].dims[1:]))
 
 
-def scaled(tensor: RowTensor, *, rows: Floats | None = None, columns: Floats | None = None) -> RowTensor:
-    """A matrix [N, K] times ``rows`` [N] along its first axis and ``columns`` [K] along its second.
+def scaled(tensor: LazyTensor, *, rows: Floats | None = None, columns: Floats | None = None) -> LazyTensor:
+    """Multiply a matrix [N, K] by ``rows`` [N] along its first axis and ``columns`` [K] along its second.
 
     Computing rows raises CheckpointError where they leave float32's range.
     """
 
     def compute(start: int, stop: int) -> Array:
-        block: Array = tensor.rows(start, stop)
+        values: Array = tensor.rows(start, stop)
         with np.errstate(over="ignore", invalid="ignore"):
             if rows is not None:
-                block = block * rows[start:stop, None]
+                values = values * rows[start:stop, None]
             if columns is not None:
-                block = block * columns
-        refuse_overflow(product.name, block, start)
-        return block
+                values = values * columns
+        refuse_overflow(product.name, values, start)
+        return values
 
-    product = RowTensor(compute, tensor.dims)
+    product = LazyTensor(compute, tensor.dims)
     return product
 
 
-def row_products(tensor: RowTensor, vector: Floats) -> Floats:
-    """The matrix [N, K] times ``vector`` [K], summed in float64; infinite where float32 ends."""
+def row_products(tensor: LazyTensor, vector: Floats) -> Floats:
+    """Return the matrix [N, K] times ``vector`` [K] as float32 [N], summed in float64; infinite where float32 ends."""
     wide = vector.astype(np.float64)
-    products = np.concatenate(tensor.map_blocks(lambda block: block.astype(np.float64) @ wide))
+    products = np.concatenate(tensor.map_ranges(lambda rows: rows.astype(np.float64) @ wide))
     with np.errstate(over="ignore"):
         return products.astype(np.float32)
 
 
-def column_maxima(tensor: RowTensor) -> Floats:
-    """The largest absolute value of each column of a matrix [N, K]."""
-    maxima: Floats = np.max(tensor.map_blocks(lambda block: np.abs(block).max(axis=0)), axis=0)
+def column_maxima(tensor: LazyTensor) -> Floats:
+    """Return the largest absolute value of each column of a matrix [N, K], float32 [K]."""
+    maxima: Floats = np.max(tensor.map_ranges(lambda rows: np.abs(rows).max(axis=0)), axis=0)
     return maxima
 
 
-def row_scales(tensor: RowTensor) -> Floats:
-    """The symmetric int8 scale of each row, absmax / 127; 1 where that is 0."""
-    scales = np.concatenate(tensor.map_blocks(lambda block: np.abs(block).max(axis=1))) / np.float32(INT8_MAX)
+def row_scales(tensor: LazyTensor) -> Floats:
+    """Return the symmetric int8 scale of each row, float32 [N]: absmax / 127, and 1 where that is 0."""
+    scales = np.concatenate(tensor.map_ranges(lambda rows: np.abs(rows).max(axis=1))) / np.float32(INT8_MAX)
     return np.where(scales > 0, scales, 1).astype(np.float32)
 
 
-def quantized_rows(tensor: RowTensor, scales: Floats) -> RowTensor:
-    """A matrix [N, K] as int8, row n divided by ``scales[n]`` and rounded to nearest even."""
+def quantized_rows(tensor: LazyTensor, scales: Floats) -> LazyTensor:
+    """Quantize a matrix [N, K] to int8: row n divided by ``scales[n]`` and rounded to nearest even."""
 
     def rows(start: int, stop: int) -> Array:
         quotients = tensor.rows(start, stop) / scales[start:stop, None]
@@ -154,11 +156,11 @@ def quantized_rows(tensor: RowTensor, scales: Floats) -> RowTensor:
         quantized: Array = np.clip(quotients, -INT8_MAX, INT8_MAX, out=quotients).astype(np.int8)
         return quantized
 
-    return RowTensor(rows, tensor.dims, ir.DataType.INT8)
+    return LazyTensor(rows, tensor.dims, ir.DataType.INT8)
 
 
-def quantized_columns(tensor: RowTensor, scales: Floats) -> ir.LazyTensor:
-    """The same, transposed to [K, N], the layout of an integer product's right-hand side."""
+def quantized_columns(tensor: LazyTensor, scales: Floats) -> ir.LazyTensor:
+    """Quantize a matrix [N, K] likewise, transposed to [K, N], the layout of an integer product's right-hand side."""
     quantized = quantized_rows(tensor, scales)
     rows, columns = tensor.dims
 
@@ -168,7 +170,7 @@ def quantized_columns(tensor: RowTensor, scales: Floats) -> ir.LazyTensor:
         def transpose(limits: tuple[int, int]) -> None:
             out[:, slice(*limits)] = quantized.rows(*limits).T
 
-        for _ in ordered_map(transpose, quantized.ranges()):
+        for _ in ordered_map(transpose, quantized.row_ranges()):
             pass
         return ir.tensor(out)
 
@@ -183,20 +185,20 @@ class BlockMemory:
         self._found: dict[tuple[int, int], tuple[Array, Array]] = {}
 
     def of(self, owner: object) -> dict[tuple[int, int], tuple[Array, Array]]:
-        """What is known about one matrix; another matrix's results are forgotten."""
+        """Return what is known about one matrix; another matrix's results are forgotten."""
         if owner is not self._owner:
             self._owner, self._found = owner, {}
         return self._found
 
 
 def in_blocks(
-    tensor: RowTensor,
+    tensor: LazyTensor,
     form: BlockFormat,
     quantize: Callable[[Floats], Blocks],
     memory: BlockMemory,
     portion: int = 1,
-) -> tuple[RowTensor, RowTensor, RowTensor]:
-    """A matrix [N, K] as MatMulNBits' packed levels, scales and packed zero points (see blockwise).
+) -> tuple[LazyTensor, LazyTensor, LazyTensor]:
+    """Quantize a matrix [N, K] to MatMulNBits' packed levels, scales and packed zero points (see blockwise).
 
     The three come out of one computation. Written one after the other, levels first, it runs once: ``memory`` keeps
     scales and zero points, which are small, until the next matrix. ``portion`` times as many rows as usual are
@@ -212,17 +214,17 @@ def in_blocks(
         memory.of(tensor)[start, stop] = (found.scales, found.packed_zeros())
         return found.packed_levels()
 
-    def small(start: int, stop: int) -> tuple[Array, Array]:
+    def scales_and_zeros(start: int, stop: int) -> tuple[Array, Array]:
         if (start, stop) not in memory.of(tensor):
             levels(start, stop)
         return memory.of(tensor)[start, stop]
 
     size = math.prod(tensor.dims) // portion
     return (
-        RowTensor(levels, (rows, blocks, form.packed_bytes(form.size)), ir.DataType.UINT8, elements=size),
-        RowTensor(lambda start, stop: small(start, stop)[0], (rows, blocks), elements=size),
-        RowTensor(
-            lambda start, stop: small(start, stop)[1],
+        LazyTensor(levels, (rows, blocks, form.packed_bytes(form.size)), ir.DataType.UINT8, elements=size),
+        LazyTensor(lambda start, stop: scales_and_zeros(start, stop)[0], (rows, blocks), elements=size),
+        LazyTensor(
+            lambda start, stop: scales_and_zeros(start, stop)[1],
             (rows, form.packed_bytes(blocks)),
             ir.DataType.UINT8,
             elements=size,

@@ -1,4 +1,4 @@
-"""torch's answer, a block at a time, and what it shows about the activations."""
+"""torch's answer, a layer at a time, and what it shows about the activations."""
 
 from __future__ import annotations
 

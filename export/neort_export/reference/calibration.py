@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 from ..quantization.moments import Moments
 from .reference import Hook, Reference
@@ -33,35 +33,38 @@ def calibrate(
     *,
     others: Sequence[Sequence[int]] = (),
 ) -> tuple[dict[str, ChannelRange], list[torch.Tensor]]:
-    """Ranges by the weight name of the layer that reads them; q, k and v count as one, ``qkv_proj``.
+    """Measure channel ranges by the name of the weight that reads them, as the graph has it: q, k and v are one.
 
-    ``moments`` is filled with the second moments of the same inputs; ``progress`` gets the bytes of each block that
+    ``moments`` is filled with the second moments of the same inputs; ``progress`` gets the bytes of each layer that
     was run. The second result is what `Reference.hidden_states` makes of ``others``, which are not measured.
 
     Raises CheckpointError where torch computes NaN or infinite inputs.
     """
-    ranges = _Ranges(reference.checkpoint.path, moments)
+    ranges = _Ranges(reference.checkpoint, moments)
     hidden = reference.hidden_states(others, ranges, progress, watched=sequences)
     return ranges.by_weight, hidden
 
 
 class _Ranges(Hook):
-    def __init__(self, checkpoint: Path, moments: Moments | None) -> None:
+    """Channel ranges so far; of several linear layers that are one in the graph, the first tells their input."""
+
+    def __init__(self, checkpoint: Checkpoint, moments: Moments | None) -> None:
         self.checkpoint = checkpoint
         self.moments = moments
         self.by_weight: dict[str, ChannelRange] = {}
+        self._told_by: dict[str, str] = {}
 
     def observe(self, weight: str, x: torch.Tensor) -> None:
-        if ".k_proj." in weight or ".v_proj." in weight:
-            return  # the same input as q_proj's
-        name = weight.replace("q_proj", "qkv_proj")
+        name = self.checkpoint.architecture.multiplied_as(weight)
+        if self._told_by.setdefault(name, weight) != weight:
+            return  # the same input once more
         rows = x.reshape(-1, x.shape[-1])
         low, high = (t.double().numpy() for t in torch.aminmax(rows, dim=0))
         if not np.isfinite(high - low).all():
             raise CheckpointError(
-                f"{self.checkpoint}: torch computes NaN or infinite inputs of {weight!r} from finite weights, some of "
-                "which are too large to run in float32; no quantization can be made of them: convert or train the "
-                "checkpoint again"
+                f"{self.checkpoint.path}: torch computes NaN or infinite inputs of {weight!r} from finite weights, "
+                "some of which are too large to run in float32; no quantization can be made of them: convert or train "
+                "the checkpoint again"
             )
         if self.moments:
             self.moments.add(name, rows.numpy())

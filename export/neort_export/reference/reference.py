@@ -1,7 +1,7 @@
-"""torch's answer, one block's weights in memory at a time.
+"""torch's answer, one layer's weights in memory at a time.
 
 The modules are transformers' own; only the order of loading differs from the whole model: embed all tokens, then
-carry the activations of the whole text through block after block, each loaded, run and dropped.
+carry the activations of the whole text through layer after layer, each loaded, run and dropped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class PartAnswer:
-    """What torch computes in one part of the model, the embedding, a block or the head, from one input.
+    """What torch computes in one part of the model, the embedding, a layer or the head, from one input.
 
     ``hidden`` is the input, float32 [T, K], empty for the embedding. ``exact`` is the output in float64, [T, N]; the
     head's is that of the last tokens only. ``rounding`` float64 [N] is the error of torch's float32 by channel: its
@@ -56,20 +56,24 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._blocks: dict[str, Any] = {}
+        self._names = checkpoint.architecture.names
+        self._layers: dict[tuple[str, float], Any] = {}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of float32 weights that ``hidden_states`` loads, block by block."""
+        """Bytes of float32 weights that ``hidden_states`` loads, layer by layer."""
         shapes = self.checkpoint.expected_shapes().items()
-        return sum(4 * math.prod(shape) for name, shape in shapes if name.startswith("transformer.h."))
+        return sum(4 * math.prod(shape) for name, shape in shapes if name.startswith(f"{self._names.layers}."))
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Floats]:
-        """Logits float32 [T, V] of every position of each sequence."""
+        """Compute the logits float32 [T, V] of every position of each sequence."""
         return [self._head(h) for h in self.hidden_states(sequences)]
 
-    def logit_blocks(self, hidden: Sequence[torch.Tensor]) -> Iterator[Floats]:
-        """The logits of one sequence's positions after the other's, float32 [n, V] with n up to HEAD_TOKENS."""
+    def logit_rows(self, hidden: Sequence[torch.Tensor]) -> Iterator[Floats]:
+        """Yield logits of one sequence's positions after the other's, float32 [n, V] with n up to HEAD_TOKENS.
+
+        ``hidden`` is what `hidden_states` returns.
+        """
         for states in hidden:
             for start in range(0, len(states), HEAD_TOKENS):
                 yield self._head(states[start : start + HEAD_TOKENS])
@@ -83,41 +87,42 @@ class Reference:
         *,
         watched: Sequence[Sequence[int]] = (),
     ) -> list[torch.Tensor]:
-        """What lm_head sees: float32 [T, K] for each sequence.
+        """Compute what lm_head sees: float32 [T, K] for each sequence of token ids.
 
-        ``hook`` watches the inputs of linear layers while the sequences ``watched`` pass through them; each block is
-        loaded once for all sequences. ``progress`` gets the bytes of each block that was run.
+        ``hook`` watches the inputs of linear layers while the sequences ``watched`` pass through them; each layer is
+        loaded once for all sequences. ``progress`` gets the bytes of each layer that was run.
         """
+        run = self.checkpoint.architecture.run_layer
         seen, states = ([self._embed(ids) for ids in group] for group in (watched, sequences))
-        for i, block in enumerate(self._loaded_blocks()):
-            handles = _watch(block, f"transformer.h.{i}.", hook) if hook else []
-            seen = [block(x)[0] for x in seen]
+        for i, layer in enumerate(self._loaded_layers()):
+            handles = _watch(layer, self._names.layer(i), hook) if hook else []
+            seen = [run(layer, x) for x in seen]
             for handle in handles:
                 handle.remove()
-            states = [block(x)[0] for x in states]
-            progress(sum(4 * p.numel() for p in block.parameters()))
-            _unload(block)
+            states = [run(layer, x) for x in states]
+            progress(_bytes_of(layer))
+            _unload(layer)
         if hook:
             for x in seen:
-                hook.observe("lm_head.weight", self._final_norm(x)[0])
+                hook.observe(self._names.head, self._final_norm(x)[0])
         return [self._final_norm(x)[0] for x in states]
 
     @torch.inference_mode()
     def parts(self, token_ids: Sequence[int], *, last: int) -> Iterator[PartAnswer]:
-        """The embedding, each block and the head, each from torch's own float32 input; the head for the ``last``
-        tokens.
+        """Yield the embedding, each layer and the head, each run on torch's own float32 input.
 
-        Raises VerificationError where torch computes NaN or infinite values.
+        The head is run for the ``last`` tokens. Raises VerificationError where torch computes NaN or infinite values.
         """
+        run = self.checkpoint.architecture.run_layer
         x = self._embed(token_ids)
         yield _answer(np.empty((0, 0), np.float32), [x[0]], self._embed(token_ids, torch.float64)[0])
-        for block in self._loaded_blocks():
-            nbytes = sum(4 * p.numel() for p in block.parameters())
-            rounded = [block(inputs)[0][0] for inputs in (x, _nudged(x))]
+        for layer in self._loaded_layers():
+            nbytes = _bytes_of(layer)
+            rounded = [run(layer, inputs)[0] for inputs in (x, _nudged(x))]
             with _InFloat64():
-                exact = block.double()(x.double())[0][0]
-            _unload(block)
-            block.float()
+                exact = run(layer.double(), x.double())[0]
+            _unload(layer)
+            layer.float()
             yield _answer(x[0].numpy(), rounded, exact, nbytes)
             x = rounded[0][None]
         tail = x[:, -last:]
@@ -127,47 +132,50 @@ class Reference:
 
     def _embed(self, ids: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         unique, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
-        rows = np.concatenate([self.checkpoint.rows("transformer.wte.weight", i, i + 1) for i in unique.tolist()])
-        positions = self.checkpoint.rows("transformer.wpe.weight", 0, len(inverse))
+        table = self._names.token_embedding
+        rows = np.concatenate([self.checkpoint.rows(table, i, i + 1) for i in unique.tolist()])
+        positions = self.checkpoint.rows(self._names.position_embedding, 0, len(inverse))
         return (torch.from_numpy(rows[inverse]).to(dtype) + torch.from_numpy(positions))[None]
 
-    def _loaded_blocks(self) -> Iterator[Any]:
-        prefixes = (f"transformer.h.{i}." for i in range(self.checkpoint.config.num_layers))
+    def _loaded_layers(self) -> Iterator[Any]:
         names = list(self.checkpoint.expected_shapes())
-        for kind, prefix in zip(self.checkpoint.config.attention_layers, prefixes, strict=True):
+        for i in range(self.checkpoint.dimensions.num_layers):
+            prefix = self._names.layer(i)
             state = {n.removeprefix(prefix): self.checkpoint.tensor(n) for n in names if n.startswith(prefix)}
-            block = self._block(kind)
-            block.load_state_dict(state, strict=True, assign=True)
-            del state  # the block alone holds the weights, until they are unloaded
-            yield block
+            layer = self._layer(i)
+            layer.load_state_dict(state, strict=True, assign=True)
+            del state  # the layer alone holds the weights, until they are unloaded
+            yield layer
 
-    def _block(self, kind: str) -> Any:
-        """A block with the attention mask of ``kind``; its weights are assigned anew for each layer."""
-        from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoBlock
-
-        if kind not in self._blocks:
-            layer = self.checkpoint.config.attention_layers.index(kind)
-            self._blocks[kind] = GPTNeoBlock(self.checkpoint.config, layer).eval()
-            _unload(self._blocks[kind])
-        return self._blocks[kind]
+    def _layer(self, index: int) -> Any:
+        """A layer with the attention of layer ``index``; layers that attend alike share one, its weights set anew."""
+        source = self.checkpoint
+        kind = source.dimensions.attention_layers[index]
+        attention = kind, source.architecture.attention_scale(source.config, index)
+        if attention not in self._layers:
+            self._layers[attention] = source.architecture.layer(source.config, index)
+            _unload(self._layers[attention])
+        return self._layers[attention]
 
     def _final_norm(self, x: torch.Tensor) -> torch.Tensor:
-        gamma, beta = (self.checkpoint.tensor(f"transformer.ln_f.{part}").to(x.dtype) for part in ("weight", "bias"))
-        epsilon = self.checkpoint.config.layer_norm_epsilon
+        norm = self._names.final_norm
+        gamma, beta = (self.checkpoint.tensor(f"{norm}.{part}").to(x.dtype) for part in ("weight", "bias"))
+        epsilon = self.checkpoint.architecture.norm_epsilon(self.checkpoint.config)
         return torch.nn.functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
 
     @torch.inference_mode()
     def _head(self, hidden: torch.Tensor) -> NDArray[Any]:
-        vocabulary = self.checkpoint.shape("lm_head.weight")[0]
+        head = self._names.head
+        vocabulary = self.checkpoint.shape(head)[0]
         logits = np.empty((len(hidden), vocabulary), hidden.numpy().dtype)
         for start in range(0, vocabulary, HEAD_ROWS):
-            rows = torch.from_numpy(self.checkpoint.rows("lm_head.weight", start, min(start + HEAD_ROWS, vocabulary)))
+            rows = torch.from_numpy(self.checkpoint.rows(head, start, min(start + HEAD_ROWS, vocabulary)))
             logits[:, start : start + len(rows)] = (hidden @ rows.T.to(hidden.dtype)).numpy()
         return logits
 
 
 class _InFloat64(TorchFunctionMode):
-    """GPT-Neo's attention converts queries and keys to float32, whatever they are: here they stay float64."""
+    """Attention that converts queries and keys to float32, whatever they are, leaves them float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.to:
@@ -189,16 +197,21 @@ def _answer(hidden: Floats, rounded: Sequence[torch.Tensor], exact: torch.Tensor
     return PartAnswer(hidden, exact.numpy(), torch.stack(errors).mean(dim=0).sqrt().numpy(), nbytes)
 
 
-def _unload(block: Any) -> None:
-    """Drop a block's weights; its attention mask stays."""
-    for parameter in block.parameters():
+def _bytes_of(layer: Any) -> int:
+    """Bytes of a layer's float32 weights."""
+    return sum(4 * parameter.numel() for parameter in layer.parameters())
+
+
+def _unload(layer: Any) -> None:
+    """Drop a layer's weights; its attention mask stays."""
+    for parameter in layer.parameters():
         parameter.data = torch.zeros(()).expand(parameter.shape)
     return_freed()
 
 
-def _watch(block: Any, prefix: str, hook: Hook) -> list[Any]:
+def _watch(layer: Any, prefix: str, hook: Hook) -> list[Any]:
     def observer(name: str) -> Any:
         return lambda module, args: hook.observe(name, args[0])
 
-    linears = [(n, m) for n, m in block.named_modules() if isinstance(m, torch.nn.Linear)]
+    linears = [(n, m) for n, m in layer.named_modules() if isinstance(m, torch.nn.Linear)]
     return [m.register_forward_pre_hook(observer(f"{prefix}{n}.weight")) for n, m in linears]

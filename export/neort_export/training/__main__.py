@@ -1,5 +1,5 @@
-"""``python -m neort_export.training``: see `train`."""
+"""``python -m neort_export.training``: see `command`."""
 
-from .train import main
+from .command import main
 
 raise SystemExit(main())

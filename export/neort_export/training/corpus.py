@@ -21,10 +21,22 @@ from neort.errors import NeortError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+__all__ = [
+    "END_ID",
+    "END_OF_TEXT",
+    "Corpus",
+    "TokenIds",
+    "TrainingError",
+    "draw_batches",
+    "encode",
+    "read_pieces",
+    "train_tokenizer",
+]
+
 TokenIds = NDArray[np.integer[Any]]
 END_OF_TEXT = "<|endoftext|>"
 END_ID = 0
-BLOCK = 1 << 16  # characters read, and tokenized, at a time
+READ_CHARACTERS = 1 << 16  # characters read, and tokenized, at a time
 
 
 class TrainingError(NeortError, ValueError):
@@ -40,7 +52,7 @@ class Corpus:
 
 
 def read_pieces(path: Path) -> Iterator[str]:
-    """Yields a UTF-8 text file (.xz: compressed) in pieces of about 64K characters that tokenize as the whole.
+    """Yield a UTF-8 text file (.xz: compressed) in pieces of about 64K characters that tokenize as the whole.
 
     A cut before the last blank of a run is one that byte-level BPE makes too: that blank begins the next word.
     Raises TrainingError if the file cannot be read.
@@ -48,8 +60,8 @@ def read_pieces(path: Path) -> Iterator[str]:
     rest = ""
     try:
         with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8", newline="") as file:
-            while block := file.read(BLOCK):
-                rest += block
+            while text := file.read(READ_CHARACTERS):
+                rest += text
                 blanks = re.finditer(r"[ \n](?=[^\s<])", rest[-4096:])
                 cut = max(0, len(rest) - 4096) + max((blank.start() for blank in blanks), default=-len(rest))
                 if cut > 0:
@@ -62,7 +74,7 @@ def read_pieces(path: Path) -> Iterator[str]:
 
 
 def train_tokenizer(texts: Sequence[Path], vocab_size: int) -> Tokenizer:
-    """Returns a byte-level BPE of at most `vocab_size` entries (fewer if the texts repeat too little)."""
+    """Train a byte-level BPE of at most ``vocab_size`` entries (fewer if the texts repeat too little)."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -80,7 +92,7 @@ def train_tokenizer(texts: Sequence[Path], vocab_size: int) -> Tokenizer:
 
 
 def encode(texts: Iterable[Path], tokenizer: Tokenizer, target: Path) -> Corpus:
-    """Writes the texts' token ids to the file `target`, END_ID after each text, and maps it into memory."""
+    """Write the texts' token ids to the file ``target``, END_ID after each text, and map it into memory."""
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
     text_bytes = 0
     with target.open("wb") as file:
@@ -95,7 +107,10 @@ def encode(texts: Iterable[Path], tokenizer: Tokenizer, target: Path) -> Corpus:
 
 
 def draw_batches(tokens: TokenIds, context: int, batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yields batches without end: an epoch is all of the tokens, cut at a random offset, in random order."""
+    """Yield batches [B, context + 1] without end.
+
+    An epoch is all of the tokens, cut at a random offset, in random order.
+    """
     generator = np.random.default_rng(seed)
 
     def starts() -> Iterator[int]:

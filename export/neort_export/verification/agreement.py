@@ -20,7 +20,7 @@ __all__ = ["Agreement", "chunk_logits", "compare"]
 
 Floats = NDArray[np.float32]
 
-NO_TARGET = -1  # behind a sequence's last position
+NO_TARGET = -1  # after a sequence's last position
 COMPARED_ROWS = 32  # compared at a time, in float64
 
 
@@ -58,9 +58,10 @@ class Agreement:
 
 
 def compare(expected: Iterable[Floats], actual: Iterable[Floats], sequences: Sequence[Sequence[int]]) -> Agreement:
-    """Compare torch's logits with a graph's: both as blocks of rows [n, V], one for each position of ``sequences``.
+    """Compare torch's logits with a graph's: both as row ranges [n, V], a row for each position of ``sequences``.
 
-    Blocks may be cut anywhere. Raises VerificationError when either are NaN or infinite.
+    Ranges may be cut anywhere. Raises VerificationError when either are NaN or infinite, and ValueError when there are
+    fewer rows than positions.
     """
     targets = np.concatenate([[*ids[1:], NO_TARGET] for ids in sequences]).astype(np.int64)
     kl, hits, losses, largest, start = [], [], [], 0.0, 0
@@ -92,21 +93,21 @@ def compare(expected: Iterable[Floats], actual: Iterable[Floats], sequences: Seq
     )
 
 
-def chunk_logits(runner: ModelRunner, sequences: Sequence[Sequence[int]], *, keep: bool = True) -> Iterator[Floats]:
-    """Logits [n, V] of each sequence from its start, in the chunks in which the engine prefills.
+def chunk_logits(runner: ModelRunner, sequences: Sequence[Sequence[int]], *, logits: bool = True) -> Iterator[Floats]:
+    """Yield the logits [n, V] of each sequence from its start, in the chunks in which the engine prefills.
 
-    Without ``keep`` n is 0: the tokens pass through the model, and no logits are computed.
+    Without ``logits`` n is 0: the tokens pass through the model, and none are computed.
     """
     runner.reserve(1, [])
     for ids in sequences:
         tokens = np.asarray(ids, np.int64)
         for start in range(0, len(tokens), PREFILL_CHUNK):
             chunk = tokens[start : start + PREFILL_CHUNK]
-            yield runner.prefill(0, chunk, start, len(chunk) if keep else 0)
+            yield runner.prefill(0, chunk, start, len(chunk) if logits else 0)
 
 
 def _aligned(first: Iterable[Floats], second: Iterable[Floats]) -> Iterator[tuple[Floats, Floats]]:
-    """Two lists of blocks of rows, cut at the same places, at most COMPARED_ROWS at a time."""
+    """The rows of both, cut at the same places, at most COMPARED_ROWS at a time."""
     left, right = iter(first), iter(second)
     a = b = np.empty((0, 0), np.float32)
     while True:

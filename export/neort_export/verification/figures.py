@@ -79,11 +79,11 @@ class Verification:
             raise VerificationError(f"the bundle misses the limits on {self.tokens:,} tokens of text{graded}: {told}")
 
     def int8_cache_misses(self, limits: Limits) -> list[str]:
-        """The figures of the int8 cache that are beyond ``limits``, in words."""
+        """Name the figures of the int8 cache that are beyond ``limits``."""
         return _quantization_misses(self.int8_cache, limits, f"{self.quantization} with an int8 cache")
 
     def to_json(self, texts: Texts, limits: Limits) -> dict[str, Any]:
-        """The contents of verification.json."""
+        """Return the contents of verification.json."""
         agreements = {
             "fp32": self.fp32,
             self.quantization: self.quantized or self.fp32,
@@ -106,7 +106,7 @@ class Verification:
 
 
 def misses(figures: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The figures beyond their limits, in words, of values and limits by name; NaN is beyond every limit."""
+    """Name the figures beyond their limits, of values and limits by name; NaN is beyond every limit."""
     return [f"{name}: {value:.6g}, limit {limit:.6g}" for name, (value, limit) in figures.items() if not value <= limit]
 
 

@@ -22,11 +22,9 @@ Grade = Literal["excellent", "good", "noticeable", "poor"]
 GRADES: dict[Grade, float] = {"excellent": 1.002, "good": 1.01, "noticeable": 1.05, "poor": math.inf}
 """The largest perplexity ratio of each grade."""
 
-HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
-
 
 def grade(agreement: Agreement) -> Grade:
-    """The grade of a quantized graph.
+    """Grade a quantized graph.
 
     The worse of the perplexity ratio's and of the mean KL's, which counts as the ratio exp(KL). Poor is only what is
     poor by the perplexity ratio less two standard errors.
@@ -41,7 +39,7 @@ def _grade_of(ratio: float) -> Grade:
 
 
 def meaning(name: Grade) -> str:
-    """What a grade says about perplexity."""
+    """Say in words what a grade means for perplexity."""
     if name == "poor":
         return f"perplexity more than {_percent(GRADES['noticeable'])} above torch's"
     return f"perplexity at most {_percent(GRADES[name])} above torch's"
@@ -52,7 +50,7 @@ def _percent(ratio: float) -> str:
 
 
 def next_better(checkpoint: Checkpoint, quantization: Quantization) -> list[str]:
-    """A sentence about the format that loses less, with its size and its speed; none where there is none."""
+    """Return a sentence about the format that loses less, with its size and its speed; none where there is none."""
     better = FORMATS[quantization].better
     if better is None:
         return []
@@ -65,14 +63,14 @@ def next_better(checkpoint: Checkpoint, quantization: Quantization) -> list[str]
 
 
 def expected_bytes(checkpoint: Checkpoint, quantization: Quantization) -> int:
-    """About how many bytes of weights a bundle of the checkpoint has."""
-    form = FORMATS[quantization]
+    """Estimate how many bytes of weights a bundle of the checkpoint has."""
+    form, names = FORMATS[quantization], checkpoint.architecture.names
     total = 0
     for name, shape in checkpoint.expected_shapes().items():
-        if name == EMBEDDING:
+        if name == names.token_embedding:
             total += form.embedding_bytes(*cast(tuple[int, int], shape))
-        elif name.endswith("_proj.weight") or name.endswith("c_fc.weight"):
+        elif checkpoint.is_linear(name):
             total += form.linear_bytes(*cast(tuple[int, int], shape))
-        elif name != HEAD:
+        elif name != names.head:
             total += 4 * math.prod(shape)
-    return total + form.head_bytes(*cast(tuple[int, int], checkpoint.shape(HEAD)))
+    return total + form.head_bytes(*cast(tuple[int, int], checkpoint.shape(names.head)))

@@ -23,9 +23,9 @@ __all__ = ["write_int8_cache"]
 def write_int8_cache(
     folder: Path, spec: ModelSpec, sequences: Sequence[Sequence[int]], progress: Callable[[LayerwiseRunner], object]
 ) -> None:
-    """Write it beside the folder's decoder.onnx, whose places in weights.data it reads too.
+    """Write the graph beside the folder's decoder.onnx, whose places in weights.data it reads too.
 
-    ``sequences`` of token ids are run through that graph once, block by block, by ``progress``, which calls the
+    ``sequences`` of token ids are run through that graph once, layer by layer, by ``progress``, which calls the
     runner's ``run``; the scales follow from the keys and values that it stores.
 
     Raises CheckpointError where these are NaN or infinite.
@@ -44,6 +44,6 @@ def write_int8_cache(
         largest[name] = np.maximum(largest[name], reach) if name in largest else reach
 
     runner = LayerwiseRunner(decoder, spec, watch)
-    runner.rehearse(lambda r: list(chunk_logits(r, sequences, keep=False)))
+    runner.record(lambda r: list(chunk_logits(r, sequences, logits=False)))
     progress(runner)
     ir.save(int8_cache_graph(decoder, largest), folder / DECODERS["int8"])

@@ -1,11 +1,12 @@
-"""Measures a bundle's graph against torch and against itself, one block of the model in memory at a time."""
+"""Measures a bundle's graph against torch and against itself, one layer of the model in memory at a time."""
 
 from __future__ import annotations
 
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -35,12 +36,13 @@ from ..reference import Reference
 from .agreement import Agreement, chunk_logits, compare
 from .figures import QUALITY_REMEDY, Verification
 from .layerwise import LayerwiseRunner
-from .structure import COMPARED_LOGITS, REPORT, check_attention, compared_tokens, measure_structure
+from .structure import COMPARED_LOGITS, REPORT, Structure, check_attention, compared_tokens, measure_structure
 from .texts import Texts
 
 __all__ = ["load_decoders", "measure", "verify"]
 
 Floats = NDArray[np.float32]
+Measure = Callable[[ModelRunner], object]
 
 CHUNKS_TO_PROCESSORS = 4  # another processor's rounding may move logits a few times as far as other chunks do here
 
@@ -61,48 +63,41 @@ def measure(
 
     ``fp32`` is the graph before quantization: it shows that the graph computes what torch computes, and with
     ``fp32_logits`` how far its logits are from torch's. ``hidden`` is what torch makes of the verification text, where
-    that is known already; ``remedy`` is
-    what to do where the graphs compute something else.
+    that is known already; ``remedy`` is what to do where the graphs compute something else.
 
     Raises VerificationError for a graph that computes something else than torch, and for NaN or infinite values.
     """
-    fp32 = written["fp32"] if quantization == "fp32" else fp32
+    is_fp32 = quantization == "fp32"
+    fp32 = written["fp32"] if is_fp32 else fp32
     spec = _spec(reference)
-    tokens = compared_tokens(texts.calibration[0], spec)  # the built-in text, which passes the window's edge
-    answers = reference.parts(tokens, last=COMPARED_LOGITS)
-    own_graph = None if quantization == "fp32" else written["fp32"]
-    structure = measure_structure(answers, fp32, spec, tokens, progress, own_graph)
-    structure.check(spec, remedy)
-    for graph in written.values():
-        check_attention(graph, fp32)
+    quantized = None if is_fp32 else written["fp32"]
+    structure = _check_structure(reference, fp32, written, quantized, texts, progress, remedy)
     if hidden is None:
         progress.stage("running torch", reference.nbytes)
         hidden = reference.hidden_states(texts.verification, progress=progress.advance)
+    torch_side = _Torch(reference, hidden, texts, progress)
     agreement = None
-    if fp32_logits and quantization != "fp32":
-        agreement = _compare(reference, hidden, LayerwiseRunner(fp32, spec), texts, progress, "fp32", [])
-    runner = LayerwiseRunner(written["fp32"], spec)
-    ids, positions = np.array(texts.golden, np.int64), texts.golden_positions()
-    in_batch = partial(batch_difference, token_ids=ids)
-    in_chunks = partial(chunk_differences, token_ids=ids)
-    rows: list[Floats] = []
-    own = _compare(reference, hidden, runner, texts, progress, quantization, rows, in_batch, in_chunks)
-    difference = in_batch(runner)  # in the order in which they were rehearsed
-    largest, mean = in_chunks(runner)
-    tolerance = max(FORMATS[quantization].golden_tolerance, CHUNKS_TO_PROCESSORS * largest)
-    golden = record_golden(np.concatenate(rows), ids, positions, tolerance)
-    quantized = None if quantization == "fp32" else own
+    if fp32_logits and not is_fp32:
+        agreement = torch_side.compare(LayerwiseRunner(fp32, spec), "fp32")
+    own, batch, (largest, mean), golden = _measure_own(torch_side, LayerwiseRunner(written["fp32"], spec), quantization)
     small = None
     if "int8" in written:
-        name = f"{quantization} with an int8 cache"
-        small = _compare(reference, hidden, LayerwiseRunner(written["int8"], spec), texts, progress, name, [])
+        small = torch_side.compare(LayerwiseRunner(written["int8"], spec), f"{quantization} with an int8 cache")
     return Verification(
-        quantization, structure, agreement if quantized else own, quantized, difference, largest, mean, golden, small
+        quantization,
+        structure,
+        fp32=own if is_fp32 else agreement,
+        quantized=None if is_fp32 else own,
+        batch_difference=batch,
+        chunk_difference=largest,
+        mean_chunk_difference=mean,
+        golden=golden,
+        int8_cache=small,
     )
 
 
 def load_decoders(folder: Path) -> dict[CacheType, ir.Model]:
-    """The decoder graphs that a bundle's folder has, by the type of their cache."""
+    """Load the decoder graphs that a bundle's folder has, by the type of their cache; weights stay in their file."""
     return {kind: ir.load(folder / name) for kind, name in DECODERS.items() if (folder / name).exists()}
 
 
@@ -128,7 +123,7 @@ def verify(
         )
     quantization = cast(Quantization, opened.quantization)
     limits, progress = limits or Limits(), progress or Silent()
-    texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.config, text)
+    texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.dimensions, text)
     progress.stage("tracing")
     fp32, written = decoder_graph(source), load_decoders(opened.path)
     measured = measure(
@@ -178,39 +173,86 @@ def _spec(reference: Reference) -> ModelSpec:
     return read_spec({"model": model_section(reference.checkpoint)})
 
 
-def _compare(
+def _check_structure(
     reference: Reference,
-    hidden: list[torch.Tensor],
-    runner: LayerwiseRunner,
+    fp32: ir.Model,
+    written: Mapping[CacheType, ir.Model],
+    quantized: ir.Model | None,
     texts: Texts,
     progress: Progress,
-    name: str,
-    golden: list[Floats],
-    *functions: Any,
-) -> Agreement:
-    """Logits of the verification text against torch's.
+    remedy: str,
+) -> Structure:
+    """How far each part is from torch's; raises VerificationError for a graph that computes something else."""
+    spec = _spec(reference)
+    tokens = compared_tokens(texts.calibration[0], spec)  # the built-in text, which passes the window's edge
+    answers = reference.parts(tokens, last=COMPARED_LOGITS)
+    structure = measure_structure(answers, fp32, spec, tokens, progress, quantized)
+    structure.check(spec, remedy)
+    for graph in written.values():
+        check_attention(graph, fp32)
+    return structure
 
-    Those at the golden positions are added to ``golden``; ``functions`` of the same runner are only rehearsed.
+
+@dataclass(frozen=True)
+class _Torch:
+    """What torch makes of the verification text: ``hidden`` states, of which logits are computed as they are needed."""
+
+    reference: Reference
+    hidden: list[torch.Tensor]
+    texts: Texts
+    progress: Progress
+
+    def compare(
+        self, runner: LayerwiseRunner, name: str, golden: list[Floats] | None = None, functions: Sequence[Measure] = ()
+    ) -> Agreement:
+        """Compare a graph's logits of the verification text with torch's.
+
+        Those at the golden positions are added to ``golden``; ``functions`` of the same runner are recorded only.
+        """
+        sequences = self.texts.verification
+        for function in (_all_logits(sequences), *functions):
+            runner.record(function)
+        self.progress.stage(f"comparing {name} with torch", runner.nbytes)
+        runner.run(self.progress.advance)
+        positions = self.texts.golden_positions()
+        own = _kept(chunk_logits(runner, sequences), positions, [] if golden is None else golden)
+        agreement = compare(self.reference.logit_rows(self.hidden), own, sequences)
+        return_freed()
+        return agreement
+
+
+def _measure_own(
+    torch_side: _Torch, runner: LayerwiseRunner, quantization: Quantization
+) -> tuple[Agreement, float, tuple[float, float], dict[str, Any]]:
+    """What the bundle's own graph is measured for.
+
+    Its agreement with torch, the largest difference of logits in a batch, the largest and the mean one in chunks, and
+    what is kept for later checks without torch.
     """
+    texts = torch_side.texts
+    ids = np.array(texts.golden, np.int64)
+    in_batch, in_chunks = partial(batch_difference, token_ids=ids), partial(chunk_differences, token_ids=ids)
+    rows: list[Floats] = []
+    agreement = torch_side.compare(runner, quantization, rows, (in_batch, in_chunks))
+    difference = in_batch(runner)  # in the order in which they were recorded
+    largest, mean = in_chunks(runner)
+    tolerance = max(FORMATS[quantization].golden_tolerance, CHUNKS_TO_PROCESSORS * largest)
+    golden = record_golden(np.concatenate(rows), ids, texts.golden_positions(), tolerance)
+    return agreement, difference, (largest, mean), golden
 
+
+def _all_logits(sequences: Sequence[Sequence[int]]) -> Measure:
     def all_logits(runner: ModelRunner) -> None:
-        for _ in chunk_logits(runner, texts.verification):
+        for _ in chunk_logits(runner, sequences):
             pass
 
-    for function in (all_logits, *functions):
-        runner.rehearse(function)
-    progress.stage(f"comparing {name} with torch", runner.nbytes)
-    runner.run(progress.advance)
-    own = _kept(chunk_logits(runner, texts.verification), texts.golden_positions(), golden)
-    agreement = compare(reference.logit_blocks(hidden), own, texts.verification)
-    return_freed()
-    return agreement
+    return all_logits
 
 
-def _kept(blocks: Iterable[Floats], positions: Sequence[int], kept: list[Floats]) -> Iterator[Floats]:
-    """The same blocks of rows; the rows at some positions are copied to ``kept``."""
+def _kept(logits: Iterable[Floats], positions: Sequence[int], kept: list[Floats]) -> Iterator[Floats]:
+    """The same logits, a row range at a time; the rows at some positions are copied to ``kept``."""
     start = 0
-    for block in blocks:
-        kept.append(block[[p - start for p in positions if start <= p < start + len(block)]])
-        start += len(block)
-        yield block
+    for rows in logits:
+        kept.append(rows[[p - start for p in positions if start <= p < start + len(rows)]])
+        start += len(rows)
+        yield rows

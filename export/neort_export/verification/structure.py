@@ -2,7 +2,7 @@
 
 Logits tell little about that. In a model whose errors grow from layer to layer, or whose attention picks single keys,
 float32 rounding alone moves them by more than a window that is one key too wide moves those of a calm one. So each part
-of the graph (the embedding, each block, the head) gets torch's own input, and its output is compared with the same part
+of the graph (the embedding, each layer, the head) gets torch's own input, and its output is compared with the same part
 of torch in float64, channel by channel in units of torch's own float32 error there. Rounding stays within a few dozen
 units in every model tried; another window, scale, kind of layer or bias is thousands of units away and more
 (`benchmarks/exporter/grades.py`).
@@ -40,7 +40,7 @@ Floats = NDArray[np.float32]
 LIMIT = 200.0  # units of torch's float32 error
 LOSS_LIMIT = 1.0  # of what a part of a quantized graph adds
 BEYOND_WINDOW = 64  # tokens past the window's edge: more of them cost time in float64 and show nothing new
-ODD_CHUNK, SINGLES = 37, 8  # the last tokens come in a chunk and one by one, behind a past
+ODD_CHUNK, SINGLES = 37, 8  # the last tokens come in a chunk and one by one, after a past
 COMPARED_LOGITS = ODD_CHUNK + SINGLES
 FLOAT32_STEP = 2.0**-24  # relative rounding error of a float32
 REPORT = "Please report it, with config.json and the releases of torch, transformers and onnxruntime"
@@ -49,7 +49,7 @@ ATTENTION = ("num_heads", "kv_num_heads", "scale", "local_window_size", "do_rota
 
 @dataclass(frozen=True)
 class Structure:
-    """How far each part of a graph is from torch's float64: the embedding, each block and the head.
+    """How far each part of a graph is from torch's float64: the embedding, each layer and the head.
 
     ``errors`` are those of the fp32 graph in units of torch's own float32 error: the root mean square over a token's
     channels, of the token for which it is largest. ``losses`` are those of the quantized graph, if there is one: the
@@ -92,7 +92,7 @@ class Structure:
 
 
 def compared_tokens(token_ids: Sequence[int], spec: ModelSpec) -> list[int]:
-    """The start of a text, past the window's edge."""
+    """Return the start of a text, past the window's edge."""
     return list(token_ids[: spec.window_size + BEYOND_WINDOW])
 
 
@@ -135,13 +135,13 @@ def _attention(node: ir.Node) -> dict[str, Any]:
 
 
 class _Parts:
-    """The parts of a graph on some tokens: as a prompt, a chunk behind it and single steps."""
+    """The parts of a graph on some tokens: as a prompt, a chunk after it and single tokens."""
 
     def __init__(self, graph: ir.Model, spec: ModelSpec, token_ids: Ids) -> None:
         self._sizes = _sizes(len(token_ids))
         self._rows = self._sizes  # of the hidden states of each piece, of which a graph may append one
         self._runner = LayerwiseRunner(graph, spec)
-        self._runner.rehearse(partial(self._prefill, token_ids))
+        self._runner.record(partial(self._prefill, token_ids))
         self.nbytes = self._runner.nbytes
 
     def run(self, index: int, hidden: Floats) -> Floats:
@@ -180,7 +180,7 @@ def _largest_error(actual: Floats, answer: PartAnswer) -> float:
 
 
 def _loss(actual: Floats, answer: PartAnswer) -> float:
-    """The error of a quantized part over what it adds: a block to its input, the others to nothing."""
+    """The error of a quantized part over what it adds: a layer to its input, the others to nothing."""
     added = answer.exact - answer.hidden if answer.hidden.shape == answer.exact.shape else answer.exact
     error, size = (float(np.sqrt(np.square(x).mean())) for x in (actual - answer.exact, added))
     least = FLOAT32_STEP * float(np.sqrt(np.square(answer.exact).mean()))

@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from .checks import INT8_CACHE_SINCE, open_attention, split_below
+from .detached import DetachedSession
 from .inputs import BoundInputs, RunInputs, bind_buffer, bind_past, first_row, needs_dummy
 from .int8_products import PrecisionWarning
 from .options import (
@@ -30,6 +31,7 @@ __all__ = [
     "UNSIGNED_WEIGHTS_SINCE",
     "BoundInputs",
     "DecoderSession",
+    "DetachedSession",
     "PrecisionWarning",
     "RunInputs",
     "available_cpus",

@@ -17,6 +17,7 @@ from transformers import GPTNeoForCausalLM
 
 from checkpoints import POSITIONS, Floats, Ids, random_ids, random_model, save, torch_logits, weight
 from neort.backend import open_session, session_options
+from neort_export.architectures import GPTNeo
 from neort_export.bundle import write_graph
 from neort_export.checkpoint import Checkpoint
 from neort_export.errors import ExportError
@@ -157,12 +158,13 @@ def test_a_sum_of_two_computed_values_before_gelu_is_left_alone() -> None:
 
 
 ATTENTION = """
-attention (float[b, s, 16] x, float[16, 16] h.q_proj.weight, float[16, 16] h.k_proj.weight,
-           float[16, 16] h.v_proj.weight, float[b, 2, m, 8] past_key, float[b, 2, m, 8] past_value,
+attention (float[b, s, 16] x, float[16, 16] h.attn.attention.q_proj.weight,
+           float[16, 16] h.attn.attention.k_proj.weight, float[16, 16] h.attn.attention.v_proj.weight,
+           float[b, 2, m, 8] past_key, float[b, 2, m, 8] past_value,
            int32[b] seqlens_k, int32 total) => (float[b, s, 16] y) {
-  tq = Transpose <perm = [1, 0]> ("h.q_proj.weight")
-  tk = Transpose <perm = [1, 0]> ("h.k_proj.weight")
-  tv = Transpose <perm = [1, 0]> ("h.v_proj.weight")
+  tq = Transpose <perm = [1, 0]> ("h.attn.attention.q_proj.weight")
+  tk = Transpose <perm = [1, 0]> ("h.attn.attention.k_proj.weight")
+  tv = Transpose <perm = [1, 0]> ("h.attn.attention.v_proj.weight")
   q = MatMul (x, tq)
   k = MatMul (x, tk)
   v = MatMul (x, tv)
@@ -173,8 +175,8 @@ attention (float[b, s, 16] x, float[16, 16] h.q_proj.weight, float[16, 16] h.k_p
 
 
 def attention(text: str = ATTENTION) -> ir.Model:
-    text = re.sub(r"(?<=\] )h\.\w+\.weight", lambda name: f'"{name.group()}"', text)
-    return parsed(text, **{f"h.{p}_proj.weight": normal(16, 16) for p in "qkv"})
+    text = re.sub(r"(?<=\] )h[\w.]+\.weight", lambda name: f'"{name.group()}"', text)
+    return parsed(text, **{f"h.attn.attention.{p}_proj.weight": normal(16, 16) for p in "qkv"})
 
 
 def test_query_key_and_value_become_one_product_of_equal_value() -> None:
@@ -183,9 +185,9 @@ def test_query_key_and_value_become_one_product_of_equal_value() -> None:
     feeds |= {"seqlens_k": np.array([4], np.int32), "total": np.array(5, np.int32)}
     model = attention()
     before = execute(model, feeds)
-    parts = [model.graph.initializers[f"h.{p}_proj.weight"].const_value.numpy() for p in "qkv"]
-    assert operators(applied(model, PackQKV())) == {"Transpose": 1, "MatMul": 1, "GroupQueryAttention": 1}
-    packed = model.graph.initializers["h.qkv_proj.weight"].const_value
+    parts = [model.graph.initializers[f"h.attn.attention.{p}_proj.weight"].const_value.numpy() for p in "qkv"]
+    assert operators(applied(model, PackQKV(GPTNeo()))) == {"Transpose": 1, "MatMul": 1, "GroupQueryAttention": 1}
+    packed = model.graph.initializers["h.attn.attention.qkv_proj.weight"].const_value
     np.testing.assert_array_equal(packed.numpy(), np.concatenate(parts))
     np.testing.assert_allclose(execute(model, feeds), before, rtol=0, atol=1e-5)
 
@@ -193,7 +195,7 @@ def test_query_key_and_value_become_one_product_of_equal_value() -> None:
 def test_products_of_different_inputs_are_not_packed() -> None:
     model = attention(ATTENTION.replace("v = MatMul (x, tv)", "x2 = Neg (x)\n  v = MatMul (x2, tv)"))
     with pytest.raises(ExportError, match="PackQKV found 0 places"):
-        PackQKV()(model)
+        PackQKV(GPTNeo())(model)
 
 
 LINEAR = """
@@ -376,7 +378,7 @@ NOTHING = "nothing (float[n] x) => (float[n] y) { y = Neg (x) }"
 
 MAKERS: dict[str, Callable[[Path], Rewrite]] = {
     "BindWeights": lambda folder: BindWeights(Checkpoint(folder)),
-    "PackQKV": lambda _: PackQKV(),
+    "PackQKV": lambda _: PackQKV(GPTNeo()),
     "FlattenTokens": lambda _: FlattenTokens(),
     "FuseLinears": lambda _: FuseLinears(),
     "KeepLastLogits": lambda _: KeepLastLogits(),
@@ -426,7 +428,7 @@ def stages(checkpoint: Path) -> dict[str, ir.Model]:
     passes = [
         BindWeights(source),
         FuseGelu(),
-        PackQKV(),
+        PackQKV(GPTNeo()),
         FlattenTokens(),
         FuseLinears(),
         KeepLastLogits(),
@@ -528,7 +530,7 @@ def test_long_blocks_give_a_row_the_same_bits_in_any_company(form: BlockFormat, 
     """Without PadRows, the last of an odd number of rows differs by up to 6e-5, with AVX-512."""
     source = Checkpoint(save(random_model(hidden_size=256, num_heads=4, layers=("global",)), tmp_path / "model"))
     graph = trace(source.config)
-    rewrites = BindWeights(source), FuseGelu(), PackQKV(), FlattenTokens(), FuseLinears(), KeepLastLogits()
+    rewrites = BindWeights(source), FuseGelu(), PackQKV(GPTNeo()), FlattenTokens(), FuseLinears(), KeepLastLogits()
     applied(graph, *rewrites, QuantizeBlocks(form, BLOCKS_OF_8_BITS), PadRows(), QuantizeEmbedding())
     sizes = {node.attributes["block_size"].as_int() for node in graph.graph if node.op_type == "MatMulNBits"}
     assert sizes == {BLOCKS_OF_8_BITS.size, form.size}

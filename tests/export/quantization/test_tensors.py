@@ -1,4 +1,4 @@
-"""Weights as recipes: any block size gives the whole-array computation."""
+"""Lazy tensors: any size of row ranges gives the whole-array computation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neort_export.bundle import write_graph
 from neort_export.checkpoint import Checkpoint
 from neort_export.quantization import tensors as weights
 from neort_export.quantization.tensors import (
-    RowTensor,
+    LazyTensor,
     column_maxima,
     quantized_columns,
     quantized_rows,
@@ -31,7 +31,7 @@ from neort_export.quantization.tensors import (
 )
 
 values = st.floats(-1e4, 1e4, width=32, allow_subnormal=False).map(lambda x: x if abs(x) > 1e-20 else 0.0)
-block_sizes = st.integers(1, 60)
+range_sizes = st.integers(1, 60)
 
 
 def arrays(rows: st.SearchStrategy[int], columns: st.SearchStrategy[int]) -> st.SearchStrategy[Floats]:
@@ -43,13 +43,13 @@ matrices = arrays(st.integers(1, 12), st.integers(1, 9))
 
 
 @contextmanager
-def blocks_of(elements: int) -> Iterator[None]:
-    with mock.patch.object(weights, "BLOCK_ELEMENTS", elements):
+def ranges_of(elements: int) -> Iterator[None]:
+    with mock.patch.object(weights, "RANGE_ELEMENTS", elements):
         yield
 
 
-def in_blocks(tensor: RowTensor) -> Floats:
-    whole: Floats = np.concatenate(list(tensor.blocks()))
+def in_ranges(tensor: LazyTensor) -> Floats:
+    whole: Floats = np.concatenate(list(tensor.in_ranges()))
     return whole
 
 
@@ -59,27 +59,27 @@ def reference_scales(array: Floats) -> Floats:
     return scales
 
 
-@given(matrices, block_sizes)
-def test_blocks_cover_every_row_once_and_in_order(array: Floats, block: int) -> None:
-    with blocks_of(block):
-        ranges = list(weight(array).ranges())
-        np.testing.assert_array_equal(in_blocks(weight(array)), array)
+@given(matrices, range_sizes)
+def test_row_ranges_cover_every_row_once_and_in_order(array: Floats, size: int) -> None:
+    with ranges_of(size):
+        ranges = list(weight(array).row_ranges())
+        np.testing.assert_array_equal(in_ranges(weight(array)), array)
     assert [row for start, stop in ranges for row in range(start, stop)] == list(range(len(array)))
-    assert all((stop - start) * array.shape[1] <= max(block, array.shape[1]) for start, stop in ranges)
+    assert all((stop - start) * array.shape[1] <= max(size, array.shape[1]) for start, stop in ranges)
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 6), block_sizes)
-def test_stacked_is_concatenation(heights: list[int], width: int, block: int) -> None:
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 6), range_sizes)
+def test_stacked_is_concatenation(heights: list[int], width: int, size: int) -> None:
     numbers = np.arange(sum(heights) * width, dtype=np.float32).reshape(-1, width)
     parts = [weight(part) for part in np.split(numbers, np.cumsum(heights)[:-1])]
-    with blocks_of(block):
+    with ranges_of(size):
         tensor = stacked(parts)
-        np.testing.assert_array_equal(in_blocks(tensor), numbers)
+        np.testing.assert_array_equal(in_ranges(tensor), numbers)
     np.testing.assert_array_equal(tensor.numpy(), numbers)
 
 
-@given(matrices, block_sizes, st.booleans(), st.booleans())
-def test_scaled_is_a_product_by_rows_and_columns(array: Floats, block: int, by_row: bool, by_column: bool) -> None:
+@given(matrices, range_sizes, st.booleans(), st.booleans())
+def test_scaled_is_a_product_by_rows_and_columns(array: Floats, size: int, by_row: bool, by_column: bool) -> None:
     rows = np.linspace(0.5, 2, array.shape[0], dtype=np.float32)
     columns = np.linspace(3, -1, array.shape[1], dtype=np.float32)
     expected = array.copy()
@@ -87,38 +87,38 @@ def test_scaled_is_a_product_by_rows_and_columns(array: Floats, block: int, by_r
         expected = expected * rows[:, None]
     if by_column:
         expected = expected * columns
-    with blocks_of(block):
+    with ranges_of(size):
         tensor = scaled(weight(array), rows=rows if by_row else None, columns=columns if by_column else None)
-        np.testing.assert_array_equal(in_blocks(tensor), expected)
+        np.testing.assert_array_equal(in_ranges(tensor), expected)
 
 
-@given(matrices, block_sizes)
-def test_row_products_are_the_matrix_times_the_vector(array: Floats, block: int) -> None:
+@given(matrices, range_sizes)
+def test_row_products_are_the_matrix_times_the_vector(array: Floats, size: int) -> None:
     vector = np.linspace(-1, 2, array.shape[1], dtype=np.float32)
-    with blocks_of(block):
+    with ranges_of(size):
         products = row_products(weight(array), vector)
     wide = array.astype(np.float64) * vector
     assert products.dtype == np.float32
     assert (np.abs(products - wide.sum(axis=1)) <= 1e-6 * np.abs(wide).sum(axis=1)).all()
 
 
-@given(matrices, block_sizes)
-def test_column_maxima_are_the_largest_magnitudes(array: Floats, block: int) -> None:
-    with blocks_of(block):
+@given(matrices, range_sizes)
+def test_column_maxima_are_the_largest_magnitudes(array: Floats, size: int) -> None:
+    with ranges_of(size):
         np.testing.assert_array_equal(column_maxima(weight(array)), np.abs(array).max(axis=0))
 
 
-@given(matrices, block_sizes)
-def test_row_scales_are_absmax_over_127(array: Floats, block: int) -> None:
-    with blocks_of(block):
+@given(matrices, range_sizes)
+def test_row_scales_are_absmax_over_127(array: Floats, size: int) -> None:
+    with ranges_of(size):
         np.testing.assert_array_equal(row_scales(weight(array)), reference_scales(array))
 
 
-@given(matrices, block_sizes)
-def test_quantized_rows_are_within_half_a_scale(array: Floats, block: int) -> None:
-    with blocks_of(block):
+@given(matrices, range_sizes)
+def test_quantized_rows_are_within_half_a_scale(array: Floats, size: int) -> None:
+    with ranges_of(size):
         scales = row_scales(weight(array))
-        quantized = in_blocks(quantized_rows(weight(array), scales))
+        quantized = in_ranges(quantized_rows(weight(array), scales))
     assert quantized.dtype == np.int8
     assert np.abs(quantized.astype(int)).max() <= 127
     error = np.abs(quantized * scales[:, None].astype(np.float64) - array)
@@ -132,10 +132,10 @@ def test_the_largest_value_of_a_row_becomes_127(array: Floats) -> None:
         assert np.abs(integers.astype(int)).max() == (127 if row.any() else 0)
 
 
-@given(matrices, block_sizes)
-def test_quantized_columns_are_quantized_rows_transposed(array: Floats, block: int) -> None:
+@given(matrices, range_sizes)
+def test_quantized_columns_are_quantized_rows_transposed(array: Floats, size: int) -> None:
     scales = reference_scales(array)
-    with blocks_of(block):
+    with ranges_of(size):
         columns = quantized_columns(weight(array), scales)
         np.testing.assert_array_equal(columns.numpy(), quantized_rows(weight(array), scales).numpy().T)
     assert (columns.dtype, tuple(columns.shape.numpy())) == (ir.DataType.INT8, array.shape[::-1])
@@ -158,13 +158,13 @@ def test_a_row_of_subnormal_numbers_quantizes_without_infinities() -> None:
 
 
 @given(st.integers(0, 10), st.integers(0, 10))
-def test_rows_of_a_nested_recipe_are_rows_of_the_whole(first: int, second: int) -> None:
+def test_rows_of_nested_lazy_tensors_are_rows_of_the_whole(first: int, second: int) -> None:
     """Stacking, scaling and quantizing compose: any row range is computed on its own."""
     start, stop = sorted((first, second))
     rng = np.random.default_rng(0)
     upper, lower = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(6, 3)).astype(np.float32)
-    recipe = scaled(stacked([weight(upper), weight(lower)]), columns=np.array([1, 2, 4], np.float32))
-    quantized = quantized_rows(recipe, row_scales(recipe))
+    lazy = scaled(stacked([weight(upper), weight(lower)]), columns=np.array([1, 2, 4], np.float32))
+    quantized = quantized_rows(lazy, row_scales(lazy))
     if start < stop:
         np.testing.assert_array_equal(quantized.rows(start, stop), quantized.numpy()[start:stop])
 
@@ -172,12 +172,12 @@ def test_rows_of_a_nested_recipe_are_rows_of_the_whole(first: int, second: int) 
 def test_stored_reads_the_checkpoint_s_tensor(checkpoint: Path) -> None:
     source = Checkpoint(checkpoint)
     tensor = stored(source, "transformer.h.1.mlp.c_fc.weight")
-    with blocks_of(100):
-        np.testing.assert_array_equal(in_blocks(tensor), source.tensor("transformer.h.1.mlp.c_fc.weight").numpy())
+    with ranges_of(100):
+        np.testing.assert_array_equal(in_ranges(tensor), source.tensor("transformer.h.1.mlp.c_fc.weight").numpy())
 
 
-@pytest.mark.parametrize("block", [1, 700, 1 << 22])
-def test_written_weights_are_the_recipes_on_pages(tmp_path: Path, block: int) -> None:
+@pytest.mark.parametrize("size", [1, 700, 1 << 22])
+def test_written_weights_are_the_lazy_tensors_on_pages(tmp_path: Path, size: int) -> None:
     """Every tensor of 256 bytes and more lies in weights.data, its start a multiple of 4096; the graph keeps names."""
     rng = np.random.default_rng(0)
     arrays = {"a": rng.normal(size=(50, 7)), "b": rng.normal(size=(9, 31)), "small": rng.normal(size=(2, 2))}
@@ -189,7 +189,7 @@ def test_written_weights_are_the_recipes_on_pages(tmp_path: Path, block: int) ->
             ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         )
     written: list[int] = []
-    with blocks_of(block):
+    with ranges_of(size):
         write_graph(ir.Model(graph, ir_version=10), tmp_path, "model.onnx", written.append)
     assert sum(written) == 4 * (50 * 7 + 9 * 31)
     read = ir.load(tmp_path / "model.onnx").graph.initializers
@@ -198,4 +198,4 @@ def test_written_weights_are_the_recipes_on_pages(tmp_path: Path, block: int) ->
         np.testing.assert_array_equal(tensor.numpy(), array.astype(np.float32))
         assert isinstance(tensor, ir.ExternalTensor) == (name != "small")
         assert name == "small" or tensor.offset % 4096 == 0
-    assert isinstance(graph.initializers["a"].const_value, RowTensor)
+    assert isinstance(graph.initializers["a"].const_value, LazyTensor)

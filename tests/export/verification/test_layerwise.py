@@ -1,4 +1,4 @@
-"""A graph run block by block answers as the whole graph does."""
+"""A graph run layer by layer answers as the whole graph does."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FUNCTIONS = {
 def test_answers_are_those_of_the_whole_graph_bit_for_bit(bundle: Bundle) -> None:
     runner = layerwise(bundle)
     for function in FUNCTIONS.values():
-        runner.rehearse(function)
+        runner.record(function)
     runner.run()
     session = DecoderSession(bundle)
     for name, function in FUNCTIONS.items():
@@ -71,12 +71,12 @@ def test_the_recorded_figures_are_those_of_the_whole_model(bundle: Bundle, check
     assert stored["identity"]["batch_max_abs_diff"] == 0
     sequences = [IDS.tolist(), random_ids(40, seed=3).tolist()]
     runner = layerwise(bundle)
-    runner.rehearse(lambda r: list(chunk_logits(r, sequences)))
+    runner.record(lambda r: list(chunk_logits(r, sequences)))
     runner.run()
     reference = Reference(Checkpoint(checkpoint))
     whole = compare(reference.logits(sequences), chunk_logits(DecoderSession(bundle), sequences), sequences)
-    blocks = reference.logit_blocks(reference.hidden_states(sequences))
-    assert compare(blocks, chunk_logits(runner, sequences), sequences) == whole
+    expected = reference.logit_rows(reference.hidden_states(sequences))
+    assert compare(expected, chunk_logits(runner, sequences), sequences) == whole
 
 
 def test_a_head_in_pieces_of_the_vocabulary_gives_the_same_logits(
@@ -86,16 +86,16 @@ def test_a_head_in_pieces_of_the_vocabulary_gives_the_same_logits(
     bundle = Bundle(fp32_bundle)
     runner = layerwise(bundle)
     assert len(segments.cut(ir.load(bundle.file(DECODER)), bundle.spec.num_layers)[-1].pieces()) > 2
-    runner.rehearse(FUNCTIONS["logits"])
+    runner.record(FUNCTIONS["logits"])
     runner.run()
     assert np.array_equal(FUNCTIONS["logits"](runner), FUNCTIONS["logits"](DecoderSession(bundle)))
 
 
-def test_steps_that_were_not_rehearsed_are_refused(fp32_bundle: Path) -> None:
+def test_calls_that_were_not_recorded_are_refused(fp32_bundle: Path) -> None:
     runner = layerwise(Bundle(fp32_bundle))
-    runner.rehearse(FUNCTIONS["logits"])
+    runner.record(FUNCTIONS["logits"])
     runner.run()
-    with pytest.raises(ExportError, match="rehearsed"):
+    with pytest.raises(ExportError, match="recorded"):
         runner.prefill(0, IDS[:5], 0, 5)
 
 

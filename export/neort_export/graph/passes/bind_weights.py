@@ -21,12 +21,13 @@ class BindWeights(Rewrite):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.checkpoint = checkpoint
+        self.names = checkpoint.architecture.names
 
     def rewrite(self, graph: ir.Graph) -> int:
         for node in nodes(graph, "Identity"):
             ir.convenience.replace_all_uses_with(node.outputs[0], [v for v in node.inputs if v])
-        names = {*self.checkpoint.expected_shapes(), "lm_head.weight"}
-        weights = [value for value in graph.initializers.values() if value.name in names]
+        known = {*self.checkpoint.expected_shapes(), self.names.head}
+        weights = [value for value in graph.initializers.values() if value.name in known]
         for value in weights:
             self._bind(graph, value)
         return len(weights)
@@ -35,8 +36,8 @@ class BindWeights(Rewrite):
         name = name_of(value)
         tensor = stored(self.checkpoint, name)
         gathers = [use.node for use in value.uses() if use.node.op_type == "Gather"]
-        if name == "lm_head.weight" and gathers:
-            embedding = add_initializer(graph, "transformer.wte.weight", stored(self.checkpoint, name))
+        if name == self.names.head and gathers:
+            embedding = add_initializer(graph, self.names.token_embedding, stored(self.checkpoint, name))
             for node in gathers:
                 node.replace_input_with(0, embedding)
         tensor.name = name

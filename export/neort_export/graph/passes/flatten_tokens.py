@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..rewrite import Rewrite, add_node, constant, nodes, producer, replace_uses
+from .. import names
+from ..rewrite import Rewrite, add_node, constant, nodes, producer, replace_uses, weight_of
 
 __all__ = ["FlattenTokens"]
 
@@ -21,11 +22,11 @@ class FlattenTokens(Rewrite):
         attentions = list(nodes(graph, "GroupQueryAttention"))
         if not attentions:
             return 0
-        hidden = int(graph.initializers["transformer.wpe.weight"].shape[1])  # type: ignore[index, arg-type]
-        constant(graph, "rows_shape", np.array([-1, hidden], np.int64))
-        qkv_shape = self._qkv_shape(graph, hidden)
         embedded = next(n for n in nodes(graph, "Add") if all(producer(value, "Gather") for value in n.inputs))
-        flatten(graph, embedded.outputs[0], "hidden_states")
+        hidden = _width(embedded)
+        constant(graph, names.ROWS_SHAPE, np.array([-1, hidden], np.int64))
+        qkv_shape = self._qkv_shape(graph, hidden)
+        flatten(graph, embedded.outputs[0], names.HIDDEN_STATES)
         for i, attention in enumerate(attentions):
             by_sequence = add_node(attention, "Reshape", [attention.inputs[0], qkv_shape], name=f"qkv.{i}")
             attention.replace_input_with(0, by_sequence)
@@ -36,7 +37,7 @@ class FlattenTokens(Rewrite):
 
     def _qkv_shape(self, graph: ir.Graph, hidden: int) -> ir.Value:
         first = next(iter(graph))
-        tokens = add_node(first, "Shape", [graph.inputs[0]], name="tokens_shape")
+        tokens = add_node(first, "Shape", [graph.inputs[0]], name=names.TOKENS_SHAPE)
         width = constant(graph, "qkv_width", np.array([3 * hidden], np.int64))
         return add_node(first, "Concat", [tokens, width], {"axis": 0}, name="qkv_shape")
 
@@ -53,10 +54,17 @@ class FlattenTokens(Rewrite):
             value.shape = None
 
 
+def _width(embedded: ir.Node) -> int:
+    """The width of an embedding's rows, of the sum of two lookups."""
+    lookup = producer(embedded.inputs[0], "Gather")
+    assert lookup is not None  # both inputs are lookups
+    return weight_of(lookup.inputs[0]).dims[1]
+
+
 def flatten(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    """Every consumer of ``value`` [B, S, K] reads it as rows [B*S, K] from now on."""
+    """Let every consumer of ``value`` [B, S, K] read it as rows [B*S, K]."""
     uses = list(value.uses())
     first = next(node for node in graph if any(use.node is node for use in uses))
-    flat = add_node(first, "Reshape", [value, graph.initializers["rows_shape"]], name=name)
+    flat = add_node(first, "Reshape", [value, graph.initializers[names.ROWS_SHAPE]], name=name)
     for use in uses:
         use.node.replace_input_with(use.idx, flat)

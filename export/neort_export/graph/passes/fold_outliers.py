@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ...checkpoint import refuse_overflow
 from ...quantization.moments import Moments
-from ...quantization.tensors import Floats, RowTensor, column_maxima, row_products, scaled
+from ...quantization.tensors import Floats, LazyTensor, column_maxima, row_products, scaled
 from ...reference import ChannelRange
+from .. import names
 from ..rewrite import Rewrite, add_initializer, name_of, nodes, producer, weight_of
 
 __all__ = ["FoldOutliers"]
@@ -60,7 +61,7 @@ class FoldOutliers(Rewrite):
 
 
 def _source(linear: ir.Node) -> ir.Node | None:
-    """The LayerNormalization, or the packed q/k/v product behind the attention, that makes a linear layer's input."""
+    """The LayerNormalization, or the packed q/k/v product before the attention, that makes a linear layer's input."""
     x = linear.inputs[0]
     norm = producer(x, "LayerNormalization")
     reshape = producer(x, "Reshape")
@@ -74,7 +75,7 @@ def _weight_name(linear: ir.Node) -> str:
     return (weight.name if weight is not None else None) or ""
 
 
-def _shift_and_scale(channels: ChannelRange, weight: RowTensor) -> tuple[Floats, Floats]:
+def _shift_and_scale(channels: ChannelRange, weight: LazyTensor) -> tuple[Floats, Floats]:
     shift = (channels.high + channels.low) / 2
     reach = (channels.high - channels.low) / 2
     columns = column_maxima(weight)
@@ -118,11 +119,11 @@ def _bias(linear: ir.Node, size: int) -> Floats:
     return np.array(bias)
 
 
-def _replace(graph: ir.Graph, node: ir.Node, index: int, tensor: RowTensor | NDArray[np.floating]) -> None:
+def _replace(graph: ir.Graph, node: ir.Node, index: int, tensor: LazyTensor | NDArray[np.floating]) -> None:
     """Give a node a new initializer in the place and under the name of its old one, or a new bias."""
     old = node.inputs[index] if index < len(node.inputs) else None
-    name = name_of(old) if old else _weight_name(node).removesuffix(".weight") + ".bias"
-    new = tensor if isinstance(tensor, RowTensor) else _array(name, tensor.astype(np.float32))
+    name = name_of(old) if old else names.module_of(_weight_name(node)) + ".bias"
+    new = tensor if isinstance(tensor, LazyTensor) else _array(name, tensor.astype(np.float32))
     if old is None:
         node.resize_inputs(index + 1)
         node.replace_input_with(index, add_initializer(graph, name, new))
@@ -131,6 +132,6 @@ def _replace(graph: ir.Graph, node: ir.Node, index: int, tensor: RowTensor | NDA
         old.const_value = new
 
 
-def _array(name: str, array: Floats) -> RowTensor:
+def _array(name: str, array: Floats) -> LazyTensor:
     refuse_overflow(name, array)
-    return RowTensor(lambda start, stop: array[start:stop], array.shape)
+    return LazyTensor(lambda start, stop: array[start:stop], array.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from .. import names
 from ..rewrite import Rewrite, add_node, name_of, nodes, producer, replace_uses
 
 __all__ = ["FuseLinears"]
@@ -29,7 +30,7 @@ class FuseLinears(Rewrite):
         weight = transpose.inputs[0]
         bias, last = _bias_add(product)
         inputs = [product.inputs[0], weight, *([bias] if bias else [])]
-        output = add_node(last, "Gemm", inputs, {"transB": 1}, name=name_of(weight).removesuffix(".weight") + "/linear")
+        output = add_node(last, "Gemm", inputs, {"transB": 1}, name=names.linear(name_of(weight)))
         replace_uses(last.outputs[0], output)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..rewrite import Rewrite, add_node, constant, nodes, producer
+from .. import names
+from ..rewrite import Rewrite, add_node, axis, constant, named_value, producer
 
 __all__ = ["KeepLastLogits"]
 
@@ -23,13 +24,14 @@ class KeepLastLogits(Rewrite):
         if head is None or norm is None:
             return 0
         vocabulary, hidden = (int(d) for d in head.inputs[1].shape)  # type: ignore[union-attr, arg-type]
-        keep = ir.Value(name="logits_to_keep", shape=ir.Shape([]), type=ir.TensorType(ir.DataType.INT64))
+        keep = ir.Value(name=names.LOGITS_TO_KEEP, shape=ir.Shape([]), type=ir.TensorType(ir.DataType.INT64))
         graph.inputs.append(keep)
-        zero = constant(graph, "axis_0", np.array([0], np.int64))
+        zero = axis(graph, 0)
         kept = add_node(norm, "Unsqueeze", [keep, zero], name="kept")
-        tokens = next(n.outputs[0] for n in nodes(graph, "Shape") if n.outputs[0].name == "tokens_shape")
+        tokens = named_value(graph, names.TOKENS_SHAPE)
+        assert tokens is not None  # FlattenTokens has put it there
         norm.replace_input_with(0, _last_rows(graph, norm, tokens, kept, hidden))
-        batch = add_node(norm, "Gather", [tokens, zero], {"axis": 0}, name="batch_size")
+        batch = add_node(norm, "Gather", [tokens, zero], {"axis": 0}, name=names.BATCH_SIZE)
         width = constant(graph, "vocab_size", np.array([vocabulary], np.int64))
         shape = add_node(norm, "Concat", [batch, kept, width], {"axis": 0}, name="logits_shape")
         graph.outputs[0] = _logits(graph, head, shape, vocabulary)
@@ -38,23 +40,23 @@ class KeepLastLogits(Rewrite):
 
 def _last_rows(graph: ir.Graph, norm: ir.Node, tokens: ir.Value, kept: ir.Value, hidden: int) -> ir.Value:
     """The last ``kept`` rows of every sequence, flat: [B*n, K]."""
-    axis = constant(graph, "axis_1", np.array([1], np.int64))
-    width = constant(graph, "hidden_size", np.array([hidden], np.int64))
+    sequence = axis(graph, 1)
+    width = constant(graph, names.HIDDEN_SIZE, np.array([hidden], np.int64))
     shape = add_node(norm, "Concat", [tokens, width], {"axis": 0}, name="hidden_shape")
-    by_sequence = add_node(norm, "Reshape", [norm.inputs[0], shape], name="hidden_by_sequence")
-    length = add_node(norm, "Gather", [tokens, axis], {"axis": 0}, name="sequence_length")
+    by_sequence = add_node(norm, "Reshape", [norm.inputs[0], shape], name=names.HIDDEN_BY_SEQUENCE)
+    length = add_node(norm, "Gather", [tokens, sequence], {"axis": 0}, name=names.SEQUENCE_LENGTH)
     start = add_node(norm, "Sub", [length, kept], name="first_kept")
-    last = add_node(norm, "Slice", [by_sequence, start, length, axis], name="last_by_sequence")
-    return add_node(norm, "Reshape", [last, graph.initializers["rows_shape"]], name="last_rows")
+    last = add_node(norm, "Slice", [by_sequence, start, length, sequence], name=names.LAST_BY_SEQUENCE)
+    return add_node(norm, "Reshape", [last, graph.initializers[names.ROWS_SHAPE]], name="last_rows")
 
 
 def _logits(graph: ir.Graph, head: ir.Node, shape: ir.Value, vocabulary: int) -> ir.Value:
     """The head's rows as [B, n, V], under the output's name."""
     rows = head.outputs[0]
-    rows.name, rows.shape = "logits/rows", None
-    reshape = ir.node("Reshape", [rows, shape], {"allowzero": 1}, name="logits/Reshape")  # n may be 0
+    rows.name, rows.shape = names.LOGIT_ROWS, None
+    reshape = ir.node("Reshape", [rows, shape], {"allowzero": 1}, name=f"{names.LOGITS}/Reshape")  # n may be 0
     graph.append(reshape)
     logits = reshape.outputs[0]
-    logits.name, logits.type = "logits", ir.TensorType(ir.DataType.FLOAT)
-    logits.shape = ir.Shape(["batch_size", "logits_to_keep", vocabulary])
+    logits.name, logits.type = names.LOGITS, ir.TensorType(ir.DataType.FLOAT)
+    logits.shape = ir.Shape([names.BATCH_SIZE, names.LOGITS_TO_KEEP, vocabulary])
     return logits

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..rewrite import Rewrite, add_node, constant, nodes, producer
+from .. import names
+from ..rewrite import Rewrite, add_node, axis, constant, nodes, producer
 
 __all__ = ["PadRows"]
 
 
 class PadRows(Rewrite):
-    """Rows [R, K] -> [R + R % 2, K] before lm_head, and in all blocks: behind the embedding and behind each attention.
+    """Rows [R, K] -> [R + R % 2, K] before lm_head, and in all layers: after the embedding and after each attention.
 
     MatMulNBits works on pairs of rows. Where one is left over, it adds up its blocks in another order, unless they
     are small. With an even number of rows a row has the same bits in any company, whatever the size of the blocks; a
@@ -22,12 +23,12 @@ class PadRows(Rewrite):
     """
 
     def rewrite(self, graph: ir.Graph) -> int:
-        shape = graph.initializers.get("rows_shape")
+        shape = graph.initializers.get(names.ROWS_SHAPE)
         if shape is None or shape.const_value is None:
             return 0
         hidden = int(shape.const_value.numpy()[1])
         named = {node.outputs[0].name: node for node in graph}
-        tokens, embedded, by_sequence = (named[n] for n in ("tokens_shape", "hidden_states", "hidden_by_sequence"))
+        tokens, embedded = named[names.TOKENS_SHAPE], named[names.HIDDEN_STATES]
         after = _next(graph, tokens)
         count = add_node(after, "ReduceProd", [tokens.outputs[0]], {"keepdims": 1}, name="row_count")
         padding = _padding(graph, after, count, hidden, "padding")
@@ -38,7 +39,7 @@ class PadRows(Rewrite):
             assert shaped is not None  # FlattenTokens has put it there
             _cut(graph, shaped, count)
             _append(graph, next(iter(attention.outputs[0].uses())).node.outputs[0], padding)
-        _cut(graph, by_sequence, count)
+        _cut(graph, named[names.HIDDEN_BY_SEQUENCE], count)
         self._pad_head(graph, hidden)
         return len(attentions)
 
@@ -62,14 +63,14 @@ def _next(graph: ir.Graph, node: ir.Node) -> ir.Node:
 
 def _padding(graph: ir.Graph, before: ir.Node, count: ir.Value, hidden: int, name: str) -> ir.Value:
     """Zeros, [1, K] where ``count`` [1] is odd and [0, K] where it is even."""
-    two, width = (constant(graph, n, np.array([v], np.int64)) for n, v in (("two", 2), ("hidden_size", hidden)))
+    two, width = (constant(graph, n, np.array([v], np.int64)) for n, v in (("two", 2), (names.HIDDEN_SIZE, hidden)))
     odd = add_node(before, "Mod", [count, two], name=f"{name}/count")
     shape = add_node(before, "Concat", [odd, width], {"axis": 0}, name=f"{name}/shape")
     return add_node(before, "ConstantOfShape", [shape], name=name)
 
 
 def _append(graph: ir.Graph, rows: ir.Value, padding: ir.Value, besides: ir.Value | None = None) -> None:
-    """Every consumer of ``rows`` but the node of ``besides`` reads them with the padding behind them."""
+    """Every consumer of ``rows`` but the node of ``besides`` reads them with the padding after them."""
     uses = [use for use in rows.uses() if besides is None or use.node is not besides.producer()]
     first = next(node for node in graph if any(use.node is node for use in uses))
     padded = add_node(first, "Concat", [rows, padding], {"axis": 0}, name=f"{rows.name}/padded")
@@ -80,7 +81,7 @@ def _append(graph: ir.Graph, rows: ir.Value, padding: ir.Value, besides: ir.Valu
 def _cut(graph: ir.Graph, consumer: ir.Node, count: ir.Value) -> None:
     """The node reads the first ``count`` [1] rows of its first input."""
     rows = consumer.inputs[0]
-    zero = constant(graph, "axis_0", np.array([0], np.int64))
+    zero = axis(graph, 0)
     assert rows is not None
     cut = add_node(consumer, "Slice", [rows, zero, count, zero], name=f"{rows.name}/cut")
     consumer.replace_input_with(0, cut)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..rewrite import Rewrite, add_node, constant, nodes
+from .. import names
+from ..rewrite import Rewrite, add_node, axis, constant, nodes
 
 __all__ = ["PortableSignature"]
 
@@ -29,18 +30,20 @@ class PortableSignature(Rewrite):
 
     def rewrite(self, graph: ir.Graph) -> int:
         old = {value.name: value for value in graph.inputs}
-        if "logits_to_keep" not in old:
+        if names.LOGITS_TO_KEEP not in old:
             return 0
-        ids, positions = old.pop("input_ids"), old.pop("position_ids")
-        mask = ir.Value(name="attention_mask", type=ir.TensorType(ir.DataType.INT64))
+        ids, positions = old.pop(names.INPUT_IDS), old.pop(names.POSITION_IDS)
+        mask = ir.Value(name=names.ATTENTION_MASK, type=ir.TensorType(ir.DataType.INT64))
         first = next(iter(graph))
         new_tokens, width = _size(graph, first, ids), _size(graph, first, mask)
         replacements = {
-            "seqlens_k": _last_index(graph, first, mask),
-            "total_sequence_length": _int32(first, width),
-            "logits_to_keep": new_tokens,
+            names.SEQLENS_K: _last_index(graph, first, mask),
+            names.TOTAL_SEQUENCE_LENGTH: _int32(first, width),
+            names.LOGITS_TO_KEEP: new_tokens,
         }
-        replacements |= {f"local_{name}": replacements[name] for name in ("seqlens_k", "total_sequence_length")}
+        replacements |= {
+            names.local(name): replacements[name] for name in (names.SEQLENS_K, names.TOTAL_SEQUENCE_LENGTH)
+        }
         for name, value in replacements.items():
             ir.convenience.replace_all_uses_with(old.pop(name), value)
         _roll(graph, first, [ids, positions], _padding(graph, first, mask, new_tokens, width), new_tokens)
@@ -52,15 +55,15 @@ class PortableSignature(Rewrite):
 def _size(graph: ir.Graph, first: ir.Node, value: ir.Value) -> ir.Value:
     """The length of the second axis, int64 []."""
     shape = add_node(first, "Shape", [value], name=f"{value.name}_shape")
-    axis = constant(graph, "one", np.array(1, np.int64))
-    return add_node(first, "Gather", [shape, axis], {"axis": 0}, name=f"{value.name}_width")
+    second = constant(graph, "one", np.array(1, np.int64))
+    return add_node(first, "Gather", [shape, second], {"axis": 0}, name=f"{value.name}_width")
 
 
 def _last_index(graph: ir.Graph, first: ir.Node, mask: ir.Value) -> ir.Value:
     """Index of each sequence's last token in the cache, int32 [B]."""
-    axis = constant(graph, "axis_1", np.array([1], np.int64))
+    tokens = axis(graph, 1)
     one = constant(graph, "one", np.array(1, np.int64))
-    count = add_node(first, "ReduceSum", [mask, axis], {"keepdims": 0}, name="token_counts")
+    count = add_node(first, "ReduceSum", [mask, tokens], {"keepdims": 0}, name="token_counts")
     last = add_node(first, "Sub", [count, one], name="last_indices")
     return _int32(first, last)
 
@@ -78,7 +81,7 @@ def _padding(graph: ir.Graph, first: ir.Node, mask: ir.Value, new_tokens: ir.Val
 
 
 def _roll(graph: ir.Graph, first: ir.Node, inputs: list[ir.Value], padding: ir.Value, new_tokens: ir.Value) -> None:
-    """Read ``inputs`` [B, S] from the first token behind the padding on, and undo that before lm_head."""
+    """Read ``inputs`` [B, S] from the first token after the padding on, and undo that before lm_head."""
     places = add_node(
         first,
         "Range",
@@ -92,25 +95,25 @@ def _roll(graph: ir.Graph, first: ir.Node, inputs: list[ir.Value], padding: ir.V
         tokens = add_node(first, "GatherElements", [value, rolled], {"axis": 1}, name=f"{value.name}_rolled")
         for use in lookups:
             use.node.replace_input_with(use.idx, tokens)
-    kept = next(node for node in nodes(graph, "Slice") if node.outputs[0].name == "last_by_sequence")
+    kept = next(node for node in nodes(graph, "Slice") if node.outputs[0].name == names.LAST_BY_SEQUENCE)
     before = add_node(kept, "Sub", [places, padding], name="places_before_padding")
     original = add_node(kept, "Mod", [before, new_tokens], name="original_places")
-    axis = constant(graph, "last_axis", np.array([-1], np.int64))
-    indices = add_node(kept, "Unsqueeze", [original, axis], name="original_indices")
+    last = constant(graph, "last_axis", np.array([-1], np.int64))
+    indices = add_node(kept, "Unsqueeze", [original, last], name="original_indices")
     hidden = add_node(kept, "GatherND", [kept.inputs[0], indices], {"batch_dims": 1}, name="hidden_as_given")
     ir.convenience.replace_all_uses_with(kept.outputs[0], hidden)
 
 
 def _name_axes(graph: ir.Graph, mask: ir.Value) -> None:
-    mask.shape = ir.Shape(["batch_size", TOTAL])
+    mask.shape = ir.Shape([names.BATCH_SIZE, TOTAL])
     cache = graph.inputs[3:]
     for value in cache:
-        value.shape = _with_axes(value, {0: "batch_size", 2: "past_sequence_length"})
+        value.shape = _with_axes(value, {0: names.BATCH_SIZE, 2: "past_sequence_length"})
     logits, *present = graph.outputs
-    logits.shape = _with_axes(logits, {0: "batch_size", 1: "sequence_length"})
+    logits.shape = _with_axes(logits, {0: names.BATCH_SIZE, 1: names.SEQUENCE_LENGTH})
     for value, past in zip(present, cache, strict=True):
         value.shape = _with_axes(past, {2: TOTAL})
 
 
-def _with_axes(value: ir.Value, names: dict[int, str]) -> ir.Shape:
-    return ir.Shape([names.get(axis, size) for axis, size in enumerate(value.shape or ())])
+def _with_axes(value: ir.Value, named: dict[int, str]) -> ir.Shape:
+    return ir.Shape([named.get(index, size) for index, size in enumerate(value.shape or ())])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from functools import lru_cache, partial
 
 import onnx_ir as ir
 
@@ -11,12 +11,12 @@ from ...quantization.blockwise import BlockFormat, Blocks, quantize_rows
 from ...quantization.gptq import compensated_rows, inverse_factors
 from ...quantization.moments import Moments
 from ...quantization.tensors import BlockMemory, Floats, in_blocks
-from ..rewrite import CONTRIB, Rewrite, add_initializer, add_node, name_of, nodes, replace_uses, weight_of
+from .. import names
+from ..rewrite import CONTRIB, Rewrite, add_initializer, add_node, is_head, name_of, nodes, replace_uses, weight_of
 
 __all__ = ["QuantizeBlocks"]
 
 INT8_ACTIVATIONS = 4  # accuracy_level: activations become int8 in blocks, too; less would dequantize whole weights
-HEAD = "lm_head.weight"
 BIAS = 5  # its place among MatMulNBits' inputs
 COMPENSATED_PORTION = 2  # compensation works column by column: longer columns are faster, and take memory
 
@@ -38,19 +38,19 @@ class QuantizeBlocks(Rewrite):
         self.head = head
         self.moments = moments
         self.memory = BlockMemory()
-        self._factors = functools.lru_cache(maxsize=1)(_factors)  # one layer's at a time
+        self._factors = lru_cache(maxsize=1)(_factors)  # one layer's at a time
 
     def rewrite(self, graph: ir.Graph) -> int:
-        linears = [(n, self.head if name_of(n.inputs[1]) == HEAD else self.form) for n in nodes(graph, "Gemm")]
+        linears = [(n, self.head if is_head(n) else self.form) for n in nodes(graph, "Gemm")]
         chosen = [(linear, form) for linear, form in linears if form]
         for linear, form in chosen:
             self._replace(graph, linear, form)
         return len(chosen)
 
     def quantizer(self, name: str, form: BlockFormat) -> Callable[[Floats], Blocks]:
-        """What turns rows of the weight ``name`` into blocks."""
+        """Return what turns rows [n, K] of the weight ``name``, which is not lm_head's, into blocks."""
         moments = self.moments
-        if moments is None or name == HEAD:
+        if moments is None:
             return lambda rows: quantize_rows(rows, form)
         return lambda rows: compensated_rows(rows, form, self._factors(moments, name))
 
@@ -58,12 +58,12 @@ class QuantizeBlocks(Rewrite):
         value = linear.inputs[1]
         weight, name = weight_of(value), name_of(value)
         form = form.fitting(weight.dims[1])
-        layer = name.removesuffix(".weight")
         portion = COMPENSATED_PORTION if self.moments else 1
-        tensors = in_blocks(weight, form, self.quantizer(name, form), self.memory, portion)
-        parts = ("quantized", "scale", "zero_point") if form.asymmetric else ("quantized", "scale")
+        quantize = partial(quantize_rows, form=form) if is_head(linear) else self.quantizer(name, form)
+        tensors = in_blocks(weight, form, quantize, self.memory, portion)
+        called = [names.quantized, names.scale, *([names.zero_point] if form.asymmetric else [])]
         inputs: list[ir.Value | None] = [
-            add_initializer(graph, f"{name}_{part}", t) for part, t in zip(parts, tensors, strict=False)
+            add_initializer(graph, call(name), tensor) for call, tensor in zip(called, tensors, strict=False)
         ]
         bias = linear.inputs[2] if len(linear.inputs) > 2 else None
         if bias is not None:
@@ -75,7 +75,7 @@ class QuantizeBlocks(Rewrite):
             [linear.inputs[0], *inputs],
             {"N": rows, "K": columns, "bits": form.bits, "block_size": form.size, "accuracy_level": INT8_ACTIVATIONS},
             domain=CONTRIB,
-            name=f"{layer}/product",
+            name=names.product(name),
         )
         replace_uses(linear.outputs[0], product)
         graph.remove(linear, safe=True)

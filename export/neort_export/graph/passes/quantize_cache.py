@@ -9,6 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ...quantization.tensors import INT8_MAX
+from .. import names
 from ..rewrite import Rewrite, add_initializer, name_of, nodes
 
 __all__ = ["CACHE_MARGIN", "QuantizeCache"]
@@ -35,9 +36,9 @@ class QuantizeCache(Rewrite):
         for attention in attentions:
             attention.resize_inputs(SCALES[1])
             for index, past in zip(range(*SCALES), attention.inputs[3:5], strict=True):
-                name = name_of(past).removeprefix("past_key_values.")
-                scales = np.maximum(self.largest[name] * np.float32(CACHE_MARGIN / INT8_MAX), np.float32(LEAST_SCALE))
-                scale = add_initializer(graph, f"{name}_scale", scales[None, :, None].astype(np.float32))
+                part = names.part_of(name_of(past))
+                scales = np.maximum(self.largest[part] * np.float32(CACHE_MARGIN / INT8_MAX), np.float32(LEAST_SCALE))
+                scale = add_initializer(graph, names.scale(part), scales[None, :, None].astype(np.float32))
                 attention.replace_input_with(index, scale)
             for kind in ("k", "v"):
                 attention.attributes.add(ir.AttrString(f"{kind}_quant_type", "PER_CHANNEL"))

@@ -7,13 +7,17 @@ import onnx_ir as ir
 
 from ...formats import GELU_ZERO_POINT
 from ...quantization.tensors import INT8_MAX, quantized_columns, row_scales
+from .. import names
 from ..rewrite import (
     CONTRIB,
     Rewrite,
     add_initializer,
     add_node,
+    axis,
     constant,
+    is_head,
     name_of,
+    named_value,
     nodes,
     producer,
     replace_uses,
@@ -31,7 +35,7 @@ class QuantizeLinears(Rewrite):
 
     Weights: symmetric int8, one scale per output channel. Activations: uint8, quantized at run time with one scale
     per row, so a row's result does not depend on the rows beside it, and the integer sums are exact.
-    The zero point is 128, except behind FastGelu, whose values lie above -0.17004: a zero point near the lower end
+    The zero point is 128, except after FastGelu, whose values lie above -0.17004: a zero point near the lower end
     spends nearly the whole range on positive values. A row is one block of a blocked QuantizeLinear, whose scales
     [M, 1] are then those of the product, too: every node costs a decode step a few microseconds.
     The bias is added apart, because a fused one would be multiplied by the row's scale.
@@ -62,25 +66,25 @@ class QuantizeLinears(Rewrite):
         zero_points = _zero_points(graph, before, scale, zero)
         one_block = {"axis": 1, "block_size": weight_of(before.inputs[1]).dims[1]}
         rows = add_node(before, "QuantizeLinear", [x, scale, zero_points], one_block, name=f"{name_of(x)}/quantized")
-        return rows, scale, constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
+        return rows, scale, _zero_point(graph, zero)
 
     def _replace(self, graph: ir.Graph, linear: ir.Node, x: tuple[ir.Value, ir.Value, ir.Value]) -> None:
         value = linear.inputs[1]
         weight, name = weight_of(value), name_of(value)
         bias = linear.inputs[2] if len(linear.inputs) > 2 else None
         scales = row_scales(weight)
-        quantized = add_initializer(graph, f"{name}_quantized", quantized_columns(weight, scales))
-        scale = add_initializer(graph, f"{name}_scale", scales)
+        quantized = add_initializer(graph, names.quantized(name), quantized_columns(weight, scales))
+        scale = add_initializer(graph, names.scale(name), scales)
         rows, row_scale, zero_point = x
         product = add_node(
             linear,
             "MatMulIntegerToFloat",
             [rows, quantized, row_scale, scale, zero_point],
             domain=CONTRIB,
-            name=f"{name.removesuffix('.weight')}/product",
+            name=names.product(name),
         )
         if bias is not None:
-            product = add_node(linear, "Add", [product, bias], name=f"{name.removesuffix('.weight')}/biased")
+            product = add_node(linear, "Add", [product, bias], name=f"{names.module_of(name)}/biased")
         replace_uses(linear.outputs[0], product)
         graph.remove(linear, safe=True)
         del graph.initializers[name]
@@ -92,7 +96,7 @@ def _row_scales(graph: ir.Graph, before: ir.Node, x: ir.Value | None, zero: int)
     """
     name, both_signs = name_of(x), zero == MIDDLE
     steps = INT8_MAX if both_signs else 255 - zero
-    columns = constant(graph, "axis_1", np.array([1], np.int64))
+    columns = axis(graph, 1)
     step = constant(graph, f"1/{steps}", np.array(1 / steps, np.float32))
     if both_signs:
         x = add_node(before, "Abs", [x], name=f"{name}/magnitude")
@@ -107,24 +111,22 @@ def _row_scales(graph: ir.Graph, before: ir.Node, x: ir.Value | None, zero: int)
 def _zero_points(graph: ir.Graph, linear: ir.Node, scales: ir.Value, zero: int) -> ir.Value:
     """``zero`` once per row, [M, 1]: one node for lm_head, which sees the last rows only, and one for all other layers.
 
-    Their number follows from the graph's inputs, so that a block of the model needs no value of another block.
+    Their number follows from the graph's inputs, so that a layer of the model needs no value of another one.
     """
-    weight = linear.inputs[1]
-    rows = "last" if weight is not None and weight.name == "lm_head.weight" else "all"
+    rows = "last" if is_head(linear) else "all"
     name = f"zero_points_{zero}_{rows}"
-    found = _named(graph, name)
+    found = named_value(graph, name)
     if found is not None:
         return found
-    tokens = _named(graph, "tokens_shape") if rows == "all" else None
+    tokens = named_value(graph, names.TOKENS_SHAPE) if rows == "all" else None
     if tokens is not None:
         count = add_node(linear, "ReduceProd", [tokens], name=f"{name}/count")
-        one = constant(graph, "axis_1", np.array([1], np.int64))
-        shape = add_node(linear, "Concat", [count, one], {"axis": 0}, name=f"{name}/shape")
+        shape = add_node(linear, "Concat", [count, axis(graph, 1)], {"axis": 0}, name=f"{name}/shape")
     else:
         shape = add_node(linear, "Shape", [scales], name=f"{name}/shape")
-    value = constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))
-    return add_node(linear, "Expand", [value, shape], name=name)
+    return add_node(linear, "Expand", [_zero_point(graph, zero), shape], name=name)
 
 
-def _named(graph: ir.Graph, name: str) -> ir.Value | None:
-    return next((value for node in graph for value in node.outputs if value.name == name), None)
+def _zero_point(graph: ir.Graph, zero: int) -> ir.Value:
+    """One zero point, uint8 []."""
+    return constant(graph, f"zero_point_{zero}", np.array(zero, np.uint8))

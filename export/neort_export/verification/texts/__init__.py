@@ -12,13 +12,14 @@ from typing import Any
 
 from neort.tokenizer import Tokenizer
 
+from ...architectures import Dimensions
 from ...errors import ExportError
 
 __all__ = ["Texts"]
 
 CALIBRATION_TOKENS = 1024
 VERIFICATION_TOKENS = 2048
-EXPENSIVE = 300_000_000  # weights of all blocks together; models beyond get fewer tokens
+EXPENSIVE = 300_000_000  # weights of all layers together; models beyond get fewer tokens
 LEAST_TOKENS = 4  # to measure on
 GOLDEN_EXTRA = 40  # positions past twice the window
 
@@ -29,35 +30,35 @@ class Texts:
     Time grows with tokens times weights: large models get fewer sequences, one at least.
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: Any, verification_text: str | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, model: Dimensions, verification_text: str | None = None) -> None:
         """``verification_text`` replaces verification.txt. Raises ExportError when it is too short to measure on."""
-        self.window = int(config.window_size)
-        self._length = min(int(config.max_position_embeddings), max(2 * self.window + GOLDEN_EXTRA, 512))
-        self._share = min(1.0, EXPENSIVE / (12 * config.num_layers * config.hidden_size**2))
+        self.window = model.window_size
+        self._length = min(model.max_position_embeddings, max(2 * self.window + GOLDEN_EXTRA, 512))
+        self._share = min(1.0, EXPENSIVE / (12 * model.num_layers * model.hidden_size**2))
         self._calibration_text = _read("calibration.txt")
         self._verification_text = _read("verification.txt") if verification_text is None else verification_text
         self.calibration = self._sequences(tokenizer, self._calibration_text, CALIBRATION_TOKENS)
         self.verification = self._sequences(tokenizer, self._verification_text, VERIFICATION_TOKENS)
         self.golden = self.verification[0][: 2 * self.window + GOLDEN_EXTRA]
-        if config.max_position_embeddings < LEAST_TOKENS:
+        if model.max_position_embeddings < LEAST_TOKENS:
             raise ExportError(
-                f"the model has {config.max_position_embeddings} positions; it takes {LEAST_TOKENS} to calibrate and "
+                f"the model has {model.max_position_embeddings} positions; it takes {LEAST_TOKENS} to calibrate and "
                 "verify an export on text"
             )
         if len(self.golden) < LEAST_TOKENS:
             raise ExportError(f"the verification text has {len(self.golden)} tokens; give a longer one (--text)")
 
     def golden_positions(self) -> list[int]:
-        """Positions around the window's edge, past twice the window, and the last one."""
+        """Return positions around the window's edge, past twice the window, and the last one."""
         wanted = [0, self.window - 1, self.window, self.window + 1, 2 * self.window, 2 * self.window + 1]
         return sorted({p for p in wanted if p < len(self.golden)} | {len(self.golden) - 1})
 
     def calibration_facts(self) -> dict[str, Any]:
-        """What the manifest says about the calibration text."""
+        """Return what the manifest says about the calibration text."""
         return _facts(self._calibration_text, self.calibration)
 
     def verification_facts(self) -> dict[str, Any]:
-        """What verification.json says about its text."""
+        """Return what verification.json says about its text."""
         return _facts(self._verification_text, self.verification)
 
     def _sequences(self, tokenizer: Tokenizer, text: str, limit: int) -> list[list[int]]:

@@ -1,0 +1,106 @@
+"""GPT-Neo: local layers that see a window beside global ones, scores that nothing divides, q, k and v without a bias.
+
+transformers' implementation is the reference:
+https://github.com/huggingface/transformers/blob/main/src/transformers/models/gpt_neo/modeling_gpt_neo.py
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .architecture import Architecture, Dimensions, Linear, TensorNames
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["GPTNeo"]
+
+KINDS = {"global", "local"}
+
+
+class GPTNeo(Architecture):
+    """EleutherAI's GPT-Neo.
+
+    Files of 2021 have the buffers ``attn.attention.bias`` and ``attn.attention.masked_bias`` besides, the attention
+    mask and what it fills in; the mask follows from the configuration.
+    """
+
+    model_type = "gpt_neo"
+    sizes = (*Architecture.sizes, "window_size")
+    names = TensorNames(
+        prefix="transformer.",
+        token_embedding="transformer.wte.weight",
+        position_embedding="transformer.wpe.weight",
+        layers="transformer.h",
+        norms=("ln_1", "ln_2"),
+        query_key_value=("attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"),
+        packed_query_key_value="attn.attention.qkv_proj",
+        final_norm="transformer.ln_f",
+        head="lm_head.weight",
+    )
+
+    def read_config(self, settings: dict[str, Any]) -> Any:
+        """Return a GPTNeoConfig, which makes ``attention_layers``, a kind per layer, of ``attention_types``."""
+        from transformers import GPTNeoConfig
+
+        return GPTNeoConfig.from_dict(settings)
+
+    def complaint(self, config: Any) -> str:
+        """Say whether the kinds of layers are as many as layers, and known."""
+        layers = config.attention_layers
+        if len(layers) != config.num_layers:
+            return f"attention_layers names {len(layers)} layers, num_layers is {config.num_layers}"
+        unknown = set(layers) - KINDS
+        return f"attention layers are 'global' or 'local', not {sorted(unknown)}" if unknown else ""
+
+    def dimensions(self, config: Any) -> Dimensions:
+        """Return the sizes of a GPTNeoConfig; its MLP is four times as wide as the hidden states by default."""
+        return Dimensions(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=int(config.intermediate_size or 4 * config.hidden_size),
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            max_position_embeddings=config.max_position_embeddings,
+            window_size=config.window_size,
+            attention_layers=tuple(config.attention_layers),
+        )
+
+    def attention_scale(self, config: Any, layer: int) -> float:
+        """Return 1: GPT-Neo does not divide its scores by the root of the head's width."""
+        return 1.0
+
+    def linears(self, dimensions: Dimensions) -> tuple[Linear, ...]:
+        """Return q, k, v and out_proj of attention, c_fc and c_proj of the MLP."""
+        hidden, inner = dimensions.hidden_size, dimensions.intermediate_size
+        return (
+            *(Linear(name, hidden, hidden, bias=False) for name in self.names.query_key_value),
+            Linear("attn.attention.out_proj", hidden, hidden),
+            Linear("mlp.c_fc", inner, hidden),
+            Linear("mlp.c_proj", hidden, inner),
+        )
+
+    def causal_lm(self, config: Any) -> Any:
+        """Make a GPTNeoForCausalLM."""
+        from transformers import GPTNeoForCausalLM
+
+        return GPTNeoForCausalLM(config).eval()
+
+    def attentions(self, model: Any) -> list[Any]:
+        """Return the GPTNeoSelfAttention of each layer."""
+        return [layer.attn.attention for layer in model.transformer.h]
+
+    def project(self, attention: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Apply q_proj, k_proj and v_proj."""
+        return tuple(linear(hidden) for linear in (attention.q_proj, attention.k_proj, attention.v_proj))
+
+    def project_back(self, attention: Any, mixed: torch.Tensor) -> torch.Tensor:
+        """Apply out_proj."""
+        output: torch.Tensor = attention.out_proj(mixed)
+        return output
+
+    def layer(self, config: Any, index: int) -> Any:
+        """Make a GPTNeoBlock, whose mask is that of the layer's kind."""
+        from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoBlock
+
+        return GPTNeoBlock(config, index).eval()

@@ -1,0 +1,52 @@
+"""One tensor on disk, whatever the format of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError
+from .finite import first_not_finite
+
+__all__ = ["Floats", "StoredTensor"]
+
+Floats = NDArray[np.float32]
+
+COLUMN_ROWS = 512  # rows of a transposed tensor's file in memory at a time
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor's file, its name there, its shape, its dtype such as "bfloat16", and a reader of its rows start:stop."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    read_stored: Callable[[int, int | None], torch.Tensor]
+
+    def read(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Read rows ``start:stop`` as float32. Raises CheckpointError where one is NaN or infinite."""
+        rows: Floats = self.read_stored(start, stop).to(torch.float32).contiguous().numpy()
+        where = first_not_finite(rows, start)
+        if where:
+            raise CheckpointError(
+                f"{self.file}: tensor {self.name!r} has {where}; such weights cannot be exported in any format: fetch "
+                "or convert the checkpoint again, or take an earlier one if its training has diverged"
+            )
+        return rows
+
+    def transposed(self) -> StoredTensor:
+        """Return the matrix [N, K] of a file that has it as [K, N]; reading rows of it reads the whole file's."""
+
+        def columns(start: int, stop: int | None) -> torch.Tensor:
+            count = self.shape[0]
+            steps = ((i, min(i + COLUMN_ROWS, count)) for i in range(0, count, COLUMN_ROWS))
+            return torch.cat([self.read_stored(*limits)[:, start:stop] for limits in steps]).T
+
+        return StoredTensor(self.file, self.name, self.shape[::-1], self.dtype, columns)

@@ -1,0 +1,74 @@
+"""Trains a small GPT-Neo, its byte-level BPE tokenizer included, from plain text files.
+
+    python -m neort_export.training books.txt.xz -o neo-mini --minutes 50 --valid other-books.txt
+
+With --tokenizer it takes another checkpoint's tokenizer: a smaller model made so can draft for that one. A draft for
+neo-mini (it predicts other books at 5.2 nats per token, neo-mini at 4.8):
+
+    python -m neort_export.training books.txt.xz -o neo-mini-draft --tokenizer neo-mini/tokenizer.json \
+        --hidden-size 96 --num-layers 3 --num-heads 3 --batch-size 2 --steps 1600
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from neort.errors import NeortError
+
+from .options import Options
+from .train import run
+
+__all__ = ["main", "parse_args"]
+
+SETTINGS = (
+    ("vocab-size", int, "entries of the tokenizer"),
+    ("hidden-size", int, "channels"),
+    ("num-layers", int, "layers, global and local in turn"),
+    ("num-heads", int, "attention heads"),
+    ("context", int, "positions, and tokens per example"),
+    ("window", int, "tokens a local layer sees"),
+    ("batch-size", int, "examples per step"),
+    ("learning-rate", float, "peak rate"),
+    ("steps", int, "length of the run in steps"),
+    ("minutes", float, "length of the run in minutes, instead of steps"),
+    ("seed", int, "of weights and batches"),
+    ("device", str, "auto, cpu or cuda"),
+    ("threads", int, "CPU threads of torch"),
+)
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> Options:
+    """Return the command line's options. Raises ConfigError for one out of range."""
+    parser = argparse.ArgumentParser(
+        prog="python -m neort_export.training",
+        description="Trains a small GPT-Neo and its tokenizer from plain text.",
+    )
+    parser.add_argument("texts", nargs="+", type=Path, metavar="TEXT", help="UTF-8 text file, .txt or .txt.xz")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CHECKPOINT", help="folder to write")
+    parser.add_argument("--valid", type=Path, metavar="TEXT", help="held-out text to measure the result on")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to take instead of training one")
+    parser.add_argument("--force", action="store_true", help="replace a checkpoint that is there")
+    length = parser.add_mutually_exclusive_group()
+    for name, kind, meaning in SETTINGS:
+        default = getattr(Options, name.replace("-", "_"))
+        owner = length if name in ("steps", "minutes") else parser
+        shown = "" if default is None else f" (default {default})"
+        owner.add_argument(f"--{name}", type=kind, default=default, metavar=name[0].upper(), help=meaning + shown)
+    values = vars(parser.parse_args(arguments))
+    return Options(texts=tuple(values.pop("texts")), **values)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        run(parse_args(arguments))
+    except (NeortError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        return 130
+    return 0

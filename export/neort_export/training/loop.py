@@ -1,0 +1,143 @@
+"""The steps of a run: batches, the optimizer, the learning rate, and a line of progress now and then."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from neort.errors import ConfigError
+
+from .corpus import TokenIds, TrainingError, draw_batches
+from .model import next_token_loss
+from .options import Options
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Progress", "fit", "learning_rate_factor", "make_optimizer", "reproducible"]
+
+WARM_UP = 0.02  # share of the run in which the learning rate rises
+BETAS, WEIGHT_DECAY, GRADIENT_NORM = (0.9, 0.95), 0.1, 1.0
+
+
+@dataclass
+class Progress:
+    """The losses of a run, and one line now and then: step, loss, tokens per second, time left."""
+
+    tokens_per_step: int
+    losses: list[float] = field(default_factory=list)  # nats per token, one per step
+    started: float = field(default_factory=time.monotonic)
+    _pending: list[torch.Tensor] = field(default_factory=list)
+    _printed: float = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Mean speed of the run so far."""
+        return len(self.losses) * self.tokens_per_step / self.elapsed
+
+    @property
+    def recent_loss(self) -> float:
+        """Mean of the last 50 steps, in nats per token."""
+        recent = self.losses[-50:]
+        return sum(recent) / len(recent)
+
+    def add(self, loss: torch.Tensor, share_done: float) -> None:
+        """Take one step's loss; read it from the device only when it is time for a line."""
+        self._pending.append(loss)
+        if self.elapsed - self._printed >= (1 if sys.stdout.isatty() else 30):
+            self.show(share_done)
+
+    def show(self, share_done: float) -> None:
+        """Print the line. Raises TrainingError if a loss was not finite."""
+        self.losses += [loss.item() for loss in self._pending]
+        self._pending.clear()
+        self._printed = self.elapsed
+        if not math.isfinite(self.recent_loss):
+            raise TrainingError(f"the loss is {self.recent_loss} by step {len(self.losses)}: lower --learning-rate")
+        left = self.elapsed * (1 - share_done) / share_done
+        line = f"step {len(self.losses)}  loss {self.recent_loss:.3f}  {self.tokens_per_second:,.0f} tokens/s"
+        end = "\r" if sys.stdout.isatty() and share_done < 1 else "\n"
+        print(f"{line}  {left / 60:.1f} min left   ", end=end, flush=True)
+
+
+def learning_rate_factor(share_done: float) -> float:
+    """Return the factor of the peak rate: it rises in a line to 1, then falls to 0 along a cosine."""
+    return min(share_done / WARM_UP, (1 + math.cos(math.pi * share_done)) / 2)
+
+
+def make_optimizer(model: Any) -> torch.optim.Optimizer:
+    """Make an AdamW that decays matrices, not biases and norms."""
+    from torch.optim import AdamW
+
+    weights = list(model.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, betas=BETAS)
+
+
+def fit(model: Any, tokens: TokenIds, options: Options) -> Progress:
+    """Train the model in place until the steps or the minutes are used up.
+
+    Raises TrainingError if the loss is not finite.
+    """
+    import torch
+
+    device = model.device
+    optimizer = make_optimizer(model)
+    progress = Progress(options.batch_size * options.context)
+    model.train()
+    for step, rows in enumerate(draw_batches(tokens, options.context, options.batch_size, options.seed)):
+        done = progress.elapsed / (60 * options.minutes) if options.minutes else (step + 0.5) / options.steps
+        if step and done >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * learning_rate_factor(min(done, 1))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = next_token_loss(model, torch.from_numpy(rows).to(device))
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+        optimizer.step()
+        progress.add(loss.detach(), min(done, 1))
+    progress.show(1)
+    return progress
+
+
+@contextmanager
+def reproducible(options: Options) -> Iterator[torch.device]:
+    """Seed torch, set its threads and have it use deterministic kernels; yields the device to train on.
+
+    Raises ConfigError for a device that is not here.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if options.device.startswith("cuda") and not available:
+        raise ConfigError(f"--device {options.device}: torch sees no CUDA device here; use --device cpu")
+    try:
+        device = torch.device(("cuda" if available else "cpu") if options.device == "auto" else options.device)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {options.device}: unknown; use auto, cpu or cuda") from error
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with this
+    torch.use_deterministic_algorithms(device.type == "cuda")
+    torch.set_num_threads(options.threads or threads)
+    torch.manual_seed(options.seed)
+    try:
+        yield device
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
