@@ -177,7 +177,7 @@ class Architecture(abc.ABC):
 
     @abc.abstractmethod
     def project(self, attention: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Make queries, keys and values, [B, S, K] each, of the hidden states [B, S, K]."""
+        """Make queries, keys and values of the hidden states [B, S, K]: three of [B, S, K], or one of [B, S, 3K]."""
 
     @abc.abstractmethod
     def project_back(self, attention: Any, mixed: torch.Tensor) -> torch.Tensor:

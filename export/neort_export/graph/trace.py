@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -95,20 +96,21 @@ def _group_query_attention(
     attributes: dict[str, Any] = {
         "num_heads": dimensions.num_heads,
         "kv_num_heads": dimensions.num_heads,
-        "scale": architecture.attention_scale(config, layer),
+        "scale": float(np.float32(architecture.attention_scale(config, layer))),  # as ONNX stores it
         "do_rotary": 0,
         "local_window_size": dimensions.window_size if dimensions.attention_layers[layer] == "local" else -1,
     }
 
     def forward(hidden_states: torch.Tensor, *_: object, **__: object) -> tuple[torch.Tensor, None]:
-        query, key, value = architecture.project(attention, hidden_states)
+        made = architecture.project(attention, hidden_states)
+        query, key, value = made if len(made) == 3 else (*made, None, None)
         past_key, past_value, seqlens_k, total = attention.past
         output, *attention.present = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
             (query, key, value, past_key, past_value, seqlens_k, total),
             attrs=attributes,
             dtypes=(torch.float32,) * 3,
-            shapes=(query.shape, past_key.shape, past_value.shape),
+            shapes=(hidden_states.shape, past_key.shape, past_value.shape),
             version=1,
         )
         return architecture.project_back(attention, output), None

@@ -31,7 +31,7 @@ class FlattenTokens(Rewrite):
             by_sequence = add_node(attention, "Reshape", [attention.inputs[0], qkv_shape], name=f"qkv.{i}")
             attention.replace_input_with(0, by_sequence)
             flatten(graph, attention.outputs[0], f"attended.{i}")
-        self._drop_final_view(graph)
+        self._drop_views(graph)
         self._forget_shapes(graph)
         return len(attentions)
 
@@ -41,12 +41,15 @@ class FlattenTokens(Rewrite):
         width = constant(graph, "qkv_width", np.array([3 * hidden], np.int64))
         return add_node(first, "Concat", [tokens, width], {"axis": 0}, name="qkv_shape")
 
-    def _drop_final_view(self, graph: ir.Graph) -> None:
-        """transformers views the output of its last LayerNormalization as [B, S, K]; it stays flat here."""
+    def _drop_views(self, graph: ir.Graph) -> None:
+        """transformers views the output of its last LayerNormalization as [B, S, K]; it stays flat here.
+
+        Some architectures view their token ids as [B, S], which they are.
+        """
         for view in nodes(graph, "Reshape"):
-            norm = producer(view.inputs[0], "LayerNormalization")
-            if norm:
-                replace_uses(view.outputs[0], norm.outputs[0])
+            viewed = view.inputs[0]
+            if viewed is not None and (viewed is graph.inputs[0] or producer(viewed, "LayerNormalization")):
+                replace_uses(view.outputs[0], viewed)
 
     def _forget_shapes(self, graph: ir.Graph) -> None:
         """The traced shapes of values between inputs and outputs no longer hold."""

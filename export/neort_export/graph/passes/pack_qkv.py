@@ -15,8 +15,8 @@ __all__ = ["PackQKV"]
 class PackQKV(Rewrite):
     """GroupQueryAttention(x Wq', x Wk', x Wv', ...) -> GroupQueryAttention(x [Wq; Wk; Wv]', , , ...).
 
-    One product of three times the width keeps all cores busy, and its input is quantized once. Where an architecture
-    has it already, GroupQueryAttention(Split(packed), ...) -> GroupQueryAttention(packed, , , ...).
+    One product of three times the width keeps all cores busy, and its input is quantized once. An architecture whose
+    modules have it already is traced so.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -28,28 +28,18 @@ class PackQKV(Rewrite):
         return sum(self._pack(graph, attention) for attention in nodes(graph, "GroupQueryAttention"))
 
     def _pack(self, graph: ir.Graph, attention: ir.Node) -> bool:
-        query = _before_split(attention) or self._stacked(graph, attention)
-        if query is None:
-            return False
-        for i, value in enumerate([query, None, None]):
-            attention.replace_input_with(i, value)
-        return True
-
-    def _stacked(self, graph: ir.Graph, attention: ir.Node) -> ir.Value | None:
-        """One product in the place of three of the same input."""
+        if attention.inputs[1] is None:
+            return True  # traced so
         products = [producer(value, "MatMul") for value in attention.inputs[:3]]
         transposes = [producer(p.inputs[1], "Transpose") if p else None for p in products]
         if not all(transposes) or len({id(p.inputs[0]) for p in products if p}) != 1:
-            return None
+            return False
         weights = [t.inputs[0] for t in transposes if t]
         x = next(p.inputs[0] for p in products if p)
         name = self.architecture.multiplied_as(name_of(weights[0]))
         weight = add_initializer(graph, name, stacked([weight_of(w) for w in weights]))
         transposed = add_node(attention, "Transpose", [weight], name=f"{name}/transposed")
-        return add_node(attention, "MatMul", [x, transposed], name=names.module_of(name))
-
-
-def _before_split(attention: ir.Node) -> ir.Value | None:
-    """What query, key and value are parts of, in this order, where they are."""
-    split = producer(attention.inputs[0], "Split")
-    return split.inputs[0] if split and list(split.outputs) == list(attention.inputs[:3]) else None
+        query = add_node(attention, "MatMul", [x, transposed], name=names.module_of(name))
+        for i, value in enumerate([query, None, None]):
+            attention.replace_input_with(i, value)
+        return True
