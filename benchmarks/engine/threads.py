@@ -22,10 +22,9 @@ import numpy as np
 
 from neort.arrays import Ids, Lengths, Logits, Rows
 from neort.backend import DECODERS, BoundInputs, DecoderSession, RunInputs, open_session, session_options
-from neort.bundle import Bundle
+from neort.bundle import FORMATS, Bundle
 from neort.kvcache import CACHE_TYPES, CacheType, KVCache
 from neort_export import export
-from neort_export.formats import FORMATS
 
 from ..checkpoints.shapes import make_two_layers
 from ..harness.arguments import integers, script_parser

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neort_export.formats import FORMATS
+from neort.bundle import FORMATS
 
 from ..checkpoints.shapes import make_shape
 from ..harness.arguments import script_parser

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from neort.bundle import FORMATS, Quantization
 from neort_export import VerificationError, export
-from neort_export.formats import FORMATS, Quantization
 from neort_export.verification.grades import grade
 from neort_models import PRESETS
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
+from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
 from neort_export.graph.passes import FoldOutliers, QuantizeBlocks, QuantizeEmbedding, QuantizeLinears
 from neort_export.quantization.blockwise import BlockFormat
 from neort_export.quantization.moments import Moments

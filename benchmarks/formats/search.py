@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
+from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
 from neort_export.graph.passes import QuantizeBlocks
 from neort_export.quantization.blockwise import BlockFormat, Blocks, block_columns, cover, round_steps
 from neort_export.quantization.moments import Moments

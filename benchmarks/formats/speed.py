@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 import neort
-from neort.bundle import WEIGHTS
+from neort.bundle import FORMATS, WEIGHTS
 from neort_export import export
-from neort_export.formats import FORMATS
 
 from ..harness.arguments import script_parser
 from ..harness.results import write_results

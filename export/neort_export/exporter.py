@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 
 from neort.backend import DECODER, DECODERS
-from neort.bundle import WEIGHTS, read_spec
+from neort.bundle import FORMATS, WEIGHTS, Quantization, read_spec
 from neort.errors import StorageError
 from neort.verification import VERIFICATION
 
@@ -22,7 +22,6 @@ from .bundle import (
     disk_error,
     external_weights,
     model_section,
-    staged_folder,
     write_graph,
     write_json,
     write_manifest,
@@ -31,12 +30,13 @@ from .bundle import (
 )
 from .checkpoint import Checkpoint
 from .errors import VerificationError
-from .formats import FORMATS, Quantization, recipe_section
 from .graph import decoder_graph, quantize
 from .progress import Progress, Silent
 from .quantization.limits import Limits
 from .quantization.moments import Moments
+from .quantization.recipe import recipe_section
 from .reference import Reference, calibrate
+from .staging import staged_folder
 from .verification.figures import Verification
 from .verification.int8_cache import write_int8_cache
 from .verification.layerwise import LayerwiseRunner

@@ -25,11 +25,10 @@ from checkpoints import (
     torch_logits,
 )
 from neort.backend import DecoderSession
-from neort.bundle import Bundle
+from neort.bundle import Bundle, Quantization
 from neort.engine import Engine
 from neort.verification import batch_difference
 from neort_export import Report, export
-from neort_export.formats import Quantization
 
 TOLERANCE = 1e-4
 MODELS: dict[str, dict[str, Any]] = {

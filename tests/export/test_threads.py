@@ -18,11 +18,10 @@ import neort
 import neort.backend.runner
 from checkpoints import BYTE_TOKENS, random_ids, random_model, save
 from neort.backend import DECODERS, DecoderSession, split_below
-from neort.bundle import Bundle
+from neort.bundle import Bundle, Quantization
 from neort.kvcache import CACHE_TYPES, CacheType
 from neort.verification import batch_difference, chunk_differences
 from neort_export import export
-from neort_export.formats import Quantization
 from neort_export.verification.layerwise import LayerwiseRunner
 
 HEADS = 2

@@ -39,6 +39,7 @@ ORDER = {
         "progress",
         "memory",
         "parallel",
+        "staging",
         "architectures",
         "checkpoint",
         "quantization",

@@ -6,7 +6,6 @@ from .hf_files import write_tokenizer
 from .manifest import model_section, write_json, write_manifest
 from .portable import write_portable
 from .space import check_space, disk_error
-from .staging import staged_folder
 from .weights_file import external_weights, write_graph
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "disk_error",
     "external_weights",
     "model_section",
-    "staged_folder",
     "write_graph",
     "write_json",
     "write_manifest",

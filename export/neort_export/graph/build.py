@@ -9,8 +9,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
 
+from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
+
 from ..checkpoint import Checkpoint
-from ..formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
 from ..quantization.moments import Moments
 from ..reference import ChannelRange
 from .passes import (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from neort.errors import MissingExtraError
 
-from ..bundle import staged_folder
+from ..staging import staged_folder
 from .card import Result, describe
 from .corpus import END_ID, END_OF_TEXT, Corpus, TrainingError, encode, train_tokenizer
 from .evaluation import evaluate

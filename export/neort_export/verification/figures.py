@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from neort.bundle import Quantization
+
 from ..checkpoint import Checkpoint
 from ..errors import VerificationError
-from ..formats import Quantization
 from ..quantization.limits import Limits
 from .agreement import Agreement
 from .grades import Grade, grade, meaning, next_better

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from typing import Literal, cast
 
+from neort.bundle import FORMATS, Quantization
+
 from ..checkpoint import Checkpoint
-from ..formats import FORMATS, Quantization
 from .agreement import Agreement
 
 __all__ = ["GRADES", "Grade", "expected_bytes", "grade", "meaning", "next_better"]

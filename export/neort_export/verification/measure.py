@@ -17,22 +17,22 @@ import torch
 from numpy.typing import NDArray
 
 from neort.backend import DECODERS
-from neort.bundle import WEIGHTS, Bundle, ModelSpec, read_spec
+from neort.bundle import FORMATS, WEIGHTS, Bundle, ModelSpec, Quantization, read_spec
 from neort.files import storage_errors
 from neort.kvcache import CacheType
 from neort.runner import ModelRunner
 from neort.tokenizer import Tokenizer
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
 
-from ..bundle import model_section, staged_folder, write_json, write_manifest
+from ..bundle import model_section, write_json, write_manifest
 from ..checkpoint import Checkpoint
 from ..errors import ExportError, VerificationError
-from ..formats import FORMATS, Quantization
 from ..graph import decoder_graph
 from ..memory import return_freed
 from ..progress import Progress, Silent
 from ..quantization.limits import Limits
 from ..reference import Reference
+from ..staging import staged_folder
 from .agreement import Agreement, chunk_logits, compare
 from .figures import QUALITY_REMEDY, Verification
 from .layerwise import LayerwiseRunner

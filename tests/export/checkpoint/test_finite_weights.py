@@ -14,11 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import Floats, random_model, save, weight
-from neort.bundle import Bundle
+from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Bundle, Quantization
 from neort_export import CheckpointError, Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint
 from neort_export.cli import main
-from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
 from neort_export.graph import build as graphs
 from neort_export.graph.trace import trace
 from neort_export.quantization.blockwise import BlockFormat, Blocks, quantize_rows

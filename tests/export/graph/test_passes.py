@@ -17,11 +17,11 @@ from transformers import GPTNeoForCausalLM
 
 from checkpoints import POSITIONS, Floats, Ids, random_ids, random_model, save, torch_logits, weight
 from neort.backend import open_session, session_options
+from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
 from neort_export.architectures import GPTNeo
 from neort_export.bundle import write_graph
 from neort_export.checkpoint import Checkpoint
 from neort_export.errors import ExportError
-from neort_export.formats import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS
 from neort_export.graph.passes import (
     BindWeights,
     FlattenTokens,

@@ -17,9 +17,9 @@ from transformers import GPTNeoForCausalLM
 import neort
 from benchmarks.checkpoints.outliers import with_far_channels
 from checkpoints import POSITIONS, Floats, random_ids, random_model, save, torch_logits
+from neort.bundle import BLOCKS_OF_4_BITS
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
-from neort_export.formats import BLOCKS_OF_4_BITS
 from neort_export.graph import build as graphs
 from neort_export.graph.trace import trace
 from neort_export.quantization.blockwise import quantize_rows

@@ -12,9 +12,9 @@ import pytest
 
 from checkpoints import random_model, save
 from folders import ROOT
+from neort.bundle import FORMATS, Quantization
 from neort_export import Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint
-from neort_export.formats import FORMATS, Quantization
 from neort_export.verification.agreement import Agreement
 from neort_export.verification.figures import Verification
 from neort_export.verification.grades import GRADES, expected_bytes, grade, meaning

@@ -12,13 +12,12 @@ import pytest
 
 from checkpoints import NO_LIMITS, POSITIONS, random_ids
 from neort.backend import DECODER, DecoderSession
-from neort.bundle import Bundle
+from neort.bundle import Bundle, Quantization
 from neort.engine import Engine
 from neort.verification import batch_difference, chunk_differences
 from neort.verification import check as check_without_torch
 from neort_export import ExportError, VerificationError, export, verify
 from neort_export.checkpoint import Checkpoint
-from neort_export.formats import Quantization
 from neort_export.graph import segments
 from neort_export.quantization.limits import Limits
 from neort_export.reference import Reference

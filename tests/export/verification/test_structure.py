@@ -14,11 +14,10 @@ from outliers import with_outliers
 from transformers import GPTNeoForCausalLM
 
 from checkpoints import random_ids, random_model, save
-from neort.bundle import read_spec
+from neort.bundle import FORMATS, Quantization, read_spec
 from neort_export import VerificationError, export, exporter, verify
 from neort_export.bundle import model_section
 from neort_export.checkpoint import Checkpoint
-from neort_export.formats import FORMATS, Quantization
 from neort_export.graph import decoder_graph, nodes
 from neort_export.progress import Silent
 from neort_export.reference import Reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ...formats import GELU_ZERO_POINT
+from ...quantization.recipe import GELU_ZERO_POINT
 from ...quantization.tensors import INT8_MAX, quantized_columns, row_scales
 from .. import names
 from ..rewrite import (

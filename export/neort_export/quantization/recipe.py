@@ -7,22 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, FORMATS, BlockFormat, Format, Quantization, RowFormat
+from neort.bundle import BlockFormat, Format, RowFormat
 
-from .quantization.gptq import DAMPING
-from .quantization.moments import CHUNK
+from .gptq import DAMPING
+from .moments import CHUNK
 
-__all__ = [
-    "BLOCKS_OF_4_BITS",
-    "BLOCKS_OF_8_BITS",
-    "FORMATS",
-    "GELU_ZERO_POINT",
-    "Format",
-    "Quantization",
-    "recipe_section",
-]
+__all__ = ["GELU_ZERO_POINT", "recipe_section"]
 
-GELU_ZERO_POINT = 16  # of activations behind gelu_new, where one scale serves a row
+GELU_ZERO_POINT = 16  # of activations after gelu_new, where one scale serves a row
 
 
 def recipe_section(form: Format) -> dict[str, Any]:

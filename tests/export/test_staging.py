@@ -18,7 +18,7 @@ import pytest
 import neort
 from neort import StorageError
 from neort_export import ExportError, Limits, export
-from neort_export.bundle import staged_folder
+from neort_export.staging import staged_folder
 
 Replace = Callable[[str, object], None]
 
@@ -61,7 +61,7 @@ def test_nothing_is_left_of_a_run_that_fails(error: type[BaseException], target:
 KILLED = """
 import sys, time
 from pathlib import Path
-from neort_export.bundle.staging import staged_folder
+from neort_export.staging import staged_folder
 with staged_folder(Path(sys.argv[1]), force=False) as folder:
     (folder / "weights.data").write_bytes(b"half")
     print("ready", flush=True)

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from neort.bundle import FORMATS, BlockFormat, Format, format_of
-from neort_export.formats import recipe_section
 from neort_export.quantization.limits import STRICT_LIMITS
+from neort_export.quantization.recipe import recipe_section
 
 WORDS = {
     "int8": {

@@ -12,7 +12,7 @@ from neort.bundle import MANIFEST
 from neort.errors import StorageError
 from neort.files import PARTIAL, partial_folder, publish_folder, remove_folder, storage_errors
 
-from ..errors import ExportError
+from .errors import ExportError
 
 __all__ = ["staged_folder"]
 
