@@ -71,7 +71,7 @@ class Pair(NamedTuple):
         return random_ids(POSITIONS, self.torch.config.vocab_size)
 
 
-@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
+@pytest.fixture(scope="module", params=list(MODELS.values()), ids=list(MODELS))
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     folder = tmp_path_factory.mktemp("parity")
     model = random_model(**request.param)
@@ -152,6 +152,7 @@ def test_an_fp32_bundle_records_what_it_measured(pair: Pair) -> None:
 
 def test_an_int8_bundle_decodes_each_sequence_as_if_it_were_alone(int8_report: Report) -> None:
     session = DecoderSession(Bundle(int8_report.path))
+    assert int8_report.verification is not None
     assert int8_report.verification.batch_difference == 0
     assert batch_difference(session, random_ids(100)) == 0
 

@@ -6,6 +6,7 @@ of this model's heads with 512 kB, 1,024 (all that it has) with 8 MB.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,21 +55,21 @@ def kv_cache(request: pytest.FixtureRequest, bundle: Bundle) -> CacheType:
 
 
 class Steps:
-    """Decode steps behind the first tokens of IDS, which one thread has prefilled."""
+    """Decode steps after the first tokens of IDS, which one thread has prefilled."""
 
     def __init__(self, bundle: Bundle, kv_cache: CacheType) -> None:
-        self._open = lambda count: DecoderSession(bundle, num_threads=count, max_batch_size=3, kv_cache=kv_cache)
+        self._bundle, self._kv_cache = bundle, kv_cache
         single = self.session(1)
         single.prefill(0, IDS[:-1], 0, 0)
         self._rows = single.read(0, 0, len(IDS) - 1)
 
     def session(self, num_threads: int) -> DecoderSession:
-        session = self._open(num_threads)
+        session = DecoderSession(self._bundle, num_threads=num_threads, max_batch_size=3, kv_cache=self._kv_cache)
         session.reserve(3, [])
         return session
 
     def step(self, session: DecoderSession, *lengths: int) -> Logits:
-        """Logits [n, V] of one step behind n prompts."""
+        """Logits [n, V] of one step after n prompts."""
         for slot, length in enumerate(lengths):
             session.write(slot, 0, {name: rows[:, :length] for name, rows in self._rows.items()})
         places = np.array(lengths, np.int32)
@@ -125,13 +126,16 @@ def test_generated_tokens_are_the_same_alone_and_in_a_list_where_threads_outnumb
     assert together == [few.generate(prompt, **options).token_ids for prompt in prompts]
 
 
-def test_a_graph_run_block_by_block_has_those_bits_too(
+def test_a_graph_run_layer_by_layer_has_those_bits_too(
     bundle: Bundle, kv_cache: CacheType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neort_export.verification.layerwise.available_cpus", lambda: 16)
     runner = LayerwiseRunner(ir.load(bundle.file(DECODERS[kv_cache])), bundle.spec)
     ids = IDS[:400] % BYTE_TOKENS
-    functions = [lambda runner: batch_difference(runner, ids), lambda runner: chunk_differences(runner, ids)]
+    functions: list[Callable[[Any], Any]] = [
+        lambda runner: batch_difference(runner, ids),
+        lambda runner: chunk_differences(runner, ids),
+    ]
     for function in functions:
         runner.record(function)
     runner.run()

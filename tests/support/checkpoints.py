@@ -119,6 +119,13 @@ def weight(array: Floats) -> LazyTensor:
     return LazyTensor(lambda start, stop: array[start:stop], array.shape)
 
 
+def initializer(graph: ir.Graph, name: str) -> NDArray[Any]:
+    """The values of one of a graph's weights."""
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None, f"{name} has no value"
+    return tensor.numpy()
+
+
 def session_of(graph: ir.Model, bundle: Path, folder: Path) -> DecoderSession:
     """Load a decoder graph in the place of ``bundle``'s, in a copy of it."""
     shutil.copytree(bundle, folder)

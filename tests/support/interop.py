@@ -69,12 +69,12 @@ def texts_for(model: neort.Model, *, trained: bool) -> list[str]:
 def program(file: Path) -> Program:
     """A program for Node.js."""
 
-    def run(*arguments: object) -> list[dict[str, Any]]:
+    def call(*arguments: object) -> list[dict[str, Any]]:
         done = run([shutil.which("node") or "node", file.name, *map(str, arguments)], file.parent)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    return run
+    return call
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

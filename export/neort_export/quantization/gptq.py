@@ -25,7 +25,7 @@ TRIES = 6  # the last one adds more than the norm of any chunk
 
 
 def inverse_factors(moments: NDArray[np.floating], damping: float = DAMPING) -> Floats:
-    """The upper Cholesky factor of the inverse of each chunk of second moments, [chunks, c, c].
+    """Return the upper Cholesky factor of the inverse of each chunk of second moments, float32 [chunks, c, c].
 
     Moments are divided by the chunk's mean one, which compensation does not notice, and damped. A chunk that rounding
     has made indefinite is damped ten times as much, and again; where all moments are zero or one is not finite, the
@@ -52,7 +52,7 @@ def _inverse_factor(moments: NDArray[np.float64], damping: float) -> NDArray[np.
 
 
 def compensated_rows(rows: Floats, form: BlockFormat, factors: Floats) -> Blocks:
-    """Rows [n, K] in blocks, rounded column by column; ``factors`` [chunks, c, c] come from `inverse_factors`.
+    """Quantize rows [n, K] in blocks, column by column; ``factors`` [chunks, c, c] come from `inverse_factors`.
 
     A block's scale and zero point cover its weights as the columns before it have left them. Blocks divide chunks.
     """

@@ -39,7 +39,7 @@ class Moments:
         self._folds: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     def add(self, weight: str, rows: NDArray[np.float32]) -> None:
-        """Count the input rows [n, K] of a layer."""
+        """Count the input rows, float32 [n, K], of the layer with this weight."""
         cut = self._chunks(rows)  # [chunks, n, c]
         known = weight in self._counts
         if not known:
@@ -56,11 +56,11 @@ class Moments:
         self._counts[weight] += len(rows)
 
     def fold(self, weight: str, shift: NDArray[np.float32], scale: NDArray[np.float32]) -> None:
-        """From now on the layer's input is (x - shift) / scale."""
+        """Take (x - shift) / scale, float32 [K] each, as the layer's input from now on."""
         self._folds[weight] = (self._chunks(shift[None])[:, 0], self._chunks(scale[None], fill=1)[:, 0])
 
     def read(self, weight: str) -> Doubles:
-        """E[x x'] of each chunk of a layer's input channels, [chunks, c, c]; the last one is padded with zeros.
+        """Return E[x x'] of each chunk of a layer's input channels, [chunks, c, c]; the last one is padded with zeros.
 
         It is the covariance, which no shift changes, plus the product of the mean with itself. Not finite where sums
         of products have left float32's range.
@@ -82,7 +82,7 @@ class Moments:
         shutil.rmtree(self.folder)
 
     def _chunks(self, rows: NDArray[np.float32], fill: float = 0) -> NDArray[np.float32]:
-        """A copy of rows [n, K] as [chunks, n, c], filled up behind the last channel."""
+        """A copy of rows [n, K] as [chunks, n, c], filled up after the last channel."""
         padding = -rows.shape[1] % self.chunk
         padded: NDArray[np.float32] = np.pad(rows, ((0, 0), (0, padding)), constant_values=fill)
         chunks: NDArray[np.float32] = padded.reshape(len(rows), -1, self.chunk).transpose(1, 0, 2)

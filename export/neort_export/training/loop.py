@@ -26,20 +26,25 @@ WARM_UP = 0.02  # share of the run in which the learning rate rises
 BETAS, WEIGHT_DECAY, GRADIENT_NORM = (0.9, 0.95), 0.1, 1.0
 
 
+def _now() -> float:
+    """Seconds on a clock that only counts."""
+    return time.monotonic()
+
+
 @dataclass
 class Progress:
     """The losses of a run, and one line now and then: step, loss, tokens per second, time left."""
 
     tokens_per_step: int
     losses: list[float] = field(default_factory=list)  # nats per token, one per step
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=_now)
     _pending: list[torch.Tensor] = field(default_factory=list)
     _printed: float = 0.0
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
-        return time.monotonic() - self.started
+        return _now() - self.started
 
     @property
     def tokens_per_second(self) -> float:

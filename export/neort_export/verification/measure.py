@@ -72,14 +72,11 @@ def measure(
     spec = _spec(reference)
     quantized = None if is_fp32 else written["fp32"]
     structure = _check_structure(reference, fp32, written, quantized, texts, progress, remedy)
-    if hidden is None:
-        progress.stage("running torch", reference.nbytes)
-        hidden = reference.hidden_states(texts.verification, progress=progress.advance)
-    torch_side = _Torch(reference, hidden, texts, progress)
+    torch_side = _torch(reference, hidden, texts, progress)
     agreement = None
     if fp32_logits and not is_fp32:
         agreement = torch_side.compare(LayerwiseRunner(fp32, spec), "fp32")
-    own, batch, (largest, mean), golden = _measure_own(torch_side, LayerwiseRunner(written["fp32"], spec), quantization)
+    own, itself = _measure_own(torch_side, LayerwiseRunner(written["fp32"], spec), quantization)
     small = None
     if "int8" in written:
         small = torch_side.compare(LayerwiseRunner(written["int8"], spec), f"{quantization} with an int8 cache")
@@ -88,11 +85,8 @@ def measure(
         structure,
         fp32=own if is_fp32 else agreement,
         quantized=None if is_fp32 else own,
-        batch_difference=batch,
-        chunk_difference=largest,
-        mean_chunk_difference=mean,
-        golden=golden,
         int8_cache=small,
+        **itself,
     )
 
 
@@ -137,13 +131,17 @@ def verify(
         remedy=f"Give the checkpoint that {opened.path.name} was made of. If this is the one: {REPORT}",
     )
     measured.check(limits, source)
-    if missed := measured.int8_cache_misses(limits):
-        raise VerificationError(
-            f"{opened.path} misses the limits with an int8 cache: {'; '.join(missed)}. {QUALITY_REMEDY}, or export the "
-            "checkpoint again, which leaves such a cache out"
-        )
+    _check_int8_cache(measured, limits, opened.path)
     _rewrite(opened, source, measured.to_json(texts, limits))
     return measured
+
+
+def _check_int8_cache(measured: Verification, limits: Limits, bundle: Path) -> None:
+    if missed := measured.int8_cache_misses(limits):
+        raise VerificationError(
+            f"{bundle} misses the limits with an int8 cache: {'; '.join(missed)}. {QUALITY_REMEDY}, or export the "
+            "checkpoint again, which leaves such a cache out"
+        )
 
 
 def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
@@ -221,14 +219,17 @@ class _Torch:
         return agreement
 
 
+def _torch(reference: Reference, hidden: list[torch.Tensor] | None, texts: Texts, progress: Progress) -> _Torch:
+    if hidden is None:
+        progress.stage("running torch", reference.nbytes)
+        hidden = reference.hidden_states(texts.verification, progress=progress.advance)
+    return _Torch(reference, hidden, texts, progress)
+
+
 def _measure_own(
     torch_side: _Torch, runner: LayerwiseRunner, quantization: Quantization
-) -> tuple[Agreement, float, tuple[float, float], dict[str, Any]]:
-    """What the bundle's own graph is measured for.
-
-    Its agreement with torch, the largest difference of logits in a batch, the largest and the mean one in chunks, and
-    what is kept for later checks without torch.
-    """
+) -> tuple[Agreement, dict[str, Any]]:
+    """The agreement of the bundle's own graph with torch, and the fields of `Verification` about the graph itself."""
     texts = torch_side.texts
     ids = np.array(texts.golden, np.int64)
     in_batch, in_chunks = partial(batch_difference, token_ids=ids), partial(chunk_differences, token_ids=ids)
@@ -238,7 +239,12 @@ def _measure_own(
     largest, mean = in_chunks(runner)
     tolerance = max(FORMATS[quantization].golden_tolerance, CHUNKS_TO_PROCESSORS * largest)
     golden = record_golden(np.concatenate(rows), ids, texts.golden_positions(), tolerance)
-    return agreement, difference, (largest, mean), golden
+    return agreement, {
+        "batch_difference": difference,
+        "chunk_difference": largest,
+        "mean_chunk_difference": mean,
+        "golden": golden,
+    }
 
 
 def _all_logits(sequences: Sequence[Sequence[int]]) -> Measure:

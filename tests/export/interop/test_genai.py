@@ -43,7 +43,7 @@ def generate_batch(model: Any, ids: Ids) -> list[list[int]]:
     """Greedy tokens after each row of prompts [B, S]."""
     many = generator(model, len(ids))
     many.append_tokens(ids.astype(np.int32))
-    columns = []
+    columns: list[list[int]] = []
     while not many.is_done() and len(columns) < NEW_TOKENS:
         many.generate_next_token()
         columns.append(many.get_next_tokens().tolist())

@@ -125,4 +125,5 @@ def test_folded_int8_meets_the_limits_that_plain_int8_misses_tenfold(
     assert folded_kl <= LIMITS.mean_kl, figures
     assert folded_ratio <= LIMITS.perplexity_ratio, figures
     assert plain_kl >= 10 * LIMITS.mean_kl, figures
+    assert report.verification is not None
     assert report.verification.batch_difference == 0

@@ -1,4 +1,4 @@
-"""torch's answer, block by block, is the whole model's."""
+"""torch's answer, layer by layer, is the whole model's."""
 
 from __future__ import annotations
 

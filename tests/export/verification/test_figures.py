@@ -121,7 +121,8 @@ def test_the_perplexity_ratio_may_be_off_by_two_standard_errors(source: Checkpoi
 @pytest.mark.parametrize("name", ["max_abs_diff", "mean_kl", "perplexity"])
 @pytest.mark.parametrize("limits", [Limits(1.0, 1.0, 2.0), Limits()])
 def test_a_figure_that_is_no_number_misses_every_limit(name: str, limits: Limits, source: Checkpoint) -> None:
-    bad = replace(GOOD, **{name: math.nan})
+    figures: dict[str, Any] = {name: math.nan}
+    bad = replace(GOOD, **figures)
     assert "nan, limit" in refusal(
         measured(None, fp32=bad) if name == "max_abs_diff" else measured(bad), source, limits
     )

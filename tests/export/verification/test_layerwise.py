@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from checkpoints import NO_LIMITS, POSITIONS, random_ids
+from checkpoints import NO_LIMITS, POSITIONS, random_ids, random_model, save
 from neort.backend import DECODER, DecoderSession
 from neort.bundle import Bundle, Quantization
 from neort.engine import Engine
 from neort.verification import batch_difference, chunk_differences
 from neort.verification import check as check_without_torch
-from neort_export import ExportError, VerificationError, export, verify
+from neort_export import ExportError, Report, VerificationError, export, verify
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph import segments
 from neort_export.quantization.limits import Limits
@@ -42,7 +43,7 @@ def layerwise(bundle: Bundle) -> LayerwiseRunner:
     return LayerwiseRunner(ir.load(bundle.file(DECODER)), bundle.spec)
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "logits": lambda runner: Engine(runner).logits(IDS),
     "batch": lambda runner: batch_difference(runner, IDS),
     "chunks": lambda runner: chunk_differences(runner, IDS),
@@ -111,11 +112,11 @@ def test_an_unverified_bundle_says_so_and_still_decodes(unverified: Path) -> Non
 
 
 def test_verifying_later_gives_the_bundle_that_a_verified_export_gives(
-    checkpoint: Path, int8_report: object, tmp_path: Path
+    checkpoint: Path, int8_report: Report, tmp_path: Path
 ) -> None:
     path = export(checkpoint, tmp_path / "bundle", verify=False).path
     verify(path, checkpoint, limits=NO_LIMITS)
-    verified = int8_report.path  # type: ignore[attr-defined]
+    verified = int8_report.path
     assert {f.name: f.read_bytes() for f in path.iterdir()} == {f.name: f.read_bytes() for f in verified.iterdir()}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -128,8 +129,6 @@ def test_a_bundle_that_misses_the_limits_stays_as_it_was(unverified: Path, check
 
 
 def test_a_checkpoint_of_another_shape_is_refused(unverified: Path, tmp_path: Path) -> None:
-    from checkpoints import random_model, save
-
     other = save(random_model(layers=("global",)), tmp_path / "other")
     with pytest.raises(ExportError, match="dimensions differ"):
         verify(unverified, other)

@@ -1,0 +1,76 @@
+"""What a family of models says about itself is what transformers' modules are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPTNeoForCausalLM
+
+from checkpoints import random_model
+from neort_export.architectures import ARCHITECTURES, Dimensions, GPTNeo, Linear, architecture_of
+from neort_export.checkpoint import Checkpoint
+
+
+def test_a_family_is_found_by_the_type_of_its_configuration(model: GPTNeoForCausalLM) -> None:
+    assert architecture_of(model.config) is ARCHITECTURES["gpt_neo"]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_shapes_are_those_of_the_model_s_parameters(tied: bool) -> None:
+    model = random_model(tie_word_embeddings=tied, intermediate_size=24)
+    family = GPTNeo()
+    shapes = family.shapes(family.dimensions(model.config), tied=tied)
+    assert shapes == {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def test_linear_layers_are_those_of_the_model_but_the_head(model: GPTNeoForCausalLM) -> None:
+    family = GPTNeo()
+    modules = {f"{name}.weight": m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    del modules[family.names.head]
+    linears = family.linear_weights(family.dimensions(model.config))
+    assert linears.keys() == modules.keys()
+    for name, linear in linears.items():
+        assert modules[name].weight.shape == (linear.rows, linear.columns)
+        assert (modules[name].bias is not None) == linear.bias
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    [
+        ("transformer.h.3.attn.attention.q_proj.weight", "transformer.h.3.attn.attention.qkv_proj.weight"),
+        ("transformer.h.3.attn.attention.v_proj.weight", "transformer.h.3.attn.attention.qkv_proj.weight"),
+        ("transformer.h.3.attn.attention.out_proj.weight", "transformer.h.3.attn.attention.out_proj.weight"),
+        ("lm_head.weight", "lm_head.weight"),
+    ],
+)
+def test_query_key_and_value_are_one_weight_of_the_graph(weight: str, expected: str) -> None:
+    assert GPTNeo().multiplied_as(weight) == expected
+
+
+class Transposing(GPTNeo):
+    """A family whose files have the weights of linear layers as [in, out]."""
+
+    def linears(self, dimensions: Dimensions) -> tuple[Linear, ...]:
+        own = super().linears(dimensions)
+        return tuple(Linear(one.name, one.rows, one.columns, one.bias, transposed=True) for one in own)
+
+
+@pytest.mark.parametrize("limits", [(0, None), (3, 9), (31, 32)])
+def test_weights_that_files_have_transposed_are_read_as_the_others(
+    limits: tuple[int, int | None], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Checkpoint(checkpoint)
+    tensors = load_file(checkpoint / "model.safetensors")
+    turned = {name: t.T.contiguous() if plain.is_linear(name) else t for name, t in tensors.items()}
+    save_file(turned, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    monkeypatch.setitem(ARCHITECTURES, "gpt_neo", Transposing())
+    monkeypatch.setattr("neort_export.checkpoint.stored.COLUMN_ROWS", 10)
+    source = Checkpoint(tmp_path)
+    for name, shape in plain.expected_shapes().items():
+        assert source.shape(name) == shape
+        np.testing.assert_array_equal(source.rows(name, *limits), plain.rows(name, *limits))
