@@ -11,6 +11,11 @@ def test_no_import_goes_against_the_order() -> None:
     assert list(map(str, import_order.violations())) == []
 
 
+def test_imports_within_a_package_are_relative_and_others_are_not() -> None:
+    for each in import_order.imports():
+        assert each.relative == (each.module.partition(".")[0] == each.room.partition(".")[0]), each
+
+
 def test_every_room_has_its_place_in_the_order() -> None:
     assert import_order.strangers() == []
 

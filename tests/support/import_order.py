@@ -62,12 +62,13 @@ ALONE = {"onnxruntime": "neort.backend"}  # a library, and the only room that ma
 
 @dataclass(frozen=True)
 class Import:
-    """One import, by the file, the line, the room that imports and the module that is imported."""
+    """One import: where it stands, who imports what, and whether by a relative name."""
 
     file: Path
     line: int
     room: str
     module: str
+    relative: bool
 
     def __str__(self) -> str:
         return f"{self.file.relative_to(ROOT)}:{self.line}: {self.room} imports {self.module}"
@@ -81,7 +82,8 @@ def imports() -> Iterator[Import]:
             room = ".".join(parts[:2]) if parts[1:] != ("__init__",) else package
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 for module in _modules(node, parts[:-1]):
-                    yield Import(file, getattr(node, "lineno", 0), room, module)
+                    relative = bool(getattr(node, "level", 0))
+                    yield Import(file, getattr(node, "lineno", 0), room, module, relative)
 
 
 def _modules(node: ast.AST, folder: tuple[str, ...]) -> list[str]:
