@@ -61,14 +61,16 @@ def published_file(target: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def partial_folder(target: Path) -> Iterator[Path]:
+def partial_folder(target: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """Yield a new folder beside ``target``, `.NAME.partial-RANDOM-PID`, for `publish_folder`; made with its parents.
+
+    ``mode`` are the permissions of the folder, cut by the process's umask.
 
     What is left of it when the block ends is removed. Raises OSError where it cannot be made.
     """
     partial = _partial_name(target)
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir(mode, parents=True)
         yield partial
     finally:
         remove_folder(partial)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neort.bundle import Quantization
+from neort.bundle import format_of
 
 from ..errors import ExportError
 from ..quantization.limits import POOR, STRICT_LIMITS, Limits
@@ -47,9 +47,10 @@ def _limit(text: str) -> float:
     return value
 
 
-def chosen_limits(args: argparse.Namespace, quantization: Quantization) -> Limits:
+def chosen_limits(args: argparse.Namespace, quantization: str) -> Limits:
     """The limits that were given, over the format's strict ones or those that everyone has."""
-    limits = STRICT_LIMITS[quantization] if args.strict else Limits()
+    form = format_of(quantization)
+    limits = STRICT_LIMITS[form.name] if form and args.strict else Limits()
     return dataclasses.replace(limits, **given_limits(args))
 
 

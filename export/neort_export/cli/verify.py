@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from neort.bundle import FORMATS, Bundle
+from neort.bundle import Bundle
 from neort.verification import VERIFICATION
 
-from ..errors import ExportError
 from .measures import add_measures, chosen_limits, figures, read_text
 from .outcome import Outcome
 from .terminal import Terminal
@@ -43,16 +42,11 @@ def run(args: argparse.Namespace) -> None:
     from .. import verify
 
     bundle = Bundle(args.bundle)
-    if bundle.format is None:
-        raise ExportError(
-            f"{args.bundle} is of the format {bundle.quantization!r}, this version measures {', '.join(FORMATS)}; "
-            "use the version of neort that made the bundle"
-        )
     measured = verify(
         args.bundle,
         args.against,
         text=read_text(args.text) if args.text else None,
-        limits=chosen_limits(args, bundle.format.name),
+        limits=chosen_limits(args, bundle.quantization),
         progress=Terminal(),
     )
     print("\n".join(figures(args.bundle, measured)))

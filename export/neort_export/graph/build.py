@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
 
-from neort.bundle import BLOCKS_OF_4_BITS, BLOCKS_OF_8_BITS, Quantization
+from neort.bundle import FORMATS, BlockFormat, Quantization
 
 from ..checkpoint import Checkpoint
 from ..quantization.moments import Moments
@@ -58,12 +58,11 @@ def quantize(
     ``ranges`` and ``moments`` come from calibration; moments serve formats that compensate rounding errors, and are
     read when the graph is written.
     """
-    linears: dict[Quantization, list[ir.passes.InPlacePass]] = {
-        "int8": [QuantizeLinears(), FuseGeluBias()],
-        "int8-block": [QuantizeBlocks(BLOCKS_OF_8_BITS, head=BLOCKS_OF_8_BITS), PadRows()],
-        "int4": [QuantizeBlocks(BLOCKS_OF_4_BITS, head=BLOCKS_OF_8_BITS, moments=moments), PadRows()],
-    }
-    _run(model, FoldOutliers(ranges, moments), *linears[quantization], QuantizeEmbedding())
+    form = FORMATS[quantization]
+    linears: list[ir.passes.InPlacePass] = [QuantizeLinears(), FuseGeluBias()]
+    if isinstance(form.linears, BlockFormat) and isinstance(form.head, BlockFormat):
+        linears = [QuantizeBlocks(form.linears, form.head, moments if form.compensated else None), PadRows()]
+    _run(model, FoldOutliers(ranges, moments), *linears, QuantizeEmbedding())
 
 
 def int8_cache_graph(decoder: ir.Model, largest: Mapping[str, NDArray[np.float32]]) -> ir.Model:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -111,11 +111,16 @@ def verify(
     belong together, and VerificationError when the figures miss the limits; the bundle stays as it was then.
     """
     opened, source = Bundle(bundle, check_weights=True), Checkpoint(checkpoint)
+    if opened.format is None:
+        raise ExportError(
+            f"{opened.path} is of the format {opened.quantization!r}, this version measures {', '.join(FORMATS)}; "
+            "use the version of neort that made the bundle"
+        )
     if model_section(source) != opened.manifest["model"]:
         raise ExportError(
             f"{opened.path} is not made of {source.path}: model dimensions differ; give the checkpoint it was made of"
         )
-    quantization = cast(Quantization, opened.quantization)
+    quantization = opened.format.name
     limits, progress = limits or Limits(), progress or Silent()
     texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.dimensions, text)
     progress.stage("tracing")

@@ -24,6 +24,7 @@ __all__ = ["packed_graph", "save_packed"]
 
 GRAPH, DATA, SIZES = "decoder.onnx", "weights.data", "sizes.json"
 SMALLEST = "1024"  # bytes of a tensor that lies in DATA rather than in GRAPH
+OWNER_ONLY = 0o700  # what is mapped is trusted
 COPIES = 2.2  # onnxruntime keeps the plain weights beside the packed ones
 
 
@@ -63,7 +64,7 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
             f"packed weights need {needed:,} bytes in {parent}, which has {free:,} free; make room, name another "
             "folder, or none"
         )
-    with partial_folder(target) as partial:
+    with partial_folder(target, mode=OWNER_ONLY) as partial:
         save(partial)
         sizes = {name: (partial / name).stat().st_size for name in (GRAPH, DATA)}
         (partial / SIZES).write_text(json.dumps(sizes), encoding="utf-8")

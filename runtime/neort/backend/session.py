@@ -35,10 +35,8 @@ def decoder_file(bundle: Bundle, kv_cache: CacheType) -> Path:
     """
     if kv_cache == "int8":
         if DECODERS[kv_cache] not in bundle.file_names:
-            raise BundleError(
-                f"{bundle.path} has no graph for kv_cache 'int8' (its format is {bundle.quantization}); use "
-                "kv_cache='fp32', or export the checkpoint again, in a format other than fp32"
-            )
+            why = "which an fp32 bundle never has" if bundle.quantization == "fp32" else "which missed its limits"
+            raise BundleError(f"{bundle.path} has no graph for kv_cache 'int8', {why}; use kv_cache='fp32'")
         check_int8_cache()
     return bundle.file(DECODERS[kv_cache])
 
