@@ -34,7 +34,7 @@ def speed(results: dict[str, Any]) -> list[str]:
     ]
     return [
         f"| {results['checkpoint']}, {results['threads']} threads, {results['machine']['cpu']} | weights, GB | "
-        f"prefill of {results['prompt_tokens']}, tokens/s | decode behind it, tokens/s |",
+        f"prefill of {results['prompt_tokens']}, tokens/s | decode after it, tokens/s |",
         "|---|---|---|---|",
         *rows,
     ]

@@ -54,7 +54,7 @@ def rates(results: dict[str, Any], kind: str) -> Figure:
     for panel, length in zip(panels, lengths, strict=True):
         values = [systems[name].get(length, {}).get(kind, 0.0) for name in names]
         bars(panel, names, values, "{:.0f}" if kind == "prefill" else "{:.1f}")
-        panel.set_title(f"prompt of {length}" if kind == "prefill" else f"behind {length} tokens", fontsize=9)
+        panel.set_title(f"prompt of {length}" if kind == "prefill" else f"after {length} tokens", fontsize=9)
     figure.supxlabel(f"{LABELS[kind]}, {results['shape']}, {results['machine']['cpu']}", fontsize=9)
     return figure
 

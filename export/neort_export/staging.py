@@ -22,8 +22,8 @@ def staged_folder(target: Path, *, force: bool, marker: str = MANIFEST) -> Itera
     """Yield an empty folder beside ``target``; rename it to ``target`` when the block ends without an error.
 
     An existing target is an error unless ``force`` is set, and then it must be empty or hold a file ``marker``, which
-    tells that it is of the kind that is written; it is replaced in the last moment. What an earlier, killed run left
-    behind is removed first.
+    tells that it is of the kind that is written; it is replaced in the last moment. What is left of an earlier, killed
+    run is removed first.
 
     Raises ExportError when the target is in the way, StorageError when its parent cannot be written.
     """

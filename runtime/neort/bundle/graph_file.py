@@ -61,11 +61,11 @@ def _length_delimited(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         else:
             raise ValueError(f"wire type {wire_type} is not one of protobuf's")
         if at > len(message):
-            raise ValueError("a field ends behind its message")
+            raise ValueError("a field ends after its message")
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits per byte, lowest first, and the place behind it."""
+    """A number of seven bits per byte, lowest first, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):

@@ -50,7 +50,7 @@ def test_prompts_alone_give_neort_s_tokens_and_logits(case: Case, loaded: Any) -
 
 
 def test_a_batch_padded_on_the_left_gives_each_prompt_s_tokens(case: Case, loaded: Any) -> None:
-    """On the left is where transformers pads; on the right its own loop continues behind the padding."""
+    """On the left is where transformers pads; on the right its own loop continues after the padding."""
     assert case.agrees(generate(loaded, *case.padded("left")))
 
 

@@ -77,7 +77,7 @@ def dead_norms(model: GPTNeoForCausalLM) -> GPTNeoForCausalLM:
 
 
 def constant_channels(model: GPTNeoForCausalLM) -> GPTNeoForCausalLM:
-    """One channel behind each norm is always 300, another one always zero."""
+    """One channel after each norm is always 300, another one always zero."""
     change(model, ".ln_", 0, 7, 8)
     for norm in ("ln_1", "ln_2", "ln_f"):
         change(model, f"{norm}.bias", 300, 8)

@@ -88,8 +88,8 @@ def _roll(graph: ir.Graph, first: ir.Node, inputs: list[ir.Value], padding: ir.V
         [constant(graph, "zero", np.array(0, np.int64)), new_tokens, constant(graph, "one", np.array(1, np.int64))],
         name="places",
     )
-    behind = add_node(first, "Add", [places, padding], name="places_behind_padding")
-    rolled = add_node(first, "Mod", [behind, new_tokens], name="rolled_places")
+    after = add_node(first, "Add", [places, padding], name="places_behind_padding")
+    rolled = add_node(first, "Mod", [after, new_tokens], name="rolled_places")
     for value in inputs:
         lookups = [use for use in value.uses() if use.node.op_type == "Gather"]
         tokens = add_node(first, "GatherElements", [value, rolled], {"axis": 1}, name=f"{value.name}_rolled")
