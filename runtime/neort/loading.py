@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .backend import DecoderSession
 from .bundle import WEIGHTS, Bundle, bundled_path
 from .engine import PREFILL_CHUNK, Engine
@@ -20,13 +22,14 @@ from .tokenizer import Tokenizer
 __all__ = ["load"]
 
 LEAST_PREFIX_BYTES = 64 << 20
+MAX_BATCH_SIZE = 8
 
 
 def load(
     bundle: str | os.PathLike[str] | None = None,
     *,
     num_threads: int | None = None,
-    max_batch_size: int = 8,
+    max_batch_size: int = MAX_BATCH_SIZE,
     check_weights: bool = False,
     packed_weights: str | os.PathLike[str] | None = None,
     draft: str | os.PathLike[str] | None = None,
@@ -69,37 +72,57 @@ def load(
     weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly; ConfigError and
     ArgumentTypeError for an argument out of range or of a wrong type.
     """
-    _check_count("num_threads", num_threads, 1)
-    _check_count("max_batch_size", max_batch_size, 1)
-    _check_count("max_cache_bytes", max_cache_bytes, 1)
-    _check_count("prefix_cache_bytes", prefix_cache_bytes, 0)
     if kv_cache not in CACHE_TYPES:
         raise ConfigError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(CACHE_TYPES)}")
-    opened = Bundle(bundled_path() if bundle is None else bundle, check_weights=check_weights)
+    if configure_session is not None and not callable(configure_session):
+        raise ArgumentTypeError(f"configure_session is a function of the options, not {_type(configure_session)}")
+    opened = Bundle(_path("bundle", bundle) or bundled_path(), check_weights=check_weights)
     tokenizer = Tokenizer.from_file(opened.file("tokenizer.json"))
     generation_config = GenerationConfig.from_hf(opened.read_json("generation_config.json"))
     runner = DecoderSession(
         opened,
-        num_threads=num_threads,
-        max_batch_size=max_batch_size,
-        packed_weights=None if packed_weights is None else Path(packed_weights).expanduser(),
+        num_threads=_count("num_threads", num_threads, 1),
+        max_batch_size=_count("max_batch_size", max_batch_size, 1) or MAX_BATCH_SIZE,
+        packed_weights=_path("packed_weights", packed_weights),
         kv_cache=kv_cache,
         configure=configure_session,
     )
     engine = Engine(
         runner,
-        max_cache_bytes=max_cache_bytes,
+        max_cache_bytes=_count("max_cache_bytes", max_cache_bytes, 1),
         speculate=None if draft is None else _speculate(draft, opened, tokenizer, runner.num_threads),
-        prefixes=_prefixes(opened, runner, prefix_cache_bytes),
+        prefixes=_prefixes(opened, runner, _count("prefix_cache_bytes", prefix_cache_bytes, 0)),
     )
     return Model(opened, tokenizer, generation_config, runner, engine)
 
 
-def _check_count(name: str, value: object, least: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ArgumentTypeError(f"{name} is an integer, not {type(value).__name__}")
-    if value is not None and value < least:
+def _count(name: str, value: object, least: int) -> int | None:
+    """An argument that is an integer of at least ``least``, or None. Raises ArgumentTypeError, ConfigError."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ArgumentTypeError(f"{name} is an integer, not {_type(value)}")
+    if value < least:
         raise ConfigError(f"{name} is {value}; it must be at least {least}")
+    return int(value)
+
+
+def _path(name: str, value: object) -> Path | None:
+    """An argument that is the path of a folder, or None. Raises ArgumentTypeError, ConfigError."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise ArgumentTypeError(f"{name} is the path of a folder, not {_type(value)}")
+    if not os.fspath(value):
+        raise ConfigError(f"the path of {name} is empty; name a folder, or leave it out")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{name} {os.fspath(value)!r} names the home folder of nobody ({error})") from None
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
 
 
 def _prefixes(bundle: Bundle, runner: DecoderSession, budget: int | None) -> PrefixCache:
@@ -117,7 +140,7 @@ def _speculate(
     if draft == PROMPT_LOOKUP:
         drafter = PromptLookup()
     else:
-        smaller = Bundle(draft)
+        smaller = Bundle(_path("draft", draft) or draft)
         _check_vocabulary(smaller, bundle, tokenizer)
         runner = DecoderSession(smaller, num_threads=num_threads, max_batch_size=1)
         drafter = ModelDrafter(runner, draft_cost(_weight_bytes(smaller), _weight_bytes(bundle)))

@@ -14,10 +14,10 @@ from .arrays import Ids, Logits
 from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
 from .engine import Collector, Completion, Engine, Piece
-from .errors import ArgumentTypeError, ConfigError
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, SequenceOptions, TokenChooser
+from .errors import ArgumentTypeError, ConfigError, PromptError
+from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser
 from .kvcache import Pin, Prefix, PrefixFormat
-from .prompts import Prompt, as_ids, is_one_prompt
+from .prompts import Prompt, Prompts, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
 
 __all__ = ["Model"]
@@ -70,24 +70,25 @@ class Model:
         *,
         logits_processor: Sequence[LogitsProcessor] = (),
         num_return_sequences: int,
-        **overrides: Unpack[SequenceOptions],
+        **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
     @overload
-    def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first signature wins
+    def generate(
         self,
         prompt: Prompt,
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] = (),
-        **overrides: Unpack[SequenceOptions],
+        **overrides: Unpack[GenerationOptions],
     ) -> Completion: ...
     @overload
     def generate(
         self,
-        prompt: Sequence[Prompt],
+        prompt: Prompts,
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] = (),
+        num_return_sequences: int = ...,
         **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
     def generate(
@@ -117,7 +118,7 @@ class Model:
             _refuse_several(options, "give it in the call itself, which then returns a list")
         collectors = [
             self._collector(ids, options, index, logits_processor)
-            for ids in [self._encode(p) for p in ([prompt] if one else prompt)]
+            for ids in ([self._encode(prompt)] if one else self._encode_all(prompt))
             for index in range(options.num_return_sequences)
         ]
         self._run(collectors)
@@ -218,6 +219,16 @@ class Model:
 
     def _encode(self, prompt: Any) -> Ids:
         return np.array(self.tokenizer.encode(prompt), np.int64) if isinstance(prompt, str) else as_ids(prompt)
+
+    def _encode_all(self, prompts: Prompts) -> list[Ids]:
+        """The token ids of each prompt in a list; an error says which prompt it is about."""
+        encoded = []
+        for i, prompt in enumerate(prompts):
+            try:
+                encoded.append(self._encode(prompt))
+            except (ArgumentTypeError, PromptError) as error:
+                raise type(error)(f"prompt {i} of the list: {error}") from None
+        return encoded
 
     def _collector(
         self, ids: Ids, options: GenerationConfig, index: int, processors: Sequence[LogitsProcessor] = ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,24 @@ from numpy.typing import NDArray
 from .arrays import Ids
 from .errors import ArgumentTypeError, PromptError
 
-__all__ = ["Prompt", "as_ids", "is_one_prompt"]
+__all__ = ["Prompt", "Prompts", "as_ids", "is_one_prompt"]
 
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
+
+
+class Prompts(Protocol):
+    """A list or another sequence of prompts, but no str, which would be a sequence of one-letter prompts.
+
+    ``__contains__`` tells the two apart: a str's takes a str only.
+    """
+
+    def __contains__(self, value: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Prompt]: ...
+    @overload
+    def __getitem__(self, index: int, /) -> Prompt: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> Sequence[Prompt]: ...
 
 
 def is_one_prompt(prompt: Any) -> bool:
@@ -45,6 +60,8 @@ def as_ids(token_ids: Any) -> Ids:
         raise ArgumentTypeError(
             "token ids are a flat sequence of integers, not sequences of different lengths"
         ) from None
+    if array.dtype == object and all(isinstance(i, int) for i in array.flat):
+        raise PromptError(f"token id {max(array.flat, key=abs)} is outside every vocabulary")
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ArgumentTypeError(
             f"token ids are a flat sequence of integers, not {array.dtype} of shape {list(array.shape)}"

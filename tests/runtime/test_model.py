@@ -520,6 +520,27 @@ def test_a_processor_that_cannot_be_called_is_refused(model: Model) -> None:
         model.generate("The", logits_processor=["top_k"])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("name", ["bundle", "packed_weights", "draft"])
+@pytest.mark.parametrize(
+    ("value", "error"), [(3, ArgumentTypeError), ("", ConfigError), ("~nobody-of-this-name/x", ConfigError)]
+)
+def test_load_refuses_what_is_no_path(bundle_path: Path, name: str, value: Any, error: type[Exception]) -> None:
+    options: dict[str, Any] = {"bundle": bundle_path, name: value}
+    with pytest.raises(error, match=name):
+        neort.load(**options)
+
+
+def test_load_takes_numpys_integers_and_refuses_what_configures_nothing(bundle_path: Path) -> None:
+    assert neort.load(bundle_path, num_threads=np.int64(1)).num_threads == 1  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="configure_session is a function of the options, not int"):
+        neort.load(bundle_path, configure_session=3)  # type: ignore[arg-type]
+
+
+def test_an_error_in_a_list_says_which_prompt_it_is_about(model: Model) -> None:
+    with pytest.raises(ArgumentTypeError, match="prompt 1 of the list: token ids are a sequence of integers, not int"):
+        model.generate(["a", 1])  # type: ignore[list-item]
+
+
 # Options that take effect
 
 

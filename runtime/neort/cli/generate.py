@@ -19,7 +19,7 @@ __all__ = ["add_parser", "run"]
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("generate", help="continue one or several prompts")
+    parser = commands.add_parser("generate", help="continue one or several prompts", allow_abbrev=False)
     parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="text to continue; - reads it from standard input")
     add_bundle(parser)
     parser.add_argument("--num-threads", type=int, metavar="N", help="default: the CPUs this process may use")

@@ -14,7 +14,7 @@ __all__ = ["add_parser", "run"]
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("info", help="show a bundle's manifest and verification figures")
+    parser = commands.add_parser("info", help="show a bundle's manifest and verification figures", allow_abbrev=False)
     add_bundle(parser, positional=True)
     parser.set_defaults(run=run)
 

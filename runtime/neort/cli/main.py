@@ -17,7 +17,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="neort", description="GPT-Neo on CPUs, without torch.")
+    parser = argparse.ArgumentParser(prog="neort", description="GPT-Neo on CPUs, without torch.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"neort {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, info, verify):

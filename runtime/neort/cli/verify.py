@@ -12,7 +12,9 @@ __all__ = ["add_parser", "run"]
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("verify", help="check a bundle's hashes and golden logits; needs no torch")
+    parser = commands.add_parser(
+        "verify", help="check a bundle's hashes and golden logits; needs no torch", allow_abbrev=False
+    )
     add_bundle(parser, positional=True)
     add_kv_cache(parser)
     parser.set_defaults(run=run)

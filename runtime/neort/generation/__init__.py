@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .chooser import TokenChooser
-from .config import OPTIONS, GenerationConfig, GenerationOptions, SequenceOptions
+from .config import OPTIONS, GenerationConfig, GenerationOptions
 from .options import Option
 from .processors import LogitsProcessor, build_processors
 from .samplers import check_finite, greedy, log_softmax, make_generator, sample, softmax
@@ -14,7 +14,6 @@ __all__ = [
     "GenerationOptions",
     "LogitsProcessor",
     "Option",
-    "SequenceOptions",
     "TokenChooser",
     "build_processors",
     "check_finite",

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
 from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
 
-__all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow", "SequenceOptions"]
+__all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow"]
 
 Overflow = Literal["error", "stop", "truncate_left"]
 
@@ -26,11 +26,10 @@ LEAVE_OFF = "use None to leave it off"
 class GenerationConfig:
     """How to turn logits into text: one immutable, hashable value.
 
-    Integers, floats and booleans may be Python's or numpy's scalars; they are stored as Python's, sequences as tuples.
-    With `do_sample=False` an option of sampling other than neutral is refused, not ignored.
+    Sequences are stored as tuples, numpy's scalars as Python's (which are what a type checker asks for). With `do_sample=False` an option of sampling other than neutral is refused, not ignored.
 
     Raises:
-        ArgumentTypeError (a TypeError): a value of the wrong type.
+        ArgumentTypeError (a TypeError): a value of the wrong type, or an unknown option.
         ConfigError (a ValueError): a value out of range, or options that contradict each other.
 
     Options:
@@ -99,6 +98,12 @@ class GenerationConfig:
         required=True,
     )
 
+    if not TYPE_CHECKING:  # a type checker knows the fields
+
+        def __new__(cls, **options: Any) -> GenerationConfig:
+            _check_names(options)
+            return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for name, facts in OPTIONS.items():
             object.__setattr__(self, name, facts.check(name, getattr(self, name)))
@@ -137,7 +142,7 @@ class GenerationConfig:
             return ()
         return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
 
-    def replace(self, **overrides: Unpack[GenerationOptions]) -> GenerationConfig:
+    def replace(self, **overrides: Unpack[_AllOptions]) -> GenerationConfig:
         """A copy with some options changed.
 
         `replace(do_sample=False)` also puts the options of sampling back to their defaults unless they are given as
@@ -148,11 +153,7 @@ class GenerationConfig:
             ConfigError: as for the constructor.
         """
         changed: dict[str, Any] = dict(overrides)
-        for name in changed:
-            if name not in OPTIONS:
-                close = difflib.get_close_matches(name, OPTIONS, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known options: {', '.join(OPTIONS)}."
-                raise ArgumentTypeError(f"unknown generation option {name!r}; {hint}")
+        _check_names(changed)
         if not changed.get("do_sample", True):
             changed = {name: _DEFAULTS[name] for name in SAMPLING} | changed
         return dataclasses.replace(self, **changed)
@@ -165,8 +166,11 @@ class GenerationConfig:
         return read_hf_config(data)
 
 
-class SequenceOptions(TypedDict, total=False):
-    """The options of one sequence, as a type checker knows them in ``**overrides``: GenerationConfig's own types."""
+class GenerationOptions(TypedDict, total=False):
+    """The options of a sequence with GenerationConfig's own types, as a type checker knows them in ``**overrides``.
+
+    ``num_return_sequences`` is none of them: where a call has it, `Model.generate` returns something else.
+    """
 
     max_new_tokens: int
     min_new_tokens: int | None
@@ -183,10 +187,17 @@ class SequenceOptions(TypedDict, total=False):
     overflow: Overflow
 
 
-class GenerationOptions(SequenceOptions, total=False):
-    """All options of GenerationConfig, as a type checker knows them in ``**overrides``."""
-
+class _AllOptions(GenerationOptions, total=False):
     num_return_sequences: int
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise ArgumentTypeError for a name that is no option's; the message has the closest known one."""
+    for name in names:
+        if name not in OPTIONS:
+            close = difflib.get_close_matches(name, OPTIONS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known options: {', '.join(OPTIONS)}."
+            raise ArgumentTypeError(f"unknown generation option {name!r}; {hint}")
 
 
 OPTIONS: Mapping[str, Option] = options(GenerationConfig)

@@ -44,7 +44,8 @@ def read_hf_config(data: Mapping[str, object]) -> GenerationConfig:
 
     An absent option keeps its default; null turns top_k off. Bookkeeping is ignored. One `UserWarning` names the
     options that neort lacks and those of sampling that the file itself leaves unused: without `"do_sample": true`
-    temperature, top_k and top_p are dropped, and `do_sample=True` later does not bring them back.
+    temperature, top_k and top_p are dropped, and `do_sample=True` later does not bring them back. How many sequences
+    are wanted is for a call to say: ``num_return_sequences`` is left out, too.
 
     Raises:
         ArgumentTypeError, ConfigError: as for GenerationConfig.
@@ -52,11 +53,12 @@ def read_hf_config(data: Mapping[str, object]) -> GenerationConfig:
     if not isinstance(data, Mapping):
         raise ArgumentTypeError(f"generation_config.json must hold an object of options, not {type(data).__name__}")
     known: dict[str, Any] = {k: v for k, v in data.items() if k in OPTIONS and (v is not None or k == "top_k")}
+    count = known.pop("num_return_sequences", 1)
     unused = {}
     if not known.get("do_sample", False):
         unused = {k: v for k, v in known.items() if k in SAMPLING and v not in SAMPLING[k].neutral}
     lacking = {k: v for k, v in data.items() if k not in OPTIONS and _changes_output(k, v)}
-    _warn_ignored(lacking, unused)
+    _warn_ignored(lacking, unused, count)
     return GenerationConfig(**{k: v for k, v in known.items() if k not in unused})
 
 
@@ -66,7 +68,7 @@ def _changes_output(key: str, value: object) -> bool:
     return not (value is None or value == [] or value == {} or (key in NEUTRAL and value == NEUTRAL[key]))
 
 
-def _warn_ignored(lacking: dict[str, object], unused: dict[str, object]) -> None:
+def _warn_ignored(lacking: dict[str, object], unused: dict[str, object], count: object) -> None:
     def listed(options: dict[str, object]) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in options.items())
 
@@ -75,5 +77,7 @@ def _warn_ignored(lacking: dict[str, object], unused: dict[str, object]) -> None
         sentences.append(f"neort does not have {listed(lacking)}: texts may differ from transformers'.")
     if unused:
         sentences.append(f"{listed(unused)} without do_sample=true has no effect: give both when you sample.")
+    if count != 1:
+        sentences.append(f"num_return_sequences={count!r} is for a call to say: give it to generate.")
     if sentences:
         warnings.warn(f"generation_config.json: ignored options. {' '.join(sentences)}", UserWarning, stacklevel=4)

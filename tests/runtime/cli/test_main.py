@@ -190,7 +190,9 @@ def test_a_missing_bundled_model_is_one_sentence(run: Any, tmp_path: Path, monke
     assert_one_sentence(err, "no bundled model")
 
 
-@pytest.mark.parametrize("args", [[], ["translate"], ["generate"], ["generate", "The", "--top-k", "many"]])
+@pytest.mark.parametrize(
+    "args", [[], ["translate"], ["generate"], ["generate", "The", "--top-k", "many"], ["generate", "The", "--max", "3"]]
+)
 def test_wrong_usage_exits_with_status_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(args)

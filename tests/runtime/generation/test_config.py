@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neort.errors import ConfigError
+from neort.errors import ArgumentTypeError, ConfigError
 from neort.generation import GenerationConfig
 
 OPTIONS = [field.name for field in dataclasses.fields(GenerationConfig)]
@@ -49,8 +49,8 @@ def test_options_are_keyword_only() -> None:
 
 
 def test_an_unknown_option_is_a_type_error_in_the_constructor() -> None:
-    with pytest.raises(TypeError, match="num_beams"):
-        GenerationConfig(num_beams=4)  # type: ignore[call-arg]
+    with pytest.raises(ArgumentTypeError, match="unknown generation option 'temperture'; did you mean 'temperature'"):
+        GenerationConfig(temperture=4)  # type: ignore[call-arg]
 
 
 def test_a_config_is_immutable_hashable_and_survives_pickling() -> None:
@@ -276,6 +276,12 @@ def test_from_hf_keeps_top_k_of_50_where_absent_and_turns_it_off_where_null() ->
 def test_from_hf_takes_null_as_absent() -> None:
     nothing = dict.fromkeys([name for name in OPTIONS if name != "top_k"] + ["num_beams", "max_length", "novelty"])
     assert GenerationConfig.from_hf(nothing) == GenerationConfig()
+
+
+def test_from_hf_leaves_the_number_of_sequences_to_the_call() -> None:
+    with pytest.warns(UserWarning, match="num_return_sequences=3 is for a call to say"):
+        config = GenerationConfig.from_hf({"do_sample": True, "num_return_sequences": 3})
+    assert config.num_return_sequences == 1
 
 
 def test_from_hf_names_everything_it_ignores_in_one_warning() -> None:

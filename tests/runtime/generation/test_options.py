@@ -50,7 +50,8 @@ def test_flags_give_what_was_said_and_nothing_else(arguments: list[str], expecte
 
 def test_overrides_have_the_types_of_the_fields() -> None:
     fields = typing.get_type_hints(GenerationConfig)
-    assert typing.get_type_hints(GenerationOptions) == {name: fields[name] for name in NAMES}
+    expected = {name: fields[name] for name in NAMES if name != "num_return_sequences"}
+    assert typing.get_type_hints(GenerationOptions) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -30,5 +30,5 @@ def test_a_users_program_type_checks(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_a_users_mistakes_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = enumerate((HERE / "mistakes.py").read_text(encoding="utf-8").splitlines(), start=1)
     expected = {(number, line.rpartition("expected: ")[2]) for number, line in lines if "# expected: " in line}
-    assert len(expected) == 9
+    assert len(expected) == 12
     assert faults("mistakes.py", monkeypatch, tmp_path) == expected

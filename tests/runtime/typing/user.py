@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, assert_type
+from typing import Any, Unpack, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ assert_type(model.generate([1, 2], do_sample=True, num_return_sequences=2), list
 assert_type(model.generate(["Once", "Twice"], do_sample=True, num_return_sequences=2), list[neort.Completion])
 prompts: list[neort.Prompt] = ["Once", [1, 2]]
 assert_type(model.generate(prompts), list[neort.Completion])
+assert_type(model.generate(("Once", "Twice")), list[neort.Completion])
 
 # Options, as documented
 model.generate("Once", stop_strings=["a"], eos_token_id=[1, 2])
@@ -37,8 +38,21 @@ config = neort.GenerationConfig(stop_strings=["a"], eos_token_id=[1, 2], overflo
 assert_type(config.eos_token_ids, tuple[int, ...])
 assert_type(config.stops, tuple[str, ...])
 assert_type(config.replace(do_sample=True, temperature=0.7), neort.GenerationConfig)
-options: neort.GenerationOptions = {"max_new_tokens": 4, "num_return_sequences": 1}
+options: neort.GenerationOptions = {"max_new_tokens": 4}
+assert_type(model.generate("Once", **options), neort.Completion)
 assert_type(model.generate(["Once"], **options), list[neort.Completion])
+assert_type(model.generate("Once", num_return_sequences=1, **options), list[neort.Completion])
+anything: dict[str, Any] = {"max_new_tokens": 4}
+assert_type(model.generate("Once", **anything), neort.Completion)
+
+
+def either(prompt: str | list[str]) -> None:
+    assert_type(model.generate(prompt), neort.Completion | list[neort.Completion])
+
+
+def passed_on(prompt: str, **options: Unpack[neort.GenerationOptions]) -> str:
+    return model.generate(prompt, **options).text
+
 
 # Streams, logits, prefixes, checks
 assert_type(model.stream("Once", max_new_tokens=4), Generator[neort.Piece, None, None])
