@@ -271,7 +271,7 @@ def test_a_waiting_stream_starts_when_the_other_one_ends(narrow: Model) -> None:
 
 def test_a_stream_refuses_at_the_call_not_at_its_first_piece(model: Model) -> None:
     with pytest.raises(ValueError, match="one sequence here, and num_return_sequences is 2"):
-        model.stream("The", do_sample=True, num_return_sequences=2)
+        model.stream("The", do_sample=True, num_return_sequences=2)  # type: ignore[call-arg]
     with pytest.raises(PromptError, match="positions"):
         model.stream("The", max_new_tokens=10_000)
     with pytest.raises(TypeError, match="max_new_tokens"):

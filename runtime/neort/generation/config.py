@@ -26,7 +26,8 @@ LEAVE_OFF = "use None to leave it off"
 class GenerationConfig:
     """How to turn logits into text: one immutable, hashable value.
 
-    Sequences are stored as tuples, numpy's scalars as Python's (which are what a type checker asks for). With `do_sample=False` an option of sampling other than neutral is refused, not ignored.
+    Sequences are stored as tuples, numpy's scalars as Python's (which are what a type checker asks for). With
+    `do_sample=False` an option of sampling other than neutral is refused, not ignored.
 
     Raises:
         ArgumentTypeError (a TypeError): a value of the wrong type, or an unknown option.
