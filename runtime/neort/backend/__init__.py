@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Full opt-out from onnxruntime's telemetry, which reads the environment once, when it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from .detached import DetachedSession
 from .inputs import RunInputs, needs_dummy
 from .int8_products import PrecisionWarning
