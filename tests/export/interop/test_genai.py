@@ -144,9 +144,9 @@ def test_an_unknown_key_is_refused(fp32_bundle: Path, tmp_path: Path) -> None:
 
 
 class Config:
-    """What genai_config reads of a GPTNeoConfig."""
+    """What genai_config reads of a configuration."""
 
-    hidden_size, num_heads, num_layers, vocab_size, max_position_embeddings = 32, 4, 2, 311, 128
+    hidden_size, num_attention_heads, num_hidden_layers, vocab_size, max_position_embeddings = 32, 4, 2, 311, 128
     bos_token_id: int | None = 7
     eos_token_id: int | None = 7
     pad_token_id: int | None = None
