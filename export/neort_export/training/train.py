@@ -81,7 +81,6 @@ def run(options: Options) -> Result:
     Raises TrainingError (texts, target, an infinite loss), ConfigError (device) or MissingExtraError.
     """
     require_libraries()
-    from ..bundle import staged_folder  # which imports torch
 
     with (
         staged_folder(options.output, force=options.force, marker="config.json") as folder,
