@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from neort.errors import MissingExtraError
 
+from ..staging import staged_folder
 from .card import Result, describe
 from .corpus import END_ID, END_OF_TEXT, Corpus, TrainingError, encode, train_tokenizer
 from .evaluation import evaluate
@@ -81,7 +82,6 @@ def run(options: Options) -> Result:
     Raises TrainingError (texts, target, an infinite loss), ConfigError (device) or MissingExtraError.
     """
     require_libraries()
-
     with (
         staged_folder(options.output, force=options.force, marker="config.json") as folder,
         tempfile.TemporaryDirectory(dir=folder) as scratch,
