@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 import neort
-from neort import StorageError
+from neort import StorageError, files
 from neort_export import ExportError, Limits, export
 from neort_export.staging import staged_folder
 
@@ -279,7 +279,7 @@ def test_a_home_folder_s_tilde_is_understood(
 def test_a_bundle_that_was_being_replaced_when_the_run_was_killed_returns(target: Path) -> None:
     finished = subprocess.Popen([sys.executable, "-c", ""])
     finished.wait()
-    old = target.with_name(f".{target.name}.partial-old-{finished.pid}")
+    old = target.with_name(f".{target.name}.partial-old-0123abcd-{files._host()}-{finished.pid}")
     old.mkdir()
     (old / "manifest.json").write_text("old")
     with pytest.raises(ExportError, match="exists already"):
