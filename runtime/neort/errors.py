@@ -13,6 +13,8 @@
     ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
     └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
+A BundleError or PrefixError for something that is not there is a FileNotFoundError, too.
+
 Each message names the value, the limit and the remedy, so it can be shown to a user as it is.
 """
 

@@ -179,8 +179,9 @@ def test_the_old_bundle_stays_when_the_new_one_cannot_be_renamed(target: Path, m
 
 def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"cannot create a folder in .*file"):
+    with pytest.raises(StorageError, match=r"cannot create a folder in .*file.*; choose another place") as caught:
         write_bundle(tmp_path / "file" / "bundle", "new")
+    assert caught.value.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
 
 # Whole exports
