@@ -390,7 +390,7 @@ def test_a_missing_file_is_named(without: Model, tmp_path: Path) -> None:
     with pytest.raises(PrefixError, match=r"absent cannot be read .*No such file") as caught:
         without.load_prefix(tmp_path / "absent")
     assert isinstance(caught.value, FileNotFoundError)
-    assert caught.value.filename == tmp_path / "absent"
+    assert caught.value.filename == os.fspath(tmp_path / "absent")
     assert str(caught.value).endswith("make the prefix again with Model.prefix, and save it")
 
 
