@@ -108,8 +108,8 @@ def verify(
     ``text`` replaces the built-in text, ``limits`` the figures that must hold.
 
     Raises BundleError for a damaged bundle, CheckpointError for a bad checkpoint, ExportError when the two do not
-    belong together, StorageError when the bundle cannot be written anew (which is tried before
-    anything is measured), and VerificationError when the figures miss the limits; the bundle stays as it was then.
+    belong together, StorageError when the bundle cannot be written anew (which is tried before anything is measured),
+    and VerificationError when the figures miss the limits; the bundle stays as it was then.
     """
     opened, source = Bundle(bundle, check_weights=True), Checkpoint(checkpoint)
     if opened.format is None:
