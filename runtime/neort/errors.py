@@ -13,6 +13,8 @@
     ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
     └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
+A BundleError or PrefixError for something that is not there is a FileNotFoundError, too.
+
 Each message names the value, the limit and the remedy, so it can be shown to a user as it is.
 """
 
@@ -54,7 +56,20 @@ class BusyError(NeortError, RuntimeError):
     """No slot or no room in the cache now; once a running sequence has ended, the same call may succeed."""
 
 
-class StorageError(NeortError, OSError):
+class SystemCallError(OSError):
+    """A mixin: what the system said, told in one sentence of neort's."""
+
+    def __init__(self, sentence: str, cause: OSError | None = None) -> None:
+        """``cause`` lends its ``errno``, ``strerror`` and ``filename``."""
+        super().__init__(sentence)
+        if cause is not None:
+            self.errno, self.strerror, self.filename = cause.errno, cause.strerror, cause.filename
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StorageError(SystemCallError, NeortError):
     """A file or folder that cannot be written: the disk is full, or permission is lacking."""
 
 

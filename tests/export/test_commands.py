@@ -207,6 +207,27 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_bundle(
     assert everything(bundle) == before
 
 
+def test_an_unwritable_parent_is_told_with_its_remedy_before_anything_is_measured(
+    replace: Replace,
+    bundle: Path,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    replace("decoder_graph", lambda _: pytest.fail("it is traced"))
+    before = everything(bundle)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["verify", str(bundle), "--against", str(checkpoint)]) == 1
+    message = last_line(capsys)
+    assert f"{VERIFICATION} cannot be written to {bundle} ([Errno 13] Permission denied" in message
+    assert f"make the folder {bundle.parent} writable" in message
+    assert "another place" not in message
+    assert everything(bundle) == before
+
+
 def test_a_format_that_this_version_does_not_know_is_refused(
     bundle: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

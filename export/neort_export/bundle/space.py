@@ -24,9 +24,10 @@ def check_space(folder: Path, needed: int) -> None:
 def disk_error(error: OSError, target: Path) -> StorageError:
     """What the system said while a bundle was written to ``target``, as one sentence with the remedy."""
     if error.errno != errno.ENOSPC:
-        return StorageError(f"{target} could not be written ({error}); nothing was kept. Choose another place")
+        return StorageError(f"{target} could not be written ({error}); nothing was kept. Choose another place", error)
     free = shutil.disk_usage(target.parent).free
     return StorageError(
         f"the disk of {target.parent} is full ({free:,} bytes free); nothing was kept. "
-        "Free some space, or choose another place"
+        "Free some space, or choose another place",
+        error,
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from neort.backend import DECODERS
 from neort.bundle import FORMATS, WEIGHTS, Bundle, ModelSpec, Quantization, read_spec
-from neort.files import storage_errors
+from neort.files import partial_folder, storage_errors
 from neort.kvcache import CacheType
 from neort.runner import ModelRunner
 from neort.tokenizer import Tokenizer
@@ -108,7 +108,8 @@ def verify(
     ``text`` replaces the built-in text, ``limits`` the figures that must hold.
 
     Raises BundleError for a damaged bundle, CheckpointError for a bad checkpoint, ExportError when the two do not
-    belong together, and VerificationError when the figures miss the limits; the bundle stays as it was then.
+    belong together, StorageError when the bundle cannot be written anew (which is tried before anything is measured),
+    and VerificationError when the figures miss the limits; the bundle stays as it was then.
     """
     opened, source = Bundle(bundle, check_weights=True), Checkpoint(checkpoint)
     if opened.format is None:
@@ -120,6 +121,7 @@ def verify(
         raise ExportError(
             f"{opened.path} is not made of {source.path}: model dimensions differ; give the checkpoint it was made of"
         )
+    _check_place(opened.path.resolve())
     quantization = opened.format.name
     limits, progress = limits or Limits(), progress or Silent()
     texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.dimensions, text)
@@ -149,12 +151,22 @@ def _check_int8_cache(measured: Verification, limits: Limits, bundle: Path) -> N
         )
 
 
+def _check_place(target: Path) -> None:
+    """Raises StorageError where a bundle cannot be written anew, which is known before anything is measured."""
+    with storage_errors(VERIFICATION, target, _remedy(target)), partial_folder(target):
+        pass
+
+
+def _remedy(target: Path) -> str:
+    return f"make the folder {target.parent} writable, in which the bundle is written anew; the bundle is as it was"
+
+
 def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
     """The same bundle with another verification.json; it takes the old one's place in one step."""
     target = bundle.path.resolve()
     with (
         storage_errors(VERIFICATION, target, "make room; the bundle is as it was"),
-        staged_folder(target, force=True) as stage,
+        staged_folder(target, force=True, remedy=_remedy(target)) as stage,
     ):
         for name in bundle.file_names:
             if name != VERIFICATION:

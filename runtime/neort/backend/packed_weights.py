@@ -18,7 +18,7 @@ from typing import Any
 
 from ..bundle import WEIGHTS, Bundle
 from ..errors import StorageError
-from ..files import partial_folder, publish_folder, storage_errors
+from ..files import partial_folder, publish_folder, remove_leftovers, storage_errors
 
 __all__ = ["packed_graph", "save_packed"]
 
@@ -32,12 +32,14 @@ def packed_graph(bundle: Bundle, file: Path, folder: Path, variant: str, save: C
     """The graph ``file`` of the bundle with packed weights, in a folder of its own below ``folder``; saved if missing.
 
     ``variant`` says what else the packing depends on, such as onnxruntime's version; ``save`` writes GRAPH and DATA
-    into the folder that it is given. Other processes see all of it or nothing.
+    into the folder that it is given. Other processes see all of it or nothing, and what they may use stays where it
+    is. What killed processes left is removed.
 
     Raises StorageError when there is too little space or the folder cannot be written.
     """
     digest = hashlib.sha256(f"{bundle.model_hash(file.name)} {variant}".encode()).hexdigest()
     target = folder / f"{bundle.path.resolve().name}-{digest[:16]}"
+    remove_leftovers(target)
     if not _is_whole(target):
         with storage_errors("packed weights", folder, "name another folder, or none"):
             _make(bundle, target, save)
@@ -70,7 +72,7 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
         (partial / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
         try:
             if not _is_whole(target):
-                publish_folder(partial, target)
+                publish_folder(partial, target, replace=lambda: not _is_whole(target))
         except OSError:
             if not _is_whole(target):  # else another process was faster
                 raise

@@ -53,10 +53,11 @@ def open_decoder(
     ``packed_weights`` is a folder for packed weights (see `packed_weights`); ``configure`` gets the options of the
     session that is returned, not of the one that only saves packed weights.
 
-    Raises BundleError when weights lie in a file that the manifest does not list, when onnxruntime refuses the graph,
-    and when the graph is of another model; UnsupportedError when onnxruntime computes local attention wrongly.
+    Raises BundleError when the graph cannot be read, when weights lie in a file that the manifest does not list, when
+    onnxruntime refuses the graph, and when the graph is of another model; UnsupportedError when onnxruntime computes
+    local attention wrongly.
     """
-    graph = file.read_bytes()
+    graph = bundle.read_bytes(file.name)
     check_locations(bundle, file, graph)
     check_windows()
     session = _load(bundle, file, graph, num_threads, packed_weights, configure)

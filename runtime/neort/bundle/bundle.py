@@ -5,15 +5,17 @@ Knows files and hashes; knows nothing about running a graph.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, NeortError
+from ..errors import BundleError, NeortError, SystemCallError
 from .formats import Format, format_of
 
 __all__ = [
@@ -32,6 +34,10 @@ FORMAT_VERSION = 2
 WEIGHTS = "weights.data"
 MANIFEST = "manifest.json"
 _HASH_BLOCK = 1 << 20
+
+
+class MissingBundleError(SystemCallError, BundleError, FileNotFoundError):
+    """There is nothing where a bundle should be."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class Bundle:
         Sizes of all files and the hashes of all but the weights are always checked; ``check_weights`` adds the
         weights' hash, which takes about a second per gigabyte.
 
-        Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version.
+        Raises BundleError for a bundle that is missing (then a FileNotFoundError, too), unreadable, damaged, tampered
+        with or of another format version.
         """
         if not os.fspath(path):
             raise BundleError("the bundle's path is empty; name a folder made by neort-export")
@@ -104,6 +111,14 @@ class Bundle:
             raise BundleError(f"{self.path} lists no file {name!r} in {MANIFEST}; export the bundle again")
         return self.path / name
 
+    def read_bytes(self, name: str) -> bytes:
+        """Contents of one of the bundle's files. Raises BundleError where they cannot be read."""
+        file = self.file(name)
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise _unreadable(file, error) from error
+
     def read_json(self, name: str) -> dict[str, Any]:
         """Contents of one of the bundle's JSON files."""
         return _parse_json(self.file(name))
@@ -111,16 +126,22 @@ class Bundle:
     def _check_file(self, name: str, *, hashed: bool) -> None:
         expected = self.manifest["files"][name]
         file = self.path / name
-        try:
-            size = file.stat().st_size
-        except OSError:
-            raise BundleError(f"{self.path} lacks {name}, which its manifest lists; copy or export it again") from None
-        if size != expected["bytes"]:
+        facts = _stat(file)
+        if facts is None:
+            raise BundleError(f"{self.path} lacks {name}, which its manifest lists; copy or export it again")
+        if not stat.S_ISREG(facts.st_mode):
+            raise BundleError(f"{file} is no file, as the manifest says; copy or export the bundle again")
+        if facts.st_size != expected["bytes"]:
             raise BundleError(
-                f"{file} has {size:,} bytes, the manifest says {expected['bytes']:,}: it is truncated or replaced; "
-                "copy or export the bundle again"
+                f"{file} has {facts.st_size:,} bytes, the manifest says {expected['bytes']:,}: it is truncated or "
+                "replaced; copy or export the bundle again"
             )
-        if hashed and sha256_of(file) != expected["sha256"]:
+        try:
+            with file.open("rb"):
+                digest = sha256_of(file) if hashed else expected["sha256"]
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        if digest != expected["sha256"]:
             raise BundleError(
                 f"{file} does not match the sha256 in the manifest: it is damaged or was changed; "
                 "copy or export the bundle again"
@@ -128,12 +149,28 @@ class Bundle:
 
 
 def sha256_of(file: Path) -> str:
-    """Hex digest of a file's contents."""
+    """Hex digest of a file's contents. Raises OSError where they cannot be read."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Facts about a path; None where there is nothing. Raises BundleError where the system does not tell."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"{path} cannot be read ({error.strerror}); let this user read it, or copy or export the bundle again"
+    )
 
 
 def bundled_path() -> Path:
@@ -143,13 +180,17 @@ def bundled_path() -> Path:
     try:
         return bundled()
     except FileNotFoundError as error:
-        raise BundleError(str(error)) from None
+        raise MissingBundleError(str(error), error) from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise BundleError(f"{path} is not a folder; give a bundle made by neort-export")
-    if not (path / MANIFEST).is_file():
+    folder, manifest_file = _stat(path), _stat(path / MANIFEST)
+    if folder is None or not stat.S_ISDIR(folder.st_mode):
+        sentence = f"{path} is not a folder; give a bundle made by neort-export"
+        if folder is not None:
+            raise BundleError(sentence)
+        raise MissingBundleError(sentence, OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)))
+    if manifest_file is None or not stat.S_ISREG(manifest_file.st_mode):
         hint = "it looks like a checkpoint: run neort-export on it" if (path / "config.json").is_file() else ""
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle; {hint or 'make one with neort-export'}")
     manifest = _parse_json(path / MANIFEST)

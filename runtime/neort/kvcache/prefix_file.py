@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import ModelSpec
-from ..errors import PrefixError
+from ..errors import PrefixError, SystemCallError
 from ..files import published_file, storage_errors
 
 __all__ = ["FORMAT_VERSION", "PrefixFormat", "StoredPrefix"]
@@ -36,9 +36,14 @@ __all__ = ["FORMAT_VERSION", "PrefixFormat", "StoredPrefix"]
 FORMAT_VERSION = "1"
 LARGEST_HEADER = 1 << 20
 TYPE_NAMES = {"f4": "F32", "f2": "F16", "i1": "I8", "u1": "U8", "i8": "I64"}  # numpy's: safetensors'
+OWNER_ONLY = 0o600  # a file is as private as its prompt
 REMEDY = "make the prefix again with Model.prefix, and save it"
 
 Tensors = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtype and shape by name, in the file's order
+
+
+class MissingPrefixError(SystemCallError, PrefixError, FileNotFoundError):
+    """There is no prefix file with this name."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,14 @@ class PrefixFormat:
     ) -> None:
         """Write a prefix of T tokens; ``rows`` returns those of a buffer, [H, T, D].
 
-        The file is there as a whole or not at all. Raises StorageError where the system cannot write it.
+        The file is there as a whole or not at all; a new one is its owner's only. Raises StorageError where the system
+        cannot write it.
         """
         digest = hashlib.sha256()
-        with storage_errors("the prefix", file, "make room, or name another"), published_file(file) as stream:
+        with (
+            storage_errors("the prefix", file, "make room, or name another"),
+            published_file(file, mode=OWNER_ONLY) as stream,
+        ):
             for data in self._parts(token_ids, logits, rows):
                 stream.write(data)
                 digest.update(data)
@@ -84,12 +93,15 @@ class PrefixFormat:
     def load(self, file: Path) -> StoredPrefix:
         """Read what `save` wrote.
 
-        Raises PrefixError for a file that is missing, truncated or damaged, or of another model, dtype or version.
+        Raises PrefixError for a file that is missing (then a FileNotFoundError, too), truncated or damaged, or of
+        another model, dtype or version.
         """
         try:
             with file.open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
                 return self._read(stream, size, file)
+        except FileNotFoundError as error:
+            raise MissingPrefixError(f"the prefix file {file} cannot be read ({error}); {REMEDY}", error) from None
         except OSError as error:
             raise PrefixError(f"the prefix file {file} cannot be read ({error}); {REMEDY}") from None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 import neort
-from neort import StorageError
+from neort import StorageError, files
 from neort.backend import packed_weights as packed
 from neort.cli.main import main
 
@@ -47,6 +50,44 @@ def test_what_is_truncated_is_made_again(bundle_path: Path, model: neort.Model, 
     file.write_bytes(file.read_bytes()[:-7])
     loaded = neort.load(bundle_path, packed_weights=tmp_path)
     np.testing.assert_array_equal(loaded.logits(IDS), model.logits(IDS))
+
+
+def test_a_folder_that_another_process_finished_meanwhile_stays_in_its_place(
+    bundle_path: Path, model: neort.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one appears while this process brings its own to the disk."""
+    neort.load(bundle_path, packed_weights=tmp_path / "other")
+    finished = only_folder(tmp_path / "other")
+    folder = tmp_path / "packed"
+    target, fsync = folder / finished.name, os.fsync
+
+    def publish_other(handle: int) -> None:
+        if not target.exists():
+            shutil.copytree(finished, target)
+            places.append(target.stat().st_ino)
+        fsync(handle)
+
+    places: list[int] = []
+    monkeypatch.setattr(os, "fsync", publish_other)
+    loaded = neort.load(bundle_path, packed_weights=folder)
+    assert [only_folder(folder).stat().st_ino] == places
+    np.testing.assert_array_equal(loaded.logits(IDS), model.logits(IDS))
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.skipif(os.name == "nt", reason="there leftovers stay: Windows cannot tell whether their process lives")
+def test_what_a_killed_process_left_is_removed_by_the_next_load(
+    bundle_path: Path, tmp_path: Path, existing: bool
+) -> None:
+    neort.load(bundle_path, packed_weights=tmp_path)
+    target = only_folder(tmp_path)
+    if not existing:
+        shutil.rmtree(target)
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    (tmp_path / f".{target.name}.partial-0123abcd-{files._host()}-{killed.pid}").mkdir()
+    neort.load(bundle_path, packed_weights=tmp_path)
+    assert only_folder(tmp_path) == target
 
 
 def test_another_bundle_has_other_packed_weights(

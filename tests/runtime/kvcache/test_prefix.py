@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -386,5 +387,33 @@ def test_a_file_of_another_model_is_refused(
 
 
 def test_a_missing_file_is_named(without: Model, tmp_path: Path) -> None:
-    with pytest.raises(PrefixError, match=r"absent cannot be read .*No such file"):
+    with pytest.raises(PrefixError, match=r"absent cannot be read .*No such file") as caught:
         without.load_prefix(tmp_path / "absent")
+    assert isinstance(caught.value, FileNotFoundError)
+    assert caught.value.filename == os.fspath(tmp_path / "absent")
+    assert str(caught.value).endswith("make the prefix again with Model.prefix, and save it")
+
+
+def test_a_folder_in_a_file_s_place_is_refused(without: Model, tmp_path: Path) -> None:
+    with pytest.raises(PrefixError, match="cannot be read") as caught:
+        without.load_prefix(tmp_path)
+    assert not isinstance(caught.value, OSError)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions")
+def test_a_new_file_is_its_owner_s_only_and_an_existing_one_keeps_its_permissions(
+    without: Model, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.touch()
+    shared.chmod(0o640)
+    with without.prefix("The") as prefix:
+        prefix.save(tmp_path / "new")
+        prefix.save(shared)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new", shared)] == [0o600, 0o640]
+
+
+def test_a_name_of_240_letters_is_saved(without: Model, tmp_path: Path) -> None:
+    with without.prefix("The") as prefix:
+        prefix.save(tmp_path / ("x" * 240))
+    assert os.listdir(tmp_path) == ["x" * 240]
