@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .chooser import TokenChooser
+from .chooser import TokenChooser, own_processors
 from .config import OPTIONS, GenerationConfig, GenerationOptions, SequenceOptions
 from .options import Option
 from .processors import LogitsProcessor, build_processors
@@ -21,6 +21,7 @@ __all__ = [
     "greedy",
     "log_softmax",
     "make_generator",
+    "own_processors",
     "sample",
     "softmax",
 ]

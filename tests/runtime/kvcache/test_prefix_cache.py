@@ -241,7 +241,7 @@ requests = st.fixed_dictionaries(
     st.integers(0, 60) | st.just(PLENTY),
     st.sampled_from([Cuts, Free]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_is_kept_changes_no_answer_and_stays_within_the_budget(
     specs: list[dict[str, Any]], slots: int, positions: int, kind: type[FakeRunner]
 ) -> None:

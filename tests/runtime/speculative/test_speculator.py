@@ -128,7 +128,7 @@ def speculated(name: str, prompt: Sequence[int], **options: Any) -> tuple[Reques
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     prompt=st.lists(st.integers(0, POISON - 1), min_size=1, max_size=20),
     count=st.integers(1, 40),
@@ -395,7 +395,7 @@ def test_a_run_s_own_cost_is_worth_paying_for_several_tokens_or_none() -> None:
     assert best_length(0.9, Cost(0.9, 0.1), LONGEST) > best_length(0.9, CHEAP, LONGEST) > 2
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     outcomes=st.lists(st.integers(0, LONGEST), min_size=1, max_size=120),
     room=st.integers(1, LONGEST),
