@@ -331,6 +331,16 @@ def test_releasing_inside_a_step_frees_the_memory_when_it_ends() -> None:
     assert kept(engine).nbytes == 0
 
 
+def test_releasing_at_the_very_end_of_a_step_frees_the_memory_with_the_lock() -> None:
+    runner = Cuts()
+    engine = keeping(runner, budget=0)
+    pin = pinned(engine, range(8))
+    request, _ = submit(engine, [1, 2], max_new_tokens=3)
+    runner.before_release = lambda: engine.release(pin)
+    drive(engine, request)
+    assert kept(engine).nbytes == 0
+
+
 def test_threads_that_pin_and_release_get_the_tokens_they_get_alone() -> None:
     engine = keeping(Cuts(), budget=20 * POSITION)
 
