@@ -303,19 +303,19 @@ def test_a_request_cancelled_in_the_last_chunk_of_its_prompt_gets_no_token(engin
 def test_a_request_cancelled_when_its_context_is_full_is_told_nothing_more(
     engine: Engine, runner: FakeRunner, overflow: str
 ) -> None:
-    full, sink = submit(engine, [1] * LIMIT, max_new_tokens=9, overflow=overflow)
-    other, _ = submit(engine, [2], max_new_tokens=9)
+    other, _ = submit(engine, [1] * LIMIT, max_new_tokens=9, overflow="truncate_left")
+    full, sink = submit(engine, [2] * LIMIT, max_new_tokens=9, overflow=overflow)
 
-    def cancel_when_the_other_one_is_prefilled() -> None:
+    def cancel_when_the_other_one_restarts() -> None:
         if full.token_ids:
             engine.cancel(full)
 
-    runner.before_prefill = cancel_when_the_other_one_is_prefilled
+    runner.before_prefill = cancel_when_the_other_one_restarts
     engine.step()
     assert (len(sink.token_ids), sink.results) == (1, [])
-    assert len(runner.runs("prefill")) == LIMIT // CHUNK + 1
+    assert [start for slot, start, *_ in runner.runs("prefill") if slot == 1] == list(range(0, LIMIT, CHUNK))
     drive(engine, other)
-    assert other.token_ids == alone([2], max_new_tokens=9).token_ids
+    assert other.token_ids == alone([1] * LIMIT, max_new_tokens=9, overflow="truncate_left").token_ids
 
 
 def test_a_cancel_that_comes_when_a_step_has_dropped_its_own_is_settled_with_the_lock(
