@@ -1,4 +1,4 @@
-"""Loads the package `benchmarks` from its folder.
+"""Loads the package `benchmarks` from its folder, and takes the clock away from hypothesis.
 
 The repository's root is not on the path: the folders `runtime` and `export` would then be importable, too.
 """
@@ -8,7 +8,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 
+import hypothesis
+
 from folders import ROOT
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine may take seconds for an example
+hypothesis.settings.load_profile("patient")
 
 FOLDER = ROOT / "benchmarks"
 

@@ -10,7 +10,9 @@ from typing import Protocol
 from .arrays import Ids, Lengths, Logits, Rows
 from .bundle import ModelSpec
 
-__all__ = ["ModelRunner"]
+__all__ = ["PREFILL_CHUNK", "ModelRunner"]
+
+PREFILL_CHUNK = 256  # tokens of a prompt in one run; faster than 128 and 512: see docs/design.md
 
 
 class ModelRunner(Protocol):

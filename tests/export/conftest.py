@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("torch", reason="the exporter's tests need the extra: pip install 'neort[export]'")
 pytest.importorskip("transformers", reason="the exporter's tests need the extra: pip install 'neort[export]'")
 
-import hypothesis
 import onnx_ir as ir
 from transformers import GPTNeoForCausalLM
 
@@ -20,9 +19,6 @@ from neort_export import Report, export
 from neort_export import exporter as exporter_module
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph import decoder_graph
-
-hypothesis.settings.register_profile("export", deadline=None)  # a busy machine may take seconds for an example
-hypothesis.settings.load_profile("export")
 
 
 @pytest.fixture(scope="session")

@@ -59,13 +59,13 @@ def test_nothing_is_left_of_a_run_that_fails(error: type[BaseException], target:
 
 
 KILLED = """
-import sys, time
+import sys
 from pathlib import Path
 from neort_export.staging import staged_folder
 with staged_folder(Path(sys.argv[1]), force=False) as folder:
     (folder / "weights.data").write_bytes(b"half")
     print("ready", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -74,6 +74,7 @@ def live_run(target_name: str, tmp_path: Path) -> Iterator[subprocess.Popen[byte
     """A process that has written half of its bundle."""
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / target_name)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import neort
+from patience import PATIENCE
 from releases import QUIET, SATURATES
 
 HEAVY = ["torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "tokenizers", "safetensors"]
@@ -34,7 +35,7 @@ def python(program: str, **environment: str | None) -> Any:
         [sys.executable, "-W", "error", *QUIET, "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         env={key: value for key, value in merged.items() if value is not None},
     )

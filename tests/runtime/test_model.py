@@ -16,6 +16,7 @@ import neort
 from neort import ArgumentTypeError, BusyError, ConfigError, GenerationConfig, Model, Piece, Prompt, PromptError
 from neort.engine import Engine
 from neort.engine.request import Request
+from patience import PATIENCE
 
 PROMPTS = [
     "Once upon a time",
@@ -286,7 +287,7 @@ def run_threads(*targets: Callable[[], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=PATIENCE)
     assert not any(thread.is_alive() for thread in threads)
 
 
@@ -346,7 +347,7 @@ def test_a_short_request_beside_a_long_one_shares_its_steps(model: Model) -> Non
             engine.advance(long)
 
     def drive_short() -> None:
-        assert long_sink.five.wait(timeout=30)
+        assert long_sink.five.wait(timeout=PATIENCE)
         started_at.append(len(long_tokens))
         engine.submit(short)
         while not short.done:

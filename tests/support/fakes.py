@@ -18,6 +18,7 @@ from neort.bundle import ModelSpec
 from neort.engine import Engine, FinishReason, Request, Stats
 from neort.errors import NeortError
 from neort.generation import GenerationConfig, TokenChooser
+from patience import PATIENCE
 
 VOCAB = 19
 LIMIT = 32
@@ -54,7 +55,9 @@ class FakeRunner:
         self.max_batch_size = max_batch_size
         self.slots: list[list[int]] = []
         self.calls: list[tuple[Any, ...]] = []
+        self.before_prefill: Callable[[], None] = lambda: None
         self.before_decode: Callable[[], None] = lambda: None
+        self.before_release: Callable[[], None] = lambda: None
 
     def reserve(self, slots: int, lengths: list[int]) -> None:
         assert slots <= self.max_batch_size
@@ -67,6 +70,7 @@ class FakeRunner:
         return 10
 
     def release(self, slot: int) -> None:
+        self.before_release()
         if slot < len(self.slots):
             self.slots[slot] = []
 
@@ -87,6 +91,7 @@ class FakeRunner:
 
     def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
         self.calls.append(("prefill", slot, start, len(token_ids), logits_to_keep))
+        self.before_prefill()
         self._append(slot, token_ids.tolist(), start)
         end = start + len(token_ids)
         rows = [logits_of(self.slots[slot][:stop]) for stop in range(end - logits_to_keep + 1, end + 1)]
@@ -181,7 +186,7 @@ def run_threads(*targets: Callable[[], object]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE)
     assert not any(thread.is_alive() for thread in threads)
     if errors:
         raise errors[0]

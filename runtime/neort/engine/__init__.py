@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .engine import PREFILL_CHUNK, Engine
+from ..runner import PREFILL_CHUNK
+from .engine import Engine
 from .output import Collector, Completion, Piece
 from .request import FinishReason, Request, Stats, TokenSink
 from .scheduler import Scheduler

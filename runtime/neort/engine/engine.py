@@ -5,23 +5,23 @@ Knows runs and logits; knows nothing about text or about onnxruntime.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from ..arrays import Ids, Logits, Rows
+from ..errors import ConfigError
 from ..kvcache import Pin, PrefixCache
-from ..runner import ModelRunner
+from ..runner import PREFILL_CHUNK, ModelRunner
 from ..speculative import Speculator
 from .fair_lock import FairLock
 from .request import Request
 from .scheduler import Scheduler, check_ids
 
-__all__ = ["PREFILL_CHUNK", "Engine"]
-
-PREFILL_CHUNK = 256  # faster than 128 and 512: see docs/design.md
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -49,6 +49,7 @@ class Engine:
         self.prefixes = prefixes
         self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, prefixes=prefixes)
         self._lock = FairLock()
+        self._unsettled = False  # whether something was cancelled or unpinned that may still hold memory
 
     @property
     def waiting(self) -> deque[Request]:
@@ -79,28 +80,30 @@ class Engine:
         step. The slot is free at once, or when that step has ended.
         """
         request.done = True
+        self._unsettled = True
         self._settle()
 
     def pin(self, pin: Pin, token_ids: Ids, read: Callable[[int, int], Rows], logits: Logits) -> None:
         """Put a prefix into the prefix cache whose rows and logits are known; see `PrefixCache.add`."""
         if self.prefixes:
-            with self._lock:
+            with self._locked():
                 self.prefixes.add(token_ids, read, logits, pin)
 
     def release(self, pin: Pin) -> None:
         """Unpin a prefix. Never waits, as `cancel`."""
         if self.prefixes:
             self.prefixes.release(pin)
+            self._unsettled = True
             self._settle()
 
     def step(self) -> None:
         """Prefill what fits, then decode one token for every running sequence."""
-        with self._lock:
+        with self._locked():
             self._step()
 
     def advance(self, request: Request) -> None:
         """Take one step, unless another thread's steps have finished the request meanwhile."""
-        with self._lock:
+        with self._locked():
             if not request.done:
                 self._step()
 
@@ -113,7 +116,7 @@ class Engine:
         spec = self.runner.spec
         check_ids(token_ids, spec)
         self.scheduler.check_positions(len(token_ids))
-        with self._lock:
+        with self._locked():
             self.scheduler.drop_done()
             slot = self.scheduler.borrow_slot(len(token_ids))
             out = np.empty((len(token_ids), spec.vocab_size), np.float32)
@@ -134,15 +137,20 @@ class Engine:
         scheduler.sweep()
         if scheduler.running:
             self._decode(scheduler.running)
-            scheduler.sweep()
-        scheduler.release_idle()
+        self._drop_done()
 
     def _prefill(self, request: Request, slot: int) -> None:
-        """Run the context in chunks, after what is stored of it; only the last one computes logits, of its end."""
+        """Run the context in chunks, after what is stored of it; only the last one computes logits, of its end.
+
+        Ends early, without a token, where the request is cancelled meanwhile.
+        """
         started = time.perf_counter()
         ids = np.asarray(request.context, np.int64)
         reused, logits = self.prefixes.restore(slot, ids) if self.prefixes else (0, None)
         for start in range(reused, len(ids), self.prefill_chunk):
+            if request.done:
+                request.cached = start
+                return
             chunk = ids[start : start + self.prefill_chunk]
             last = start + len(chunk) == len(ids)
             rows = self.runner.prefill(slot, chunk, start, int(last))
@@ -165,17 +173,23 @@ class Engine:
         logits = self.runner.decode(last_ids, lengths)
         for request, row in zip(running, logits, strict=True):
             request.cached += 1
-            if not request.done:
-                request.take(row)
+            request.take(row)
 
     def _draft(self, request: Request) -> list[int]:
-        """Tokens that may come next; several sequences share a run's weights already, so only one alone has any."""
+        """Tokens that may come next; several sequences share a run's weights already, so only one alone has any.
+
+        The request fails where one of its processors cannot be copied, as a draft model needs it.
+        """
         if self.speculate is None:
             return []
         request.speculator = request.speculator or self.speculate()
         positions = self.runner.spec.max_position_embeddings - request.cached
         wanted = request.config.max_new_tokens - len(request.token_ids)
-        return request.speculator.draft(request.context, min(positions, wanted) - 1, request.fork)
+        try:
+            return request.speculator.draft(request.context, min(positions, wanted) - 1, request.fork)
+        except ConfigError as error:  # a processor that cannot be copied
+            request.fail(error)
+            return []
 
     def _extend(self, request: Request, drafted: list[int]) -> None:
         """Run the last token and the drafted ones; hand out tokens up to the first that was not drafted.
@@ -195,11 +209,27 @@ class Engine:
         if request.speculator:
             request.speculator.learn(len(drafted), request.accepted - before)
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock; whoever has held it settles what came too late for what it did."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._settle()
+
     def _settle(self) -> None:
-        """Free what was cancelled or unpinned, now or, if a step is under way, when it ends."""
-        if self._lock.try_acquire():
+        """Free what was cancelled or unpinned, now or, if the lock is taken, when its owner releases it.
+
+        Nothing is missed: who cancels says so before he tries the lock, and its owner looks after he has released it.
+        """
+        while self._unsettled and self._lock.try_acquire():
             try:
-                self.scheduler.drop_done()
-                self.scheduler.release_idle()
+                self._unsettled = False
+                self._drop_done()
             finally:
                 self._lock.release()
+
+    def _drop_done(self) -> None:
+        self.scheduler.drop_done()
+        self.scheduler.release_idle()

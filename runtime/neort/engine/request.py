@@ -121,12 +121,16 @@ class Request:
         )
 
     def take(self, logits: Logits) -> None:
-        """Choose the next token from ``logits`` [V] and hand it out; end the request where it is complete, or fails."""
+        """Choose the next token from ``logits`` [V] and hand it out; end the request where it is complete, or fails.
+
+        A request that is done already takes none.
+        """
+        if self.done:
+            return
         try:
             token_id = self.chooser.choose(self._ids.view(), logits)
         except NeortError as error:
-            self.sink.fail(error)
-            self.done = True
+            self.fail(error)
             return
         if not self.token_ids:
             self.first_token = time.perf_counter()
@@ -145,10 +149,16 @@ class Request:
         self.sink.finish(reason, self.stats())
         self.done = True  # last: other threads look at it without the lock
 
+    def fail(self, error: NeortError) -> None:
+        """End the request with an error."""
+        self.sink.fail(error)
+        self.done = True  # last, as in `finish`
+
     def fork(self) -> Callable[[Logits], int]:
         """Return a function that chooses the next tokens, one after the other, as the request would.
 
-        It takes logits [V] and raises LogitsError as `TokenChooser.choose` does; the request stays as it is.
+        It takes logits [V] and raises LogitsError as `TokenChooser.choose` does; the request stays as it is. Raises
+        ConfigError where a processor cannot be copied.
         """
         chooser, ids = self.chooser.fork(), _GrowingIds(self._ids.view())
 

@@ -71,10 +71,13 @@ class Scheduler:
         """Return the next request to start, with a slot for it after those of the running ones.
 
         None: no request waits, or none may start before a running one ends. Whoever gets one fills its slot and calls
-        `start`; until then it waits.
+        `start`; until then it waits. Cancelled ones leave the queue.
         """
         while self.waiting and len(self.running) < self.runner.max_batch_size:
             request = self.waiting[0]
+            if request.done:
+                self.waiting.popleft()
+                continue
             if not self._has_room(self._positions(request)):
                 return None
             if not self._too_long(request):
@@ -97,7 +100,7 @@ class Scheduler:
         Yields the latter with their slots, which must be filled anew.
         """
         for slot, request in enumerate(self.running):
-            if request.cached < self.runner.spec.max_position_embeddings:
+            if request.done or request.cached < self.runner.spec.max_position_embeddings:
                 continue
             if request.config.overflow == "truncate_left":
                 self._truncate(request)
@@ -116,7 +119,7 @@ class Scheduler:
                     self.running[slot] = last
 
     def drop_done(self) -> None:
-        """Forget the requests that were cancelled since the last step."""
+        """Forget the requests that are done: those that were cancelled while they waited, too."""
         for request in [request for request in self.waiting.copy() if request.done]:
             self.waiting.remove(request)
         self.sweep()

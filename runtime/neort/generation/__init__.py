@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .chooser import TokenChooser
+from .chooser import TokenChooser, own_processors
 from .config import OPTIONS, GenerationConfig, GenerationOptions
 from .options import Option
 from .processors import LogitsProcessor, build_processors
@@ -20,6 +20,7 @@ __all__ = [
     "greedy",
     "log_softmax",
     "make_generator",
+    "own_processors",
     "sample",
     "softmax",
 ]

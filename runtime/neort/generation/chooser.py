@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Ids, Logits
-from ..errors import LogitsError
+from ..errors import ArgumentTypeError, ConfigError, LogitsError
 from .config import GenerationConfig
 from .processors import LogitsProcessor, build_processors
 from .samplers import check_finite, greedy, make_generator, sample
 
-__all__ = ["TokenChooser"]
+__all__ = ["TokenChooser", "own_processors"]
 
 
 class TokenChooser:
@@ -69,7 +70,53 @@ class TokenChooser:
         return token
 
     def fork(self) -> TokenChooser:
-        """Return an independent copy, in the state that this one is in: it chooses as this one would."""
+        """Return an independent copy, in the state that this one is in: it chooses as this one would.
+
+        Raises ConfigError where a processor cannot be copied.
+        """
         fork = copy.copy(self)
-        fork.processors, fork.generator = copy.deepcopy(self.processors), copy.deepcopy(self.generator)
+        fork.processors, fork.generator = _copies(self.processors), copy.deepcopy(self.generator)
         return fork
+
+
+def own_processors(processors: Sequence[LogitsProcessor] | None, *, first: bool) -> list[LogitsProcessor]:
+    """Return the caller's own processors for one sequence of a call; None means none.
+
+    The ``first`` sequence gets the objects themselves, so that their owner sees what they note. Every further one gets
+    copies, in the state that the objects are in: make all of them before the first sequence runs.
+
+    Raises ArgumentTypeError for what is no sequence of callables, ConfigError for a processor that cannot be copied.
+    """
+    if processors is None:
+        return []
+    _check_processors(processors)
+    return list(processors) if first else _copies(processors)
+
+
+def _check_processors(processors: Any) -> None:
+    """Raises ArgumentTypeError for what is no list or tuple of callables."""
+    if not isinstance(processors, Sequence) or isinstance(processors, str | bytes):
+        raise ArgumentTypeError(
+            f"logits_processor is {processors!r}; it takes a list of functions of ids and logits, also for a single one"
+        )
+    for processor in processors:
+        if not callable(processor):
+            raise ArgumentTypeError(
+                f"logits_processor holds {processor!r}; it takes functions of ids and logits, see neort.LogitsProcessor"
+            )
+
+
+def _copies(processors: Sequence[LogitsProcessor]) -> list[LogitsProcessor]:
+    """Deep copies, which share what the originals share. Raises ConfigError where there can be none."""
+    memo: dict[int, Any] = {}
+    return [_copy(processor, memo) for processor in processors]
+
+
+def _copy(processor: LogitsProcessor, memo: dict[int, Any]) -> LogitsProcessor:
+    try:
+        return copy.deepcopy(processor, memo)
+    except Exception as error:  # whatever the parts of a caller's object raise
+        raise ConfigError(
+            f"the logits processor {processor!r} cannot be copied ({error}), which several sequences or drafts need; "
+            "generate one sequence without a draft model, or define its __deepcopy__"
+        ) from error

@@ -34,8 +34,9 @@ _BUCKETS = 1024  # groups of the vocabulary whose maxima bound the k-th largest 
 class LogitsProcessor(Protocol):
     """Reshapes the distribution of the next token; a function, or an object with state of its own.
 
-    State belongs in attributes: `TokenChooser.fork` copies objects with `copy.deepcopy`, which takes functions, and so
-    what a closure has changed, as they are.
+    The object itself serves the first sequence of a call. Further sequences, and a draft model, get copies of it, made
+    with `copy.deepcopy`: state belongs in attributes, since functions, and so what a closure has changed, are taken as
+    they are. What cannot be copied, a lock say, asks for a `__deepcopy__` of one's own.
     """
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
@@ -52,6 +53,9 @@ class Guarded:
 
     def __init__(self, processor: LogitsProcessor) -> None:
         self.processor = processor
+
+    def __repr__(self) -> str:
+        return repr(self.processor)
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`. Raises LogitsError for what is no float array of the logits' shape."""

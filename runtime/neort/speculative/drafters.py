@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays import Logits
 from ..errors import LogitsError
-from ..runner import ModelRunner
+from ..runner import PREFILL_CHUNK, ModelRunner
 
 __all__ = ["PROMPT_LOOKUP", "Drafter", "Fork", "ModelDrafter", "PromptLookup", "Proposer"]
 
@@ -22,7 +22,6 @@ Fork = Callable[[], Callable[[Logits], int]]
 
 PROMPT_LOOKUP: Literal["prompt-lookup"] = "prompt-lookup"
 NGRAMS = (4, 3, 2)  # tokens that a passage must share with the end of the text, best first
-CHUNK = 256  # tokens of a draft model's prefill
 
 
 class Proposer(Protocol):
@@ -129,8 +128,8 @@ class ModelDrafter:
         same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(self._held, context, strict=False))
         start = min(sum(1 for _ in same), len(context) - 1)
         ids = np.array(context, np.int64)
-        for begin in range(start, len(ids), CHUNK):
-            chunk = ids[begin : begin + CHUNK]
+        for begin in range(start, len(ids), PREFILL_CHUNK):
+            chunk = ids[begin : begin + PREFILL_CHUNK]
             logits = self._runner.prefill(0, chunk, begin, int(begin + len(chunk) == len(ids)))
         self._held = context.copy()
         last: Logits = logits[-1]

@@ -17,6 +17,7 @@ import neort
 import neort_models
 from neort import Model
 from neort.cli.main import main
+from patience import PATIENCE
 from releases import QUIET
 
 SHORT = ["--max-new-tokens", "8"]
@@ -282,7 +283,7 @@ def test_ctrl_c_exits_with_status_130_and_no_traceback() -> None:
     assert process.stdout is not None
     assert process.stdout.read(20)  # it is generating
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (130, b"\n")
 
 
@@ -295,7 +296,7 @@ def test_a_reader_that_has_seen_enough_ends_generation_without_a_traceback() -> 
     assert process.stderr is not None
     with process.stderr:
         assert process.stderr.read() == b""
-    assert process.wait(timeout=20) == 1
+    assert process.wait(timeout=PATIENCE) == 1
 
 
 @posix_only
@@ -305,5 +306,5 @@ def test_a_reader_that_is_gone_gives_no_traceback(command: list[str]) -> None:
     os.close(read_end)
     process = start(*command, stdout=write_end)
     os.close(write_end)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (1, b"")

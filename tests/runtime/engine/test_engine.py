@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from fakes import (
 from neort.engine import Engine, Request, Stats
 from neort.errors import BusyError, ConfigError, LogitsError, PromptError
 from neort.generation import GenerationConfig
+from patience import PATIENCE
 
 
 @pytest.fixture
@@ -245,6 +247,105 @@ def test_cancelling_inside_a_step_leaves_the_others_unaffected(engine: Engine, r
     for i in {0, 1, 2} - {place}:
         assert requests[i].token_ids == alone(prompts[i], max_new_tokens=9).token_ids
     assert engine.running == []
+
+
+def in_another_thread(work: Callable[[], object]) -> Callable[[], None]:
+    """What does it there, and once only."""
+    pending = [work]
+    return lambda: run_threads(pending.pop()) if pending else None
+
+
+def test_a_waiting_request_cancelled_during_the_last_step_of_the_last_one_leaves_nothing_behind() -> None:
+    runner = FakeRunner(max_batch_size=1)
+    engine = Engine(runner, prefill_chunk=CHUNK)
+    last, waiting = (submit(engine, [token], max_new_tokens=2)[0] for token in (1, 2))
+    runner.before_decode = in_another_thread(lambda: engine.cancel(waiting))
+    engine.step()
+    assert last.done
+    assert list(engine.waiting) == []
+    assert runner.slots == [[]]
+
+
+def test_a_waiting_request_cancelled_while_another_one_is_prefilled_is_not_prefilled(
+    engine: Engine, runner: FakeRunner
+) -> None:
+    first, waiting, third = (submit(engine, [token], max_new_tokens=3) for token in (1, 2, 3))
+    runner.before_prefill = in_another_thread(lambda: engine.cancel(waiting[0]))
+    engine.step()
+    assert len(runner.runs("prefill")) == 2
+    assert waiting[1].token_ids == []
+    assert engine.running == [first[0], third[0]]
+    drive(engine, first[0], third[0])
+    assert third[1].token_ids == alone([3], max_new_tokens=3).token_ids
+
+
+def test_the_rest_of_a_prompt_is_not_prefilled_once_its_request_is_cancelled(
+    engine: Engine, runner: FakeRunner
+) -> None:
+    cancelled, sink = submit(engine, range(3 * CHUNK), max_new_tokens=3)
+    other, _ = submit(engine, [1, 2], max_new_tokens=3)
+    runner.before_prefill = in_another_thread(lambda: engine.cancel(cancelled))
+    drive(engine, other)
+    assert runner.runs("prefill") == [(0, 0, CHUNK, 0), (0, 0, 2, 1)]
+    assert (sink.token_ids, sink.results) == ([], [])
+    assert other.token_ids == alone([1, 2], max_new_tokens=3).token_ids
+
+
+def test_a_request_cancelled_in_the_last_chunk_of_its_prompt_gets_no_token(engine: Engine, runner: FakeRunner) -> None:
+    cancelled, sink = submit(engine, [1, 2], max_new_tokens=3)
+    runner.before_prefill = in_another_thread(lambda: engine.cancel(cancelled))
+    engine.step()
+    assert (sink.token_ids, sink.results) == ([], [])
+    assert (engine.running, runner.slots) == ([], [[]])
+
+
+@pytest.mark.parametrize("overflow", ["stop", "truncate_left"])
+def test_a_request_cancelled_when_its_context_is_full_is_told_nothing_more(
+    engine: Engine, runner: FakeRunner, overflow: str
+) -> None:
+    other, _ = submit(engine, [1] * LIMIT, max_new_tokens=9, overflow="truncate_left")
+    full, sink = submit(engine, [2] * LIMIT, max_new_tokens=9, overflow=overflow)
+
+    def cancel_when_the_other_one_restarts() -> None:
+        if full.token_ids:
+            engine.cancel(full)
+
+    runner.before_prefill = cancel_when_the_other_one_restarts
+    engine.step()
+    assert (len(sink.token_ids), sink.results) == (1, [])
+    assert [start for slot, start, *_ in runner.runs("prefill") if slot == 1] == list(range(0, LIMIT, CHUNK))
+    drive(engine, other)
+    assert other.token_ids == alone([1] * LIMIT, max_new_tokens=9, overflow="truncate_left").token_ids
+
+
+def test_a_cancel_that_comes_when_a_step_has_dropped_its_own_is_settled_with_the_lock(
+    engine: Engine, runner: FakeRunner
+) -> None:
+    """Slots are released last of all."""
+    request, _ = submit(engine, [1, 2], max_new_tokens=2)
+    late, _ = make([3], max_new_tokens=2)
+
+    def come_and_go() -> None:
+        engine.submit(late)
+        engine.cancel(late)
+
+    runner.before_release = in_another_thread(come_and_go)
+    drive(engine, request)
+    assert (list(engine.waiting), late.token_ids) == ([], [])
+
+
+def test_what_is_cancelled_during_an_interrupted_step_is_settled_all_the_same() -> None:
+    def interrupt() -> None:
+        engine.cancel(waiting)
+        raise KeyboardInterrupt
+
+    runner = FakeRunner(max_batch_size=1)
+    engine = Engine(runner, prefill_chunk=CHUNK)
+    running, waiting = (submit(engine, [token], max_new_tokens=9)[0] for token in (1, 2))
+    runner.before_decode = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    assert (engine.running, list(engine.waiting)) == ([running], [])
 
 
 # Errors
@@ -488,7 +589,7 @@ def test_requests_driven_from_several_threads_get_the_tokens_they_get_alone(engi
 
     def run(request: Request) -> None:
         engine.submit(request)
-        started.wait(timeout=20)
+        started.wait(timeout=PATIENCE)
         while not request.done:
             engine.advance(request)
 
@@ -508,10 +609,10 @@ def test_a_thread_is_not_kept_waiting_until_another_one_has_finished(engine: Eng
     def wait_for_the_short_one() -> None:
         if len(long.token_ids) >= 5:
             under_way.set()
-            assert submitted.wait(timeout=20)
+            assert submitted.wait(timeout=PATIENCE)
 
     def start_beside() -> None:
-        assert under_way.wait(timeout=20)
+        assert under_way.wait(timeout=PATIENCE)
         engine.submit(short)
         submitted.set()
         while not short.done:
@@ -547,7 +648,7 @@ requests = st.fixed_dictionaries(
 
 
 @given(st.lists(requests, min_size=1, max_size=7), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_arrivals_and_cancellations_do_not_change_what_a_finished_request_gets(
     specs: list[dict[str, Any]], slots: int
 ) -> None:

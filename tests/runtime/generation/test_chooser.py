@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 from neort.arrays import Ids, Logits
-from neort.errors import LogitsError
-from neort.generation import GenerationConfig, TokenChooser, make_generator, sample
+from neort.errors import ArgumentTypeError, ConfigError, LogitsError
+from neort.generation import GenerationConfig, TokenChooser, make_generator, own_processors, sample
 
 LOGITS = np.linspace(0, 2, 8, dtype=np.float32)
 IDS = np.arange(3)
@@ -26,6 +27,21 @@ class Alternating:
         out = logits.copy()
         out[self.calls % 2 :: 2] = -np.inf
         return out
+
+
+class Locked(Alternating):
+    """A processor that cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class LockedThatKnowsHow(Locked):
+    def __deepcopy__(self, memo: dict[int, Any]) -> LockedThatKnowsHow:
+        copied = LockedThatKnowsHow()
+        copied.calls = self.calls
+        return copied
 
 
 def generator(seed: int | None) -> np.random.Generator | None:
@@ -112,6 +128,73 @@ def test_a_fork_chooses_what_the_original_would_and_changes_nothing_about_it(see
     forks = [chooser.fork(), chooser.fork()]
     first, second = (choices(fork, 9) for fork in forks)
     assert first == second == choices(chooser, 9)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_fork_tells_which_processor_cannot_be_copied_and_what_helps(wrapped: bool) -> None:
+    config = GenerationConfig()
+    chooser = TokenChooser.from_config(config, 3, processors=[Locked()]) if wrapped else TokenChooser([Locked()])
+    with pytest.raises(ConfigError, match=r"test_chooser.Locked object .* cannot be copied .*lock.*__deepcopy__"):
+        chooser.fork()
+
+
+def test_a_fork_of_a_processor_with_its_own_way_of_copying_chooses_alike() -> None:
+    chooser = TokenChooser.from_config(GenerationConfig(), 3, processors=[LockedThatKnowsHow()])
+    choices(chooser, 3)
+    assert choices(chooser.fork(), 5) == choices(chooser, 5)
+
+
+def test_processors_that_share_an_object_share_its_copy() -> None:
+    shared = Alternating()
+    for first, second in (TokenChooser([shared, shared]).fork().processors, own_processors([shared] * 2, first=False)):
+        assert first is second
+        assert first is not shared
+
+
+# The caller's own
+
+
+def test_the_first_sequence_gets_the_callers_objects_and_further_ones_get_copies() -> None:
+    mine = Alternating()
+    mine.calls = 3
+    assert own_processors((mine,), first=True) == [mine]
+    (copied,) = own_processors((mine,), first=False)
+    assert isinstance(copied, Alternating)
+    assert copied is not mine
+    assert copied.calls == 3
+
+
+def test_what_cannot_be_copied_serves_one_sequence() -> None:
+    mine = Locked()
+    assert own_processors([mine], first=True) == [mine]
+    with pytest.raises(ConfigError, match=r"Locked object .* cannot be copied .*several sequences or drafts"):
+        own_processors([mine], first=False)
+
+
+def test_the_callers_list_is_not_the_sequences_own() -> None:
+    mine: list[Any] = [Alternating()]
+    own_processors(mine, first=True).clear()
+    assert len(mine) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("nothing", [None, [], ()])
+def test_none_is_no_processor(nothing: Any, first: bool) -> None:
+    assert own_processors(nothing, first=first) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("given", [Alternating(), lambda ids, logits: logits, "top_k", 3, iter([]), {Alternating()}])
+def test_what_is_no_list_of_processors_is_refused(given: Any, first: bool) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"logits_processor is .*; it takes a list of functions"):
+        own_processors(given, first=first)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("held", ["top_k", None, 3])
+def test_what_cannot_be_called_is_refused(held: Any, first: bool) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"logits_processor holds .*; .*neort.LogitsProcessor"):
+        own_processors([Alternating(), held], first=first)
 
 
 def test_a_fork_of_a_subclass_is_one_too() -> None:

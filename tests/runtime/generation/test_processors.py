@@ -94,7 +94,7 @@ PROCESSORS: dict[str, processors.LogitsProcessor] = {
 
 @pytest.mark.parametrize("name", PROCESSORS)
 @given(x=arrays(np.float32, st.integers(4, 40), elements=st.floats(-50, 50, width=32)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_processor_leaves_its_input_alone_and_keeps_dtype_and_shape(name: str, x: Logits) -> None:
     x.setflags(write=False)
     processed = PROCESSORS[name](ids(0, 1, 2), x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, alone, drive, logits_of, make, submit
 from neort.arrays import Ids, Logits
 from neort.engine import Engine, Request
+from neort.errors import ConfigError
 from neort.generation import GenerationConfig, TokenChooser
 from neort.speculative import Fork, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from neort.speculative.speculator import ALLOWANCE, COSTS, LONGEST, PROBE, SAVED, START, Cost, best_length
@@ -128,7 +130,7 @@ def speculated(name: str, prompt: Sequence[int], **options: Any) -> tuple[Reques
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     prompt=st.lists(st.integers(0, POISON - 1), min_size=1, max_size=20),
     count=st.integers(1, 40),
@@ -225,6 +227,59 @@ def test_a_request_that_is_cancelled_in_the_middle_of_a_draft_takes_no_more_toke
     other, after = submit(engine, [4], max_new_tokens=6)
     drive(engine, other)
     assert after.token_ids == alone([4], max_new_tokens=6).token_ids
+
+
+def test_a_request_that_is_cancelled_while_a_draft_is_checked_takes_no_token_of_it() -> None:
+    class Cancelling(FakeRunner):
+        def extend(self, token_ids: Ids, start: int) -> Logits:
+            engine.cancel(request)
+            return super().extend(token_ids, start)
+
+    engine = drafting(Oracle(right), runner := Cancelling())
+    request, sink = submit(engine, [1, 2], max_new_tokens=30)
+    drive(engine, request)
+    tokens = len(sink.token_ids)
+    engine.step()
+    assert len(runner.runs("extend")) == 1
+    assert (len(sink.token_ids), sink.results) == (tokens, [])
+    assert tokens == 1 + len(runner.runs("decode"))
+
+
+class Locked:
+    """A processor that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, ids: Ids, logits: Logits) -> Logits:
+        return logits
+
+
+def with_locked(prompt: Sequence[int], **options: Any) -> tuple[Request, Sink]:
+    chooser = TokenChooser.from_config(GenerationConfig(**options), len(prompt), processors=[Locked()])
+    return make(prompt, chooser=chooser, **options)
+
+
+def test_a_processor_that_a_draft_model_cannot_copy_fails_its_own_request_only() -> None:
+    engine = drafting(DRAFTERS["model"]())
+    request, sink = with_locked([1, 2], max_new_tokens=9)
+    engine.submit(request)
+    drive(engine, request)
+    assert sink.results == []
+    with pytest.raises(ConfigError, match=r"Locked object .* cannot be copied .*without a draft model"):
+        raise sink.errors[0]
+    other, after = submit(engine, [3], max_new_tokens=9)
+    drive(engine, other)
+    assert after.token_ids == alone([3], max_new_tokens=9).token_ids
+
+
+def test_a_processor_that_cannot_be_copied_serves_where_no_model_drafts() -> None:
+    engine = drafting(Oracle(right))
+    request, sink = with_locked([1, 2], max_new_tokens=9)
+    engine.submit(request)
+    drive(engine, request)
+    assert request.drafted > 0
+    assert sink.token_ids == alone([1, 2], max_new_tokens=9).token_ids
 
 
 def third_tokens(
@@ -395,7 +450,7 @@ def test_a_run_s_own_cost_is_worth_paying_for_several_tokens_or_none() -> None:
     assert best_length(0.9, Cost(0.9, 0.1), LONGEST) > best_length(0.9, CHEAP, LONGEST) > 2
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     outcomes=st.lists(st.integers(0, LONGEST), min_size=1, max_size=120),
     room=st.integers(1, LONGEST),
