@@ -2,9 +2,9 @@
 
     python -m benchmarks.checkpoints.outliers CHECKPOINT OUTPUT
 
-In every LayerNorm a few channels are multiplied by 60 and the weights that read them divided by 60; before c_fc a few
-more are shifted by 12, and its bias takes the shift back. Symmetric quantization of whole rows then loses what the
-other channels say, although the model computes what it computed.
+In every LayerNorm a few channels are multiplied by 60 and the weights that read them divided by 60; before the MLP a
+few more are shifted by 12, and the bias of its first linear layer takes the shift back. Symmetric quantization of whole
+rows then loses what the other channels say, although the model computes what it computed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from neort_export.architectures import architecture_of
+
 from ..harness.arguments import script_parser
 from .tokenizer import copy_tokenizer
 
@@ -28,9 +30,9 @@ SHIFT = 12.0
 
 def make_twin(checkpoint: Path, output: Path, change: Callable[[Any], Any]) -> Path:
     """Write the checkpoint's model after ``change``, tokenizer included, to the folder ``output``; returns it."""
-    from transformers import GPTNeoForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    change(GPTNeoForCausalLM.from_pretrained(checkpoint)).save_pretrained(output)
+    change(AutoModelForCausalLM.from_pretrained(checkpoint)).save_pretrained(output)
     copy_tokenizer(checkpoint, output)
     return output
 
@@ -40,12 +42,14 @@ def with_outliers(model: Any, *, factor: float = SCALE, shift: float = SHIFT, se
     """The same function, computed with outlier channels such as large trained models have; its head is untied.
 
     After every LayerNorm 3 channels are ``factor`` times as large, and the next weight's columns as much smaller;
-    before c_fc 3 other channels are shifted by ``shift``, which c_fc's bias takes back.
+    before the MLP 3 other channels are shifted by ``shift``, which the bias of its first linear layer takes back.
     """
     twin = copy.deepcopy(model)
     twin.config.tie_word_embeddings = False
-    twin.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    head = twin.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
     generator = torch.Generator().manual_seed(seed)
+    names = architecture_of(model.config).names
 
     def enlarge(norm: Any, channels: torch.Tensor, *weights: torch.Tensor) -> None:
         norm.weight[channels] *= factor
@@ -53,17 +57,17 @@ def with_outliers(model: Any, *, factor: float = SCALE, shift: float = SHIFT, se
         for weight in weights:
             weight[:, channels] /= factor
 
-    for block in twin.transformer.h:
-        attention, mlp = block.attn.attention, block.mlp
+    for layer in layers(twin):
+        attention_norm, mlp_norm = (layer.get_submodule(name) for name in names.norms)
+        linear = layer.get_submodule(names.mlp_input)
         channels = torch.randperm(model.config.hidden_size, generator=generator)
         large, shifted = channels[:3], channels[3:6]
-        enlarge(block.ln_1, large, *(p.weight for p in (attention.q_proj, attention.k_proj, attention.v_proj)))
-        enlarge(block.ln_2, large, mlp.c_fc.weight)
-        block.ln_2.bias[shifted] += shift
-        mlp.c_fc.bias -= mlp.c_fc.weight[:, shifted].sum(1) * shift
-    enlarge(
-        twin.transformer.ln_f, torch.randperm(model.config.hidden_size, generator=generator)[:3], twin.lm_head.weight
-    )
+        enlarge(attention_norm, large, *(layer.get_submodule(name).weight for name in names.query_key_value))
+        enlarge(mlp_norm, large, linear.weight)
+        mlp_norm.bias[shifted] += shift
+        linear.bias -= linear.weight[:, shifted].sum(1) * shift
+    channels = torch.randperm(model.config.hidden_size, generator=generator)
+    enlarge(twin.get_submodule(names.final_norm), channels[:3], head.weight)
     return twin
 
 
@@ -71,12 +75,14 @@ def with_outliers(model: Any, *, factor: float = SCALE, shift: float = SHIFT, se
 def with_far_channels(model: Any, mean: float, *, seed: int = 3) -> Any:
     """The same function, computed with channels that are ``mean`` on average and deviate from it by about 1.
 
-    Before every c_fc 3 channels are scaled and shifted; its columns and its bias take that back.
+    Before every MLP 3 channels are scaled and shifted; the columns and the bias of its first linear layer take that
+    back.
     """
     twin = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    for block in twin.transformer.h:
-        norm, linear = block.ln_2, block.mlp.c_fc
+    names = architecture_of(model.config).names
+    for layer in layers(twin):
+        norm, linear = layer.get_submodule(names.norms[1]), layer.get_submodule(names.mlp_input)
         far = torch.randperm(model.config.hidden_size, generator=generator)[:3]
         size = norm.weight[far].abs()
         shift = mean - norm.bias[far] / size
@@ -91,9 +97,15 @@ def with_far_channels(model: Any, mean: float, *, seed: int = 3) -> Any:
 def with_scores(model: Any, factor: float) -> Any:
     """The model with queries ``factor`` times as large: attention picks fewer keys."""
     scaled = copy.deepcopy(model)
-    for block in scaled.transformer.h:
-        block.attn.attention.q_proj.weight *= factor
+    queries = architecture_of(model.config).names.query_key_value[0]
+    for layer in layers(scaled):
+        layer.get_submodule(queries).weight *= factor
     return scaled
+
+
+def layers(model: Any) -> Any:
+    """The transformer layers of one of transformers' models, a torch.nn.ModuleList."""
+    return model.get_submodule(architecture_of(model.config).names.layers)
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from neort.bundle import bundled_path
+from neort_export.architectures import GPTNeo
 from neort_models import PRESETS, preset
 
 from ..harness.arguments import script_parser
@@ -25,6 +27,9 @@ from .tokenizer import copy_tokenizer
 
 __all__ = ["INITIALIZER_RANGE", "make_shape", "make_two_layers"]
 
+FAMILY = GPTNeo()  # of the presets
+NORMS = (*FAMILY.names.norms, FAMILY.names.final_norm)
+QUERY_KEY = FAMILY.names.query_key_value[:2]
 SHARD_BYTES = 1 << 30
 INITIALIZER_RANGE = 0.02
 QUERY_RANGE = 0.01  # scores of a trained model's size; larger ones single out keys, and float32 itself errs by 1e-3
@@ -37,15 +42,11 @@ def make_shape(
 
     ``query_range`` is the standard deviation of the weights of queries and keys.
     """
-    from transformers import GPTNeoConfig, GPTNeoForCausalLM
-
     output.mkdir(parents=True)
-    config = GPTNeoConfig.from_dict(preset(name).config())
+    config = FAMILY.read_config(preset(name).config())
     config.save_pretrained(output)
     copy_tokenizer(bundled_path(), output)
-    with torch.device("meta"):
-        shapes = {key: tensor.shape for key, tensor in GPTNeoForCausalLM(config).state_dict().items()}
-    shapes.pop("lm_head.weight", None)  # tied
+    shapes = FAMILY.shapes(FAMILY.dimensions(config), tied=True)
     shards = list(_shards(shapes, dtype.itemsize))
     weight_map: dict[str, str] = {}
     for i, names in enumerate(shards, start=1):
@@ -53,7 +54,7 @@ def make_shape(
         tensors = {key: _tensor(key, shapes[key], dtype, query_range) for key in names}
         save_file(tensors, output / file_name, {"format": "pt"})
         weight_map |= dict.fromkeys(names, file_name)
-    index = {"metadata": {"total_size": sum(s.numel() for s in shapes.values()) * dtype.itemsize},
+    index = {"metadata": {"total_size": sum(map(math.prod, shapes.values())) * dtype.itemsize},
              "weight_map": weight_map}  # fmt: skip
     (output / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
 
@@ -64,26 +65,28 @@ def make_two_layers(name: str, output: Path, *, spread: float = 0.05) -> None:
 
     Scores have a trained model's size; the vocabulary is small, the tokenizer that of the bundled model.
     """
-    from transformers import GPTNeoConfig, GPTNeoForCausalLM
-
-    kinds = ["global", "local"]
-    two = {"num_layers": 2, "attention_types": [[kinds, 1]], "attention_layers": kinds, "vocab_size": 4096}
+    two = FAMILY.layers_in_turn(2) | {"vocab_size": 4096}
     two |= {"bos_token_id": None, "eos_token_id": None}  # the published ones lie beyond this vocabulary
     torch.manual_seed(0)
-    model = GPTNeoForCausalLM(GPTNeoConfig.from_dict(preset(name).config() | two))
+    model = FAMILY.causal_lm(FAMILY.read_config(preset(name).config() | two))
     for key, parameter in model.named_parameters():
-        parameter.normal_(0, spread / 2 if "q_proj" in key or "k_proj" in key else spread)
-        if ".ln_" in key and key.endswith("weight"):
+        parameter.normal_(0, spread / 2 if is_of(key, QUERY_KEY) else spread)
+        if is_of(key, NORMS) and key.endswith("weight"):
             parameter.add_(1)
     model.save_pretrained(output)
     copy_tokenizer(bundled_path(), output)
 
 
-def _shards(shapes: dict[str, torch.Size], itemsize: int) -> Iterator[list[str]]:
+def is_of(tensor: str, modules: Sequence[str]) -> bool:
+    """Whether a tensor is the weight or the bias of one of some modules, which end in ``modules``."""
+    return f".{tensor}".rpartition(".")[0].endswith(tuple(f".{module}" for module in modules))
+
+
+def _shards(shapes: dict[str, tuple[int, ...]], itemsize: int) -> Iterator[list[str]]:
     names: list[str] = []
     size = 0
     for name, shape in shapes.items():
-        nbytes = shape.numel() * itemsize
+        nbytes = math.prod(shape) * itemsize
         if names and size + nbytes > SHARD_BYTES:
             yield names
             names, size = [], 0
@@ -92,14 +95,14 @@ def _shards(shapes: dict[str, torch.Size], itemsize: int) -> Iterator[list[str]]
     yield names
 
 
-def _tensor(name: str, shape: torch.Size, dtype: torch.dtype, query_range: float) -> torch.Tensor:
+def _tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype, query_range: float) -> torch.Tensor:
     """Values of the size that transformers initializes them with, from a generator of the tensor's own."""
     if name.endswith("bias"):
         return torch.zeros(shape, dtype=dtype)
-    if ".ln_" in name:
+    if is_of(name, NORMS):
         return torch.ones(shape, dtype=dtype)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    spread = query_range if "q_proj" in name or "k_proj" in name else INITIALIZER_RANGE
+    spread = query_range if is_of(name, QUERY_KEY) else INITIALIZER_RANGE
     return torch.empty(shape).normal_(0.0, spread, generator=generator).to(dtype)
 
 

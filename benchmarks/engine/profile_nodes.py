@@ -3,7 +3,8 @@
     python -m benchmarks.engine.profile_nodes NAME before=BUNDLE after=BUNDLE [--threads 2] [--rounds 9]
 
 onnxruntime's own profiler, on decode steps after prompts of several lengths and on a chunk of a prompt. A row is the
-median over rounds: milliseconds of all nodes of a kind in one run, and how many they are. Products are split by layer.
+median over rounds: milliseconds of all nodes of a kind in one run, and how many they are. Products are split by linear
+layer.
 `between nodes` is the rest of the run, the profiler's own cost included; `limit` is what the machine would need at its
 measured best for what the products do: reading their weights (decode), or multiplying (prefill).
 
@@ -26,16 +27,28 @@ from typing import Any
 import numpy as np
 
 from neort.backend import DecoderSession, available_cpus
-from neort.bundle import Bundle, Format, ModelSpec
+from neort.bundle import Bundle, Format
 from neort.engine import PREFILL_CHUNK
+from neort_export.architectures import ARCHITECTURES
 
 from ..harness.arguments import named_path, script_parser
 from ..harness.results import write_results
+from ..harness.work import described, linear_weights
 from ..machine.roofline import Limits, Machine
 from .sessions import fill_cache, random_ids
 
 PRODUCTS = {"MatMulIntegerToFloat", "MatMulNBits", "Gemm", "MatMul"}
-LAYERS = ("qkv_proj", "out_proj", "c_fc", "c_proj", "lm_head")
+MODULES = [
+    module.rpartition(".")[2]
+    for names in (family.names for family in ARCHITECTURES.values())
+    for module in (
+        names.packed_query_key_value,
+        names.attention_output,
+        names.mlp_input,
+        names.mlp_output,
+        names.head.removesuffix(".weight"),
+    )
+]
 BETWEEN = "between nodes"
 STEPS = (32, 512, 1536)  # cached tokens before a decode step
 CHUNKS = (0, 256)  # cached tokens before a chunk of a prompt
@@ -51,9 +64,10 @@ def main() -> None:
         bundle = Bundle(path)
         if (form := bundle.format) is None:
             raise SystemExit(f"{path} is of the format {bundle.quantization}, whose bytes per weight are not known")
+        config = bundle.read_json("config.json")
         runs = measure(bundle, args.threads, args.rounds)
         for name, facts in runs.items():
-            facts["limit_milliseconds"] = limit(bundle.spec, form, facts["tokens"], limits)
+            facts["limit_milliseconds"] = limit(config, form, facts["tokens"], limits)
             print(f"{label}, {name}: {facts['milliseconds']:.1f} ms, limit {facts['limit_milliseconds']:.1f} ms")
         bundles[label] = {"format": form.manifest_section(), "runs": runs}
     write_results(f"profile-{args.name}", {"name": args.name, "limits": asdict(limits), "bundles": bundles})
@@ -128,12 +142,12 @@ def split(events: list[dict[str, Any]]) -> Iterator[Rows]:
 
 
 def kind(event: dict[str, Any]) -> str:
-    """The operator; of a product, the layer too."""
+    """The operator; of a product, the linear layer too."""
     operator: str = event["args"]["op_name"]
     if operator not in PRODUCTS:
         return operator
-    layer = next((layer for layer in LAYERS if re.search(rf"\b{layer}\b", event["name"])), "")
-    return f"{operator} {layer}".strip()
+    module = next((module for module in MODULES if re.search(rf"\b{module}\b", event["name"])), "")
+    return f"{operator} {module}".strip()
 
 
 def median(profiles: list[Rows]) -> dict[str, Any]:
@@ -150,19 +164,18 @@ def median(profiles: list[Rows]) -> dict[str, Any]:
     return {"milliseconds": round(total, 3), "nodes": {name: nodes[name] for name in order}}
 
 
-def limit(spec: ModelSpec, form: Format, tokens: int, limits: Limits) -> float:
-    """Milliseconds that the products of a run over so many tokens take at the machine's best.
+def limit(config: dict[str, Any], form: Format, tokens: int, limits: Limits) -> float:
+    """Milliseconds that the products of a run over so many tokens take at the machine's best, by the config.json.
 
     A step reads every weight of its format once; a prompt's products are bound by arithmetic.
     """
-    hidden = spec.hidden_size
-    linears = [(3 * hidden, hidden), (hidden, hidden), (4 * hidden, hidden), (hidden, 4 * hidden)]
     if tokens > 1:
         rate = limits.int8_operations_per_second if form.quantized else limits.fp32_operations_per_second
-        operations = 2 * tokens * spec.num_layers * sum(rows * columns for rows, columns in linears)
-        return round(1000 * operations / rate, 3)
-    layer_bytes = sum(form.linear_bytes(*shape) for shape in linears)
-    read = spec.num_layers * layer_bytes + form.head_bytes(spec.vocab_size, hidden)
+        return round(1000 * 2 * tokens * linear_weights(config) / rate, 3)
+    family, dimensions = described(config)
+    linears = family.linear_weights(dimensions).values()
+    read = sum(form.linear_bytes(linear.rows, linear.columns) for linear in linears)
+    read += form.head_bytes(dimensions.vocab_size, dimensions.hidden_size)
     return round(1000 * read / limits.read_bytes_per_second, 3)
 
 

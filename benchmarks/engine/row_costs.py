@@ -7,7 +7,7 @@ grows, and fits
 
     time of k + 1 rows / time of one = 1 + run + k * token
 
-which is what `neort.speculative.speculator.COSTS` holds by format. Updates results/row_costs.json.
+which is what `neort.bundle.FORMATS` holds by format. Updates results/row_costs.json.
 """
 
 from __future__ import annotations

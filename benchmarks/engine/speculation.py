@@ -87,7 +87,7 @@ def main() -> None:
     args = parse_args()
     bundle = Bundle(args.bundle or bundled_path())
     session = DecoderSession(bundle, max_batch_size=1)
-    cost = verification_cost(bundle.quantization, bundle.file(WEIGHTS).stat().st_size)
+    cost = verification_cost(bundle.quantization, bundle.file(WEIGHTS).stat().st_size, bundle.stated_cost)
     plain, drafting = Engine(session), Engine(session, speculate=lambda: Speculator(PromptLookup(), cost))
     given = texts(Tokenizer.from_file(bundle.file("tokenizer.json")), args.tokens)
     compare(plain, drafting, *given["prose"], 1)  # warms up

@@ -37,7 +37,9 @@ def measure_faults(checkpoint: Path) -> dict[str, Any]:
     seeds: dict[str, Callable[[ir.Model], None]] = {
         "sound": lambda _: None,
         **FAULTS,
-        "a bias dropped or added": functools.partial(other_bias, spread=source.config.initializer_range),
+        "a bias dropped or added": functools.partial(
+            other_bias, module=source.architecture.names.attention_output, spread=source.config.initializer_range
+        ),
     }
     for name, seed in seeds.items():
         faulty = graph.clone()
@@ -76,9 +78,9 @@ def other_kind(graph: ir.Model) -> None:
     attention.attributes.add(ir.AttrInt64("local_window_size", -1))
 
 
-def other_bias(graph: ir.Model, spread: float) -> None:
-    """The first out_proj has no bias; or where it was zero, as in a fresh model, one of the weights' size."""
-    linear = next(node for node in nodes(graph.graph, "Gemm") if "out_proj" in name_of(node.inputs[1]))
+def other_bias(graph: ir.Model, module: str, spread: float) -> None:
+    """The first ``module`` has no bias; or where it was zero, as in a fresh model, one of the weights' size."""
+    linear = next(node for node in nodes(graph.graph, "Gemm") if module in name_of(node.inputs[1]))
     value = linear.inputs[2]
     bias = weight_of(value).numpy()
     other = np.zeros_like(bias) if np.any(bias) else np.full_like(bias, spread)

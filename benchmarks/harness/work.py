@@ -9,11 +9,22 @@ own loss.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["Numbers", "bytes_per_step", "cached_values", "head_weights", "linear_weights", "operations_of_prompt"]
+from neort_export.architectures import Architecture, Dimensions, architecture_of
 
-Config = dict[str, Any]  # a checkpoint's config.json
+__all__ = [
+    "Numbers",
+    "bytes_per_step",
+    "cached_values",
+    "described",
+    "head_weights",
+    "linear_weights",
+    "operations_of_prompt",
+]
+
+Config = dict[str, Any]  # a checkpoint's config.json, in which the kinds of layers are listed
 
 
 @dataclass(frozen=True)
@@ -32,26 +43,31 @@ class Numbers:
     windowed: bool = True
 
 
+def described(config: Config) -> tuple[Architecture, Dimensions]:
+    """The family and the sizes of a model, of its settings alone: transformers, which takes seconds, is not needed."""
+    settings = SimpleNamespace(**config)
+    family = architecture_of(settings)
+    return family, family.dimensions(settings)
+
+
 def linear_weights(config: Config) -> int:
-    """Weights of all layers' linear products: q, k, v and out_proj, and the MLP's two."""
-    hidden = config["hidden_size"]
-    inner = config.get("intermediate_size") or 4 * hidden
-    count: int = config["num_layers"] * (4 * hidden * hidden + 2 * hidden * inner)
-    return count
+    """Weights of all layers' linear products."""
+    family, dimensions = described(config)
+    return sum(linear.rows * linear.columns for linear in family.linear_weights(dimensions).values())
 
 
 def head_weights(config: Config) -> int:
     """Weights of lm_head."""
-    count: int = config["vocab_size"] * config["hidden_size"]
-    return count
+    _, dimensions = described(config)
+    return dimensions.vocab_size * dimensions.hidden_size
 
 
 def cached_values(config: Config, tokens: int, windowed: bool = True) -> int:
     """Keys and values that one sequence's next token attends to after ``tokens``; local layers see only a window."""
-    kinds = [kind for kinds, times in config["attention_types"] for kind in kinds * times]
-    seen = [min(tokens, config["window_size"]) if kind == "local" and windowed else tokens for kind in kinds]
-    count: int = 2 * config["hidden_size"] * sum(seen)
-    return count
+    _, dimensions = described(config)
+    window = min(tokens, dimensions.window_size) if windowed else tokens
+    seen = [window if kind == "local" else tokens for kind in dimensions.attention_layers]
+    return 2 * dimensions.hidden_size * sum(seen)
 
 
 def bytes_per_step(config: Config, numbers: Numbers, tokens: int, sequences: int = 1) -> float:

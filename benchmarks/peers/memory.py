@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.results import earlier_results, write_results
+from ..harness.work import cached_values
 from .catalog import OURS, SYSTEMS, in_order
 from .comparison import make_prompts, system_parser
 from .workplace import UnavailableError, Worker, Workplace
 
+FLOAT_BYTES = 4
 STATUS = {"rss": "VmRSS", "anonymous": "RssAnon", "file": "RssFile", "peak_rss": "VmHWM"}
 
 
@@ -96,8 +98,7 @@ def fields(file: Path) -> dict[str, int]:
 
 def cache_bytes(place: Workplace, tokens: int) -> int:
     config = json.loads((place.checkpoint / "config.json").read_text(encoding="utf-8"))
-    size: int = 2 * config["num_layers"] * config["hidden_size"] * 4 * tokens
-    return size
+    return FLOAT_BYTES * cached_values(config, tokens, windowed=False)
 
 
 if __name__ == "__main__":

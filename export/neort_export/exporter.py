@@ -14,7 +14,7 @@ import torch
 
 from neort.backend import DECODER, DECODERS
 from neort.bundle import FORMATS, WEIGHTS, Quantization, read_spec
-from neort.errors import StorageError
+from neort.errors import ConfigError, StorageError
 from neort.verification import VERIFICATION
 
 from .bundle import (
@@ -78,14 +78,15 @@ def export(
     a poor quantization loss fails. An int8 cache that misses them is left out. ``force`` replaces an existing
     bundle. Without ``verify`` nothing is compared with torch, and the manifest says so.
 
-    Memory: besides torch and the traced graph, one block of the model, in float64 for a moment, whatever its size.
+    Memory: besides torch and the traced graph, one layer of the model, in float64 for a moment, whatever its size.
 
-    Raises CheckpointError for a checkpoint that cannot be exported, ExportError when something is in the bundle's
-    place, StorageError when it cannot be written, VerificationError when the graph computes something else than torch
-    and when the figures miss the limits. No bundle, or the old one, is left then.
+    Raises ConfigError for an unknown quantization, CheckpointError for a checkpoint that cannot be exported,
+    ExportError when something is in the bundle's place, StorageError when it cannot be written, VerificationError when
+    the graph computes something else than torch and when the figures miss the limits. No bundle, or the old one, is
+    left then.
     """
     if quantization not in FORMATS:
-        raise ValueError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
+        raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
     target = Path(bundle).expanduser().absolute()
     source = Checkpoint(checkpoint)
     try:
@@ -147,7 +148,7 @@ class _Job:
         return measured
 
     def _quantize(self, graph: ir.Model, texts: Texts, others: list[list[int]]) -> list[torch.Tensor]:
-        """Quantize the graph; returns torch's hidden states of other sequences, for which no block is loaded twice."""
+        """Quantize the graph; returns torch's hidden states of other sequences, for which no layer is loaded twice."""
         self.progress.stage("running torch", self.reference.nbytes)
         moments = Moments(self.folder / MOMENTS) if FORMATS[self.quantization].compensated else None
         advance = self.progress.advance

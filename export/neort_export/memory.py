@@ -1,4 +1,4 @@
-"""Keeps the C library from holding on to memory that was freed between one block of the model and the next."""
+"""Keeps the C library from holding on to memory that was freed between one layer of the model and the next."""
 
 from __future__ import annotations
 

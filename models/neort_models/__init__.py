@@ -15,7 +15,7 @@ _BUNDLED = Path(__file__).parent / "neo-mini"
 
 
 def bundled() -> Path:
-    """Returns the folder of the bundled model, a small GPT-Neo that writes fragments of old novels.
+    """Return the folder of the bundled model, a small GPT-Neo that writes fragments of old novels.
 
     Raises FileNotFoundError if this installation came without it.
     """

@@ -70,7 +70,7 @@ class Preset:
         return embeddings + self.num_layers * (attention + mlp + 2 * layer_norm) + layer_norm
 
     def config(self) -> dict[str, Any]:
-        """Returns the contents of config.json, fit for `transformers.GPTNeoConfig(**...)`."""
+        """Return the contents of config.json, fit for `transformers.GPTNeoConfig(**...)`."""
         return {
             "architectures": ["GPTNeoForCausalLM"],
             "model_type": "gpt_neo",
@@ -112,7 +112,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """Returns the preset of that name or hub id, in upper or lower case.
+    """Return the preset of that name or hub id, in upper or lower case.
 
     Raises ValueError, which names the known presets, for any other name.
     """

@@ -144,7 +144,7 @@ def _speculate(
         _check_vocabulary(smaller, bundle, tokenizer)
         runner = DecoderSession(smaller, num_threads=num_threads, max_batch_size=1)
         drafter = ModelDrafter(runner, draft_cost(_weight_bytes(smaller), _weight_bytes(bundle)))
-    cost = verification_cost(bundle.quantization, _weight_bytes(bundle))
+    cost = verification_cost(bundle.quantization, _weight_bytes(bundle), bundle.stated_cost)
     return lambda: Speculator(drafter, cost)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
 from .engine import Collector, Completion, Engine, Piece
 from .errors import ArgumentTypeError, ConfigError, PromptError
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser
+from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser, own_processors
 from .kvcache import Pin, Prefix, PrefixFormat
 from .prompts import Prompt, Prompts, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
@@ -68,7 +67,7 @@ class Model:
         prompt: Prompt,
         config: GenerationConfig | None = None,
         *,
-        logits_processor: Sequence[LogitsProcessor] = (),
+        logits_processor: Sequence[LogitsProcessor] | None = None,
         num_return_sequences: int,
         **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
@@ -78,7 +77,7 @@ class Model:
         prompt: Prompt,
         config: GenerationConfig | None = None,
         *,
-        logits_processor: Sequence[LogitsProcessor] = (),
+        logits_processor: Sequence[LogitsProcessor] | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Completion: ...
     @overload
@@ -87,7 +86,7 @@ class Model:
         prompt: Prompts,
         config: GenerationConfig | None = None,
         *,
-        logits_processor: Sequence[LogitsProcessor] = (),
+        logits_processor: Sequence[LogitsProcessor] | None = None,
         num_return_sequences: int = ...,
         **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
@@ -96,14 +95,15 @@ class Model:
         prompt: Any,
         config: GenerationConfig | None = None,
         *,
-        logits_processor: Sequence[LogitsProcessor] = (),
+        logits_processor: Sequence[LogitsProcessor] | None = None,
         **overrides: Any,
     ) -> Completion | list[Completion]:
         """Continue one prompt, or a list of prompts together.
 
         A prompt is text or a sequence of token ids. ``config`` replaces the bundle's generation_config.json,
         ``overrides`` are single options of GenerationConfig on top of either. ``logits_processor`` are functions of
-        your own, which change logits before those that follow from the options; each sequence gets copies of them.
+        your own, at transformers' place among those that follow from the options. The first sequence of the call gets
+        the objects themselves, further ones get copies.
 
         Returns a Completion for one prompt; a list of them for a list of prompts (prompt by prompt, its sequences side
         by side) and wherever ``num_return_sequences`` is given in the call, even as 1.
@@ -117,8 +117,8 @@ class Model:
         if one and "num_return_sequences" not in overrides:
             _refuse_several(options, "give it in the call itself, which then returns a list")
         collectors = [
-            self._collector(ids, options, index, logits_processor)
-            for ids in ([self._encode(prompt)] if one else self._encode_all(prompt))
+            self._collector(ids, options, index, own_processors(logits_processor, first=i == index == 0))
+            for i, ids in enumerate([self._encode(prompt)] if one else self._encode_all(prompt))
             for index in range(options.num_return_sequences)
         ]
         self._run(collectors)
@@ -130,7 +130,7 @@ class Model:
         prompt: Prompt,
         config: GenerationConfig | None = None,
         *,
-        logits_processor: Sequence[LogitsProcessor] = (),
+        logits_processor: Sequence[LogitsProcessor] | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Generator[Piece, None, None]:
         """Continue one prompt and yield the text as it becomes certain; the joined pieces are `generate`'s text.
@@ -140,7 +140,7 @@ class Model:
         """
         options = self._options(config, overrides)
         _refuse_several(options, "use generate, or several streams")
-        collector = self._collector(self._encode(prompt), options, 0, logits_processor)
+        collector = self._collector(self._encode(prompt), options, 0, own_processors(logits_processor, first=True))
         self._engine.check(collector.request)
         return self._pieces(collector)
 
@@ -233,8 +233,7 @@ class Model:
     def _collector(
         self, ids: Ids, options: GenerationConfig, index: int, processors: Sequence[LogitsProcessor] = ()
     ) -> Collector:
-        own = [copy.deepcopy(_callable(processor)) for processor in processors]
-        chooser = TokenChooser.from_config(options, len(ids), index, processors=own)
+        chooser = TokenChooser.from_config(options, len(ids), index, processors=processors)
         return Collector(ids, options, index, self.tokenizer.token_bytes, chooser)
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
@@ -261,15 +260,6 @@ class _Submitted:
     def __exit__(self, *_: object) -> None:
         for collector in self._collectors:
             self._engine.cancel(collector.request)
-
-
-def _callable(processor: LogitsProcessor) -> LogitsProcessor:
-    """A logits processor of the caller's. Raises ArgumentTypeError for what cannot be called."""
-    if not callable(processor):
-        raise ArgumentTypeError(
-            f"logits_processor holds {processor!r}; it takes functions of ids and logits, see neort.LogitsProcessor"
-        )
-    return processor
 
 
 def _refuse_several(options: GenerationConfig, remedy: str) -> None:

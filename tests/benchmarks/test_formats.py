@@ -14,7 +14,7 @@ from benchmarks.machine.roofline import Limits
 from benchmarks.peers.catalog import OURS
 from benchmarks.peers.numbers import NUMBERS
 from folders import ROOT
-from neort.bundle import BlockFormat, Format, ModelSpec, RowFormat, format_of
+from neort.bundle import BlockFormat, Format, RowFormat, format_of
 from neort_models import preset
 
 PROFILES = sorted((ROOT / "benchmarks" / "results").glob("profile-*.json"))
@@ -32,30 +32,23 @@ def test_bytes_per_weight_are_those_of_the_format(system: str) -> None:
 def test_the_machine_s_limit_counts_the_weights_of_the_format_that_was_profiled(file: Path) -> None:
     """Blocks of a quarter of the length take more bytes: a table that mixes them up is off by 15 % in int4."""
     results = json.loads(file.read_text(encoding="utf-8"))
-    spec = spec_of("gpt-neo-125m" if "125m" in file.stem else "gpt-neo-1.3b")
+    config = preset("gpt-neo-125m" if "125m" in file.stem else "gpt-neo-1.3b").config()
     limits = Limits(**results["limits"])
     for bundle in results["bundles"].values():
         form = measured_form(bundle["format"])
         for run in bundle["runs"].values():
-            assert run["limit_milliseconds"] == limit(spec, form, run["tokens"], limits)
+            assert run["limit_milliseconds"] == limit(config, form, run["tokens"], limits)
 
 
 def test_a_step_s_limit_is_its_bytes_over_what_the_machine_reads() -> None:
-    spec, limits = spec_of("gpt-neo-125m"), Limits(2, 1e9, 1e9, 1e8)
+    known, limits = preset("gpt-neo-125m"), Limits(2, 1e9, 1e9, 1e8)
     form = format_of("int4")
     assert form is not None
-    layers = 12 * spec.num_layers * spec.hidden_size**2
-    head = spec.vocab_size * spec.hidden_size
+    layers = 12 * known.num_layers * known.hidden_size**2
+    head = known.vocab_size * known.hidden_size
     expected = layers * (0.5 + 4.5 / 128) + head * (1 + 4 / 256)
-    assert limit(spec, form, 1, limits) == pytest.approx(expected / 1e6, rel=1e-3)
-    assert limit(spec, form, 100, limits) == pytest.approx(100 * 2 * layers / 1e6)
-
-
-def spec_of(name: str) -> ModelSpec:
-    found = preset(name)
-    layers = ("global", "local") * (found.num_layers // 2)
-    head_dim = found.hidden_size // found.num_heads
-    return ModelSpec(50257, found.hidden_size, found.num_layers, found.num_heads, head_dim, 2048, 256, layers)
+    assert limit(known.config(), form, 1, limits) == pytest.approx(expected / 1e6, rel=1e-3)
+    assert limit(known.config(), form, 100, limits) == pytest.approx(100 * 2 * layers / 1e6)
 
 
 def measured_form(section: dict[str, Any]) -> Format:
@@ -63,7 +56,7 @@ def measured_form(section: dict[str, Any]) -> Format:
     now = format_of(section["name"])
     assert now is not None
     form = dataclasses.replace(now, linears=matrix(section), head=matrix(section["head"]))
-    assert form.manifest_section() == section
+    assert form.contradictions(section) == {}
     return form
 
 

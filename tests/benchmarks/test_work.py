@@ -18,12 +18,15 @@ from neort_models import PRESETS, preset
 
 FP32 = Numbers(4, 4, 4, "fp32")
 SMALL = {
+    "model_type": "gpt_neo",
     "hidden_size": 8,
     "intermediate_size": None,
     "num_layers": 2,
+    "num_heads": 2,
+    "max_position_embeddings": 64,
     "vocab_size": 100,
     "window_size": 16,
-    "attention_types": [[["global", "local"], 1]],
+    "attention_layers": ["global", "local"],
 }
 
 

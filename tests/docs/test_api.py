@@ -20,4 +20,4 @@ def test_the_page_says_which_standard_exception_each_error_is() -> None:
     assert len(rows) == 13
     for name, standard in rows:
         error = getattr(neort, name)
-        assert standard in {base.__name__ for base in error.__bases__}
+        assert standard in {base.__name__ for base in error.__mro__}

@@ -70,6 +70,25 @@ def test_what_is_missing_is_a_usage_error(arguments: list[str], capsys: pytest.C
     assert "the following arguments are required" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["gpt-neo", "-o", "out", "--quant", "int4"],
+        ["export", "gpt-neo", "--out", "out"],
+        ["verify", "bundle", "--against", "gpt-neo", "--max-abs", "1"],
+        ["--vers"],
+    ],
+)
+def test_options_have_no_abbreviations(
+    arguments: list[str], meant: list[tuple[str, argparse.Namespace]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What an abbreviation means would change with the next option."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert not meant
+    assert "error" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("module", ["neort_export", "neort_export.cli"])
 def test_the_packages_are_commands_too(module: str) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import neort
+from neort.errors import ConfigError
 from neort.verification import check
 from neort_export import ExportError, Limits, Report, VerificationError, export
 from neort_export import exporter as exporter_module
@@ -234,7 +235,7 @@ def test_a_text_shorter_than_a_sequence_is_measured_whole(exporter: Replace, che
 
 
 def test_an_unknown_quantization_names_the_known_ones(checkpoint: Path, bundle: Path) -> None:
-    with pytest.raises(ValueError, match="int8, int8-block, int4, fp32"):
+    with pytest.raises(ConfigError, match="int8, int8-block, int4, fp32"):
         export(checkpoint, bundle, quantization="int3")  # type: ignore[arg-type]
 
 

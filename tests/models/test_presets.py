@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import warnings
@@ -36,10 +37,28 @@ def test_a_model_made_from_the_config_has_the_presets_shape(name: str) -> None:
         model = transformers.GPTNeoForCausalLM(config)
 
     assert sum(weight.numel() for weight in model.parameters()) == known.parameters
-    first_block = model.transformer.h[0]
-    assert first_block.attn.attention.head_dim == known.head_dim
-    assert first_block.mlp.c_fc.out_features == known.intermediate_size
-    assert tuple(block.attn.attention_type for block in model.transformer.h) == known.attention_layers
+    first_layer = model.transformer.h[0]
+    assert first_layer.attn.attention.head_dim == known.head_dim
+    assert first_layer.mlp.c_fc.out_features == known.intermediate_size
+    assert tuple(layer.attn.attention_type for layer in model.transformer.h) == known.attention_layers
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_exporter_reads_the_preset_s_numbers_from_its_config(name: str) -> None:
+    pytest.importorskip("torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # raised inside transformers as it is imported
+        pytest.importorskip("transformers")
+    architectures = pytest.importorskip("neort_export.architectures")
+    known = PRESETS[name]
+    family = architectures.ARCHITECTURES[known.config()["model_type"]]
+    dimensions = family.dimensions(family.read_config(known.config()))
+
+    assert sum(map(math.prod, family.shapes(dimensions, tied=True).values())) == known.parameters
+    for number in vars(dimensions):
+        assert getattr(dimensions, number) == getattr(known, number), number
+    assert dimensions.head_dim == known.head_dim
+    assert family.layers_in_turn(known.num_layers)["attention_layers"] == list(known.attention_layers)
 
 
 def test_layers_alternate_beginning_with_a_global_one() -> None:

@@ -497,7 +497,7 @@ class Forbidding:
     """Rules out a token, another one each time: a processor with a state."""
 
     def __init__(self, token_ids: list[int]) -> None:
-        self.token_ids = token_ids
+        self.token_ids = list(token_ids)
 
     def __call__(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         logits[self.token_ids.pop(0)] = -np.inf
@@ -506,12 +506,13 @@ class Forbidding:
 
 def test_an_own_processor_changes_the_text_and_each_sequence_has_its_copy(model: Model) -> None:
     best = greedy(model)[:2]
-    forbidding = Forbidding([*best, 0, 0])
-    one = model.generate("The", max_new_tokens=4, logits_processor=[forbidding])
+    forbidden = [*best, 0, 0]
+    one = model.generate("The", max_new_tokens=4, logits_processor=[Forbidding(forbidden)])
     assert one.token_ids[0] != best[0]
-    assert len(forbidding.token_ids) == 4
-    both = model.generate(["The", "The"], max_new_tokens=4, logits_processor=[forbidding])
-    streamed = joined(list(model.stream("The", max_new_tokens=4, logits_processor=[forbidding])))
+    used = Forbidding(forbidden)
+    both = model.generate(["The", "The"], max_new_tokens=4, logits_processor=[used])
+    assert used.token_ids == []
+    streamed = joined(list(model.stream("The", max_new_tokens=4, logits_processor=[Forbidding(forbidden)])))
     assert [out.token_ids for out in both] == [one.token_ids] * 2
     assert streamed == (one.text, one.token_ids)
 

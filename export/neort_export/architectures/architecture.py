@@ -61,7 +61,8 @@ class TensorNames:
     """State-dict names in transformers' causal language model.
 
     ``prefix`` stands before all but the head's, and files of a bare model leave it out. ``layers`` is the list of
-    transformer layers; ``norms``, ``query_key_value`` and ``packed_query_key_value`` are modules of one of them.
+    transformer layers; the names from ``norms`` to ``mlp_output`` are modules of one of them. ``norms`` are the layer
+    norms before attention and before the MLP.
 
     ``query_key_value`` are the linear layers that read attention's input: one each for query, key and value, or a
     single one for all three. The graph has one product for them, named ``packed_query_key_value``.
@@ -74,6 +75,9 @@ class TensorNames:
     norms: tuple[str, ...]
     query_key_value: tuple[str, ...]
     packed_query_key_value: str
+    attention_output: str
+    mlp_input: str
+    mlp_output: str
     final_norm: str
     head: str
 

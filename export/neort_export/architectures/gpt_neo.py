@@ -6,6 +6,7 @@ https://github.com/huggingface/transformers/blob/main/src/transformers/models/gp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .architecture import Architecture, Dimensions, Linear, TensorNames
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["GPTNeo"]
 
 KINDS = {"global", "local"}
+IN_TURN = ("global", "local")
 
 
 class GPTNeo(Architecture):
@@ -35,6 +37,9 @@ class GPTNeo(Architecture):
         norms=("ln_1", "ln_2"),
         query_key_value=("attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"),
         packed_query_key_value="attn.attention.qkv_proj",
+        attention_output="attn.attention.out_proj",
+        mlp_input="mlp.c_fc",
+        mlp_output="mlp.c_proj",
         final_norm="transformer.ln_f",
         head="lm_head.weight",
     )
@@ -44,6 +49,13 @@ class GPTNeo(Architecture):
         from transformers import GPTNeoConfig
 
         return GPTNeoConfig.from_dict(settings)
+
+    def layers_in_turn(self, num_layers: int) -> dict[str, Any]:
+        """Return the settings of so many layers, global and local in turn, as config.json has them."""
+        pairs, odd = divmod(num_layers, len(IN_TURN))
+        types: list[Any] = [[list(IN_TURN), pairs]] * bool(pairs) + [[list(IN_TURN[:1]), 1]] * odd
+        layers = [kind for kinds, times in types for kind in kinds * times]
+        return {"num_layers": num_layers, "attention_types": types, "attention_layers": layers}
 
     def complaint(self, config: Any) -> str:
         """Say whether the kinds of layers are as many as layers, and known."""
@@ -75,9 +87,9 @@ class GPTNeo(Architecture):
         hidden, inner = dimensions.hidden_size, dimensions.intermediate_size
         return (
             *(Linear(name, hidden, hidden, bias=False) for name in self.names.query_key_value),
-            Linear("attn.attention.out_proj", hidden, hidden),
-            Linear("mlp.c_fc", inner, hidden),
-            Linear("mlp.c_proj", hidden, inner),
+            Linear(self.names.attention_output, hidden, hidden),
+            Linear(self.names.mlp_input, inner, hidden),
+            Linear(self.names.mlp_output, hidden, inner),
         )
 
     def causal_lm(self, config: Any) -> Any:
@@ -89,6 +101,15 @@ class GPTNeo(Architecture):
     def attentions(self, model: Any) -> list[Any]:
         """Return the GPTNeoSelfAttention of each layer."""
         return [layer.attn.attention for layer in model.transformer.h]
+
+    def replace_mixing(self, attention: Any, mix: Callable[..., Any]) -> None:
+        """Let ``mix(query, key, value, ...)``, [B, H, S, D] each, make the values of attention, and None as weights."""
+        attention._attn = mix
+
+    def mask(self, attention: Any, length: int) -> torch.Tensor:
+        """Return which keys each position sees, bool [1, 1, S, S]: those of its window in a local layer."""
+        mask: torch.Tensor = attention.bias[:, :, :length, :length]
+        return mask
 
     def project(self, attention: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Apply q_proj, k_proj and v_proj."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from neort.bundle import graph_names as names
+
 __all__ = ["genai_config"]
 
 NO_TOKEN = -1  # padding that no prompt contains; as an index it is the last row of the embedding, so it does no harm
@@ -35,6 +37,7 @@ def genai_config(config: Any, generation: Mapping[str, Any], graph_file: str) ->
 
 
 def _decoder(config: Any, graph_file: str) -> dict[str, Any]:
+    key, value = names.layer_parts("%d")
     return {
         "session_options": {"session.x64quantprecision": "1"},  # exact int8 products on x86 without VNNI too
         "filename": graph_file,
@@ -44,16 +47,16 @@ def _decoder(config: Any, graph_file: str) -> dict[str, Any]:
         "num_key_value_heads": config.num_attention_heads,
         "num_hidden_layers": config.num_hidden_layers,
         "inputs": {
-            "input_ids": "input_ids",
-            "attention_mask": "attention_mask",
-            "position_ids": "position_ids",
-            "past_key_names": "past_key_values.%d.key",
-            "past_value_names": "past_key_values.%d.value",
+            "input_ids": names.INPUT_IDS,
+            "attention_mask": names.ATTENTION_MASK,
+            "position_ids": names.POSITION_IDS,
+            "past_key_names": names.past(key),
+            "past_value_names": names.past(value),
         },
         "outputs": {
-            "logits": "logits",
-            "present_key_names": "present.%d.key",
-            "present_value_names": "present.%d.value",
+            "logits": names.LOGITS,
+            "present_key_names": names.present(key),
+            "present_value_names": names.present(value),
         },
     }
 

@@ -33,11 +33,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "       neort-export verify BUNDLE --against CHECKPOINT [options]",
         epilog=SHORT_FORM,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"neort-export {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="neort-export")
     for name, command in COMMANDS.items():
-        command.add_arguments(commands.add_parser(name, help=command.HELP, description=command.DESCRIPTION))
+        parser_of_command = commands.add_parser(
+            name, help=command.HELP, description=command.DESCRIPTION, allow_abbrev=False
+        )
+        command.add_arguments(parser_of_command)
     return parser.parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
 
 

@@ -1,9 +1,26 @@
-"""Names of values in the graphs: inputs, outputs, and what one rewrite leaves for another.
+"""Names of values in the graphs: inputs and outputs, which are the bundle's, and what one rewrite leaves for another.
 
 Weights have their state-dict names; a linear layer that becomes one node is called after its weight.
 """
 
 from __future__ import annotations
+
+from neort.bundle.graph_names import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    LOGITS_TO_KEEP,
+    POSITION_IDS,
+    SEQLENS_K,
+    TOTAL_SEQUENCE_LENGTH,
+    cache_parts,
+    is_past,
+    layer_parts,
+    local,
+    part_of,
+    past,
+    present,
+)
 
 __all__ = [
     "ATTENTION_MASK",
@@ -24,6 +41,7 @@ __all__ = [
     "TOTAL_SEQUENCE_LENGTH",
     "cache_parts",
     "is_past",
+    "layer_parts",
     "linear",
     "local",
     "module_of",
@@ -35,15 +53,6 @@ __all__ = [
     "scale",
     "zero_point",
 ]
-
-# Inputs and outputs
-INPUT_IDS = "input_ids"
-POSITION_IDS = "position_ids"
-SEQLENS_K = "seqlens_k"
-TOTAL_SEQUENCE_LENGTH = "total_sequence_length"
-LOGITS_TO_KEEP = "logits_to_keep"
-ATTENTION_MASK = "attention_mask"
-LOGITS = "logits"
 
 # Axes of inputs and outputs
 BATCH_SIZE = "batch_size"
@@ -57,38 +66,6 @@ HIDDEN_STATES = "hidden_states"  # the embedded tokens [B*S, K]
 HIDDEN_BY_SEQUENCE = "hidden_by_sequence"  # the last layer's output [B, S, K]
 LAST_BY_SEQUENCE = "last_by_sequence"  # those of its rows that get logits [B, n, K]
 LOGIT_ROWS = "logits/rows"  # what lm_head computes [B*n, V]
-
-PAST = "past_key_values."
-
-
-def local(name: str) -> str:
-    """Return the input that local layers have in the place of ``name``, since their past may begin later."""
-    return f"local_{name}"
-
-
-def cache_parts(num_layers: int) -> list[str]:
-    """Return the cache's parts in the order of inputs and outputs: "0.key", "0.value", "1.key" ..."""
-    return [f"{layer}.{kind}" for layer in range(num_layers) for kind in ("key", "value")]
-
-
-def past(part: str) -> str:
-    """Return the input that a part of the cache is read from."""
-    return f"{PAST}{part}"
-
-
-def present(part: str) -> str:
-    """Return the output that a part of the cache is written to."""
-    return f"present.{part}"
-
-
-def is_past(name: str | None) -> bool:
-    """Say whether an input is a part of the cache."""
-    return (name or "").startswith(PAST)
-
-
-def part_of(name: str) -> str:
-    """Return the part of the cache that an input is."""
-    return name.removeprefix(PAST)
 
 
 def module_of(weight: str) -> str:

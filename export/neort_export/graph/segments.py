@@ -131,7 +131,7 @@ def _normed(attention: ir.Node) -> ir.Value | None:
 
 
 def _layer(model: ir.Model, index: int, hidden: str, output: str) -> Segment:
-    cache = [names.present(f"{index}.{kind}") for kind in ("key", "value")]
+    cache = [names.present(part) for part in names.layer_parts(index)]
     layer = Segment(_extract(model, [hidden], [output, *cache]), hidden, output, index)
     if sum(map(names.is_past, layer.inputs)) != len(cache):
         raise ExportError(f"layer {index} of the graph needs more than its own cache; export the bundle again")

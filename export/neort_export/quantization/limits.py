@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from neort.bundle import Quantization
+from neort.errors import ConfigError
 
 __all__ = ["POOR", "STRICT_LIMITS", "Limits"]
 
@@ -28,10 +29,10 @@ class Limits:
     perplexity_ratio: float = POOR
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a limit that is negative or no number."""
+        """Raises ConfigError for a limit that is negative or no number."""
         for name, limit in asdict(self).items():
             if not limit >= 0:
-                raise ValueError(f"the limit {name} is {limit!r}; it must be at least 0")
+                raise ConfigError(f"the limit {name} is {limit!r}; it must be at least 0")
 
 
 STRICT_LIMITS: dict[Quantization, Limits] = {

@@ -45,6 +45,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m neort_export.training",
         description="Trains a small GPT-Neo and its tokenizer from plain text.",
+        allow_abbrev=False,
     )
     parser.add_argument("texts", nargs="+", type=Path, metavar="TEXT", help="UTF-8 text file, .txt or .txt.xz")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="CHECKPOINT", help="folder to write")

@@ -21,14 +21,12 @@ ARCHITECTURE = GPTNeo()
 
 def build_model(options: Options, vocab_size: int) -> Any:
     """Make transformers' causal language model with random weights."""
-    pairs, odd = divmod(options.num_layers, 2)
     settings = {
         "vocab_size": vocab_size,
         "max_position_embeddings": options.context,
         "hidden_size": options.hidden_size,
-        "num_layers": options.num_layers,
         "num_heads": options.num_heads,
-        "attention_types": [[["global", "local"], pairs]] * bool(pairs) + [[["global"], 1]] * odd,
+        **ARCHITECTURE.layers_in_turn(options.num_layers),
         "window_size": options.window,
         "bos_token_id": END_ID,
         "eos_token_id": END_ID,
@@ -46,7 +44,7 @@ def fuse_attention(model: Any) -> None:
             query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object
         ) -> tuple[torch.Tensor, None]:
             length = query.shape[-2]
-            mask = attention.bias[:, :, :length, :length] if local else None
+            mask = ARCHITECTURE.mask(attention, length) if local else None
             product = scaled_dot_product_attention(query, key, value, mask, is_causal=not local, scale=scale)
             return product, None
 
@@ -55,7 +53,7 @@ def fuse_attention(model: Any) -> None:
     kinds = ARCHITECTURE.dimensions(model.config).attention_layers
     for layer, attention in enumerate(ARCHITECTURE.attentions(model)):
         scale = ARCHITECTURE.attention_scale(model.config, layer)
-        attention._attn = fused(attention, kinds[layer] == "local", scale)
+        ARCHITECTURE.replace_mixing(attention, fused(attention, kinds[layer] == "local", scale))
 
 
 def next_token_loss(model: Any, rows: torch.Tensor, **options: Any) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neort.backend import DetachedSession, bind_buffer, bind_past, first_row
-from neort.bundle import ModelSpec
+from neort.bundle import ModelSpec, graph_names
 from neort.kvcache import CacheType, KVCache
 
 from ..graph import INPUT_IDS, Segment
@@ -103,9 +103,9 @@ def _run_cached(session: DetachedSession, layer: Segment, call: Run, hidden: Flo
         if name in feeds:
             bind_buffer(binding.bind_input, name, feeds[name])
     is_local = cache.spec.attention_layers == ("local",)
-    for kind in ("key", "value"):
-        slots = cache.buffers[f"0.{kind}"][call.slot : call.stop_slot + call.dummy]
-        bind_past(binding, f"{layer.layer}.{kind}", slots, first if is_local else 0)
+    for own, part in zip(graph_names.layer_parts(0), graph_names.layer_parts(layer.layer), strict=True):
+        slots = cache.buffers[own][call.slot : call.stop_slot + call.dummy]
+        bind_past(binding, part, slots, first if is_local else 0)
     bind_buffer(binding.bind_output, layer.output, out)
     with cache.untouched(call.stop_slot, first) if call.dummy else contextlib.nullcontext():
         session.run_bound(binding)

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from ..arrays import AnyArray, Floats
-from ..bundle import Bundle, ModelSpec, external_locations
+from ..bundle import Bundle, ModelSpec, external_locations, graph_names
 from ..errors import BundleError, UnsupportedError
 from .attention import HYBRID, Attend, heads_per_thread, window_difference
 from .inputs import bind_buffer
@@ -56,10 +56,10 @@ def check_locations(bundle: Bundle, file: Path, graph: bytes) -> None:
 def check_shapes(session: ort.InferenceSession, bundle: Bundle, file: Path) -> None:
     """Raises BundleError where the graph's cache or logits have other dimensions than the manifest says."""
     spec = bundle.spec
-    names = {f"past_key_values.{i}.{kind}" for i in range(spec.num_layers) for kind in ("key", "value")}
-    caches = {value.name: value.shape for value in session.get_inputs() if value.name.startswith("past_key_values.")}
+    names = set(map(graph_names.past, graph_names.cache_parts(spec.num_layers)))
+    caches = {value.name: value.shape for value in session.get_inputs() if graph_names.is_past(value.name)}
     heads = {(shape[1], shape[3]) for shape in caches.values()}
-    vocab = {value.shape[-1] for value in session.get_outputs() if value.name == "logits"}
+    vocab = {value.shape[-1] for value in session.get_outputs() if value.name == graph_names.LOGITS}
     if set(caches) != names or heads != {(spec.num_heads, spec.head_dim)} or vocab != {spec.vocab_size}:
         raise BundleError(
             f"{file} is of another model than the manifest: it has {len(caches) // 2} layers, heads x "

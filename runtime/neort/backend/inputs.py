@@ -20,6 +20,7 @@ import onnxruntime as ort
 
 from ..arrays import AnyArray, Ids, Lengths, Logits
 from ..bundle import ModelSpec
+from ..bundle import graph_names as names
 from ..kvcache import CacheType, KVCache
 
 __all__ = ["BoundInputs", "RunInputs", "bind_buffer", "bind_past", "first_row", "needs_dummy"]
@@ -45,14 +46,15 @@ def bind_buffer(bind: Callable[..., object], name: str, array: AnyArray) -> None
     bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
-def bind_past(binding: ort.IOBinding, name: str, slots: AnyArray, first: int) -> None:
-    """Bind the cache ``name`` of some slots [B, H, M, D] as past and present at once, from row ``first`` on.
+def bind_past(binding: ort.IOBinding, part: str, slots: AnyArray, first: int) -> None:
+    """Bind some slots [B, H, M, D] of a part of the cache as past and present at once, from row ``first`` on.
 
-    The shape stays [B, H, M, D]: its last rows lie beyond the last slot, where nothing is read or written.
+    ``part`` is its name, such as "0.key". The shape stays [B, H, M, D]: its last rows lie beyond the last slot, where
+    nothing is read or written.
     """
     address = slots.ctypes.data + first * slots.strides[2]
-    for bind, prefix in ((binding.bind_input, "past_key_values"), (binding.bind_output, "present")):
-        bind(f"{prefix}.{name}", "cpu", 0, slots.dtype.type, slots.shape, address)
+    for bind, name in ((binding.bind_input, names.past(part)), (binding.bind_output, names.present(part))):
+        bind(name, "cpu", 0, slots.dtype.type, slots.shape, address)
 
 
 class RunInputs:
@@ -66,13 +68,13 @@ class RunInputs:
         """``logits_to_keep`` is how many of the last rows get logits."""
         slots = count + dummy
         self.feeds: dict[str, AnyArray] = {
-            "input_ids": np.zeros((slots, rows), np.int64),
-            "position_ids": np.zeros((slots, rows), np.int64),
-            "seqlens_k": np.zeros(slots, np.int32),
-            "total_sequence_length": np.zeros((), np.int32),
-            "local_seqlens_k": np.zeros(slots, np.int32),
-            "local_total_sequence_length": np.zeros((), np.int32),
-            "logits_to_keep": np.array(logits_to_keep, np.int64),
+            names.INPUT_IDS: np.zeros((slots, rows), np.int64),
+            names.POSITION_IDS: np.zeros((slots, rows), np.int64),
+            names.SEQLENS_K: np.zeros(slots, np.int32),
+            names.TOTAL_SEQUENCE_LENGTH: np.zeros((), np.int32),
+            names.LOCAL_SEQLENS_K: np.zeros(slots, np.int32),
+            names.LOCAL_TOTAL_SEQUENCE_LENGTH: np.zeros((), np.int32),
+            names.LOGITS_TO_KEEP: np.array(logits_to_keep, np.int64),
         }
         self._count = count
         self._offsets = np.arange(rows)
@@ -82,12 +84,12 @@ class RunInputs:
         count, feeds = self._count, self.feeds
         last = lengths + np.int32(len(self._offsets) - 1)
         longest = last.max() + 1
-        feeds["input_ids"][:count] = token_ids
-        feeds["position_ids"][:count] = lengths[:, None] + self._offsets
-        feeds["seqlens_k"][:count] = last
-        feeds["total_sequence_length"][...] = longest
-        feeds["local_seqlens_k"][:count] = last - first
-        feeds["local_total_sequence_length"][...] = longest - first
+        feeds[names.INPUT_IDS][:count] = token_ids
+        feeds[names.POSITION_IDS][:count] = lengths[:, None] + self._offsets
+        feeds[names.SEQLENS_K][:count] = last
+        feeds[names.TOTAL_SEQUENCE_LENGTH][...] = longest
+        feeds[names.LOCAL_SEQLENS_K][:count] = last - first
+        feeds[names.LOCAL_TOTAL_SEQUENCE_LENGTH][...] = longest - first
 
 
 class BoundInputs:
@@ -115,12 +117,12 @@ class BoundInputs:
         self._binding = session.io_binding()
         for name, array in inputs.feeds.items():
             bind_buffer(self._binding.bind_input, name, array)
-        for name, buffer in cache.buffers.items():
-            bind_past(self._binding, name, buffer[slots], 0)
+        for part, buffer in cache.buffers.items():
+            bind_past(self._binding, part, buffer[slots], 0)
         if logits is None:
-            self._binding.bind_output("logits", "cpu")
+            self._binding.bind_output(names.LOGITS, "cpu")
         else:
-            bind_buffer(self._binding.bind_output, "logits", logits)
+            bind_buffer(self._binding.bind_output, names.LOGITS, logits)
 
     def fill(self, token_ids: Ids, lengths: Lengths) -> bool:
         """Let the next run append ``token_ids`` [B, S] to sequences of ``lengths`` [B] cached positions.
@@ -132,8 +134,8 @@ class BoundInputs:
         if moved:
             self.first = first
             for layer in self._local:
-                for name in (f"{layer}.key", f"{layer}.value"):
-                    bind_past(self._binding, name, self._cache.buffers[name][self._slots], first)
+                for part in names.layer_parts(layer):
+                    bind_past(self._binding, part, self._cache.buffers[part][self._slots], first)
         self._inputs.fill(token_ids, lengths, first)
         return moved
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import graph_names
 from .bundle import FORMAT_VERSION, MANIFEST, WEIGHTS, Bundle, ModelSpec, bundled_path, read_json, read_spec, sha256_of
 from .formats import (
     BLOCKS_OF_4_BITS,
@@ -33,6 +34,7 @@ __all__ = [
     "bundled_path",
     "external_locations",
     "format_of",
+    "graph_names",
     "read_json",
     "read_spec",
     "sha256_of",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, NeortError, SystemCallError
-from .formats import Format, format_of
+from .formats import Cost, Format, format_of
 
 __all__ = [
     "FORMAT_VERSION",
@@ -93,12 +93,18 @@ class Bundle:
     @property
     def quantization(self) -> str:
         """The bundle's format, such as "int8" or "fp32"."""
-        return str(self.manifest["recipe"]["quantization"])
+        name = self.manifest.get("format", {}).get("name")
+        return str(name or self.manifest["recipe"]["quantization"])  # older bundles have no section ``format``
 
     @property
     def format(self) -> Format | None:
         """The numbers of the bundle's format; None for a format that this version does not know."""
         return format_of(self.quantization)
+
+    @property
+    def stated_cost(self) -> Cost | None:
+        """The cost of drafted tokens that the manifest states; None in bundles of earlier versions."""
+        return Cost.stated(self.manifest.get("format", {}))
 
     def model_hash(self, graph: str) -> str:
         """Hex digest that tells a graph file and its weights from others, by their hashes in the manifest."""

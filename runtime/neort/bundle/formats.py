@@ -8,8 +8,9 @@ Python's own library only; knows nothing about graphs or files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 __all__ = [
@@ -28,6 +29,7 @@ Quantization = Literal["int8", "int8-block", "int4", "fp32"]
 
 SCALE_BYTES = 4  # float32
 FLOAT_BITS = 32
+COST = "cost"  # in the manifest's section
 LEAST_SIZE = 32  # shorter blocks take more memory than the padding of the last one
 
 
@@ -47,12 +49,13 @@ class RowFormat:
         return rows * (columns * self.bits // 8 + SCALE_BYTES * self.quantized)
 
     def facts(self) -> dict[str, Any]:
-        """For the manifest; a row's one scale counts as nothing among its weights."""
+        """For the manifest; the scale that a row has besides is none of ``bytes_per_weight``."""
         return {
             "bits": self.bits,
             "block_size": None,
             "asymmetric": False,
             "bytes_per_weight": self.bits / 8,
+            "scale_bytes_per_row": SCALE_BYTES * self.quantized,
         }
 
 
@@ -122,6 +125,14 @@ class Cost:
     run: float
     token: float
 
+    @classmethod
+    def stated(cls, section: Mapping[str, Any]) -> Cost | None:
+        """The cost that a manifest's ``format`` section states; None where it states none that can be reckoned with."""
+        stated = section.get(COST)
+        numbers = stated if isinstance(stated, Mapping) else {}
+        run, token = _finite(numbers.get("run")), _finite(numbers.get("token"))
+        return None if run is None or not token else cls(run, token)
+
 
 @dataclass(frozen=True)
 class Format:
@@ -165,20 +176,28 @@ class Format:
         return self.embedding.matrix_bytes(rows, columns)
 
     def manifest_section(self) -> dict[str, Any]:
-        """The manifest's ``format`` section: the linear layers' numbers, and those of head and embedding."""
+        """The manifest's ``format`` section: the linear layers' numbers, those of head and embedding, and the cost."""
         return {
             "name": self.name,
             **self.linears.facts(),
             "head": self.head.facts(),
             "embedding": self.embedding.facts(),
+            COST: asdict(self.cost),
         }
 
     def contradictions(self, section: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Where a manifest's section says something else: its value and this table's, by name ("head.bits").
 
-        What only one of the two knows is no contradiction.
+        What only one of the two knows is no contradiction, nor is another cost: it is measured, and a later version
+        may know it better.
         """
-        return dict(_differences(section, self.manifest_section()))
+        facts = {name: value for name, value in self.manifest_section().items() if name != COST}
+        return dict(_differences(section, facts))
+
+
+def _finite(value: Any) -> float | None:
+    """A value from a manifest as a number of at least 0; None where it is none."""
+    return float(value) if type(value) in (int, float) and 0 <= value < math.inf else None
 
 
 def _differences(found: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..arrays import AnyArray, Rows
-from ..bundle import ModelSpec
+from ..bundle import ModelSpec, graph_names
 
 __all__ = ["CACHE_TYPES", "CacheType", "KVCache"]
 
@@ -114,7 +114,7 @@ class KVCache:
 
     @property
     def _names(self) -> list[str]:
-        return [f"{i}.{kind}" for i in range(self.spec.num_layers) for kind in ("key", "value")]
+        return graph_names.cache_parts(self.spec.num_layers)
 
 
 def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[AnyArray, mmap.mmap]:

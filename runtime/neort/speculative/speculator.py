@@ -35,10 +35,14 @@ ALLOWANCE = 0.01  # decode steps that drafting may lose per token written
 START, SAVED = 0.6, 4.0  # decode steps in the budget: at first, and at most
 
 
-def verification_cost(quantization: str, weight_bytes: int) -> Cost:
-    """The cost for a model of a format, of which an unknown one is taken to be dear, and of a size."""
+def verification_cost(quantization: str, weight_bytes: int, stated: Cost | None = None) -> Cost:
+    """The cost for a model of a format and of a size.
+
+    For a format that this version does not know it is ``stated``, the cost in the bundle's manifest; where that has
+    none, the format is taken to be dear.
+    """
     form = format_of(quantization)
-    known = form.cost if form else max(COSTS.values(), key=lambda cost: cost.token)
+    known = form.cost if form else stated or max(COSTS.values(), key=lambda cost: cost.token)
     return Cost(known.run + OVERHEAD / (weight_bytes + OVERHEAD), known.token)
 
 

@@ -51,6 +51,15 @@ def test_query_key_and_value_are_one_weight_of_the_graph(weight: str, expected: 
     assert GPTNeo().multiplied_as(weight) == expected
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_layers_in_turn_begin_with_a_global_one(count: int) -> None:
+    family = GPTNeo()
+    layers = ("global", "local", "global", "local", "global")[:count]
+    for settings in [family.layers_in_turn(count), dict(list(family.layers_in_turn(count).items())[:2])]:
+        dimensions = family.dimensions(family.read_config(settings))
+        assert (dimensions.num_layers, dimensions.attention_layers) == (count, layers)
+
+
 class Transposing(GPTNeo):
     """A family whose files have the weights of linear layers as [in, out]."""
 

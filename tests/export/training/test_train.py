@@ -324,6 +324,12 @@ def test_the_command_line_fills_the_options() -> None:
     assert options == Options(texts=(Path("a.txt"), Path("b.txt.xz")), output=Path("out"), minutes=2.5, window=64)
 
 
+def test_the_command_line_has_no_abbreviations(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.parse_args(["a.txt", "-o", "out", "--min", "2.5"])
+    assert "unrecognized arguments: --min" in capsys.readouterr().err
+
+
 def test_a_smaller_model_takes_another_one_s_tokenizer(result: Result, options: Options, tmp_path: Path) -> None:
     file = result.checkpoint / "tokenizer.json"
     draft = train.run(

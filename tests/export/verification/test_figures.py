@@ -13,6 +13,7 @@ import pytest
 from checkpoints import random_model, save
 from folders import ROOT
 from neort.bundle import FORMATS, Quantization
+from neort.errors import ConfigError
 from neort_export import Limits, VerificationError, export
 from neort_export.checkpoint import Checkpoint
 from neort_export.verification.agreement import Agreement
@@ -142,7 +143,7 @@ def test_an_int8_cache_has_the_limits_of_its_format(source: Checkpoint) -> None:
 
 @pytest.mark.parametrize("limit", [-1.0, math.nan])
 def test_a_limit_is_a_number_of_at_least_0(limit: float) -> None:
-    with pytest.raises(ValueError, match="the limit mean_kl is"):
+    with pytest.raises(ConfigError, match="the limit mean_kl is"):
         Limits(mean_kl=limit)
 
 

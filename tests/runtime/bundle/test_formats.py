@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import neort
-from neort.bundle import FORMATS, BlockFormat, Bundle, RowFormat, format_of, formats
+from neort.bundle import FORMATS, BlockFormat, Bundle, Cost, RowFormat, format_of, formats
 
 EditManifest = Callable[[Callable[[dict[str, Any]], None]], None]
 
@@ -52,6 +52,35 @@ def test_bytes_per_weight_are_those_of_long_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
+def test_bytes_of_a_matrix_follow_from_the_section(name: str) -> None:
+    form = format_of(name)
+    assert form is not None
+    section, rows, columns = form.manifest_section(), 7, 1536  # which blocks cut evenly
+    matrices = [(section, form.linear_bytes), (section["head"], form.head_bytes)]
+    for facts, nbytes in [*matrices, (section["embedding"], form.embedding_bytes)]:
+        stated = rows * (columns * facts["bytes_per_weight"] + facts.get("scale_bytes_per_row", 0))
+        zeros = rows * 0.5 if name == "int4" and facts is section else 0  # less than a byte of zero points per row
+        assert 0 <= nbytes(rows, columns) - stated <= zeros
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_the_section_states_the_cost_of_the_table(name: str) -> None:
+    form = format_of(name)
+    assert form is not None
+    assert Cost.stated(json.loads(json.dumps(form.manifest_section()))) == form.cost
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [None, [], {"run": 1}, {"run": "1", "token": 1}, {"run": -1, "token": 1}, {"run": 0, "token": 0},
+     {"run": True, "token": 1}, {"run": float("inf"), "token": 1}, {"run": 0, "token": float("nan")}],
+)  # fmt: skip
+def test_a_cost_that_cannot_be_reckoned_with_is_none(cost: object) -> None:
+    assert Cost.stated({"cost": cost}) is None
+    assert Cost.stated({}) is None
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
 def test_the_section_survives_json_without_a_contradiction(name: str) -> None:
     form = format_of(name)
     assert form is not None
@@ -88,6 +117,7 @@ def test_a_bundle_without_the_numbers_loads(bundle_copy: Path, edit_manifest: Ed
         ("int4", "asymmetric", False, True),
         ("int4", "head.block_size", 64, 256),
         ("int8", "embedding.bits", 4, 8),
+        ("int8", "scale_bytes_per_row", 2, 4),
         ("int8", "head", "fp32", FORMATS["int8"].head.facts()),
     ],
 )
@@ -121,6 +151,19 @@ def test_numbers_that_this_version_has_no_name_for_are_passed_over(
 ) -> None:
     edit_manifest(lambda manifest: manifest["format"].update(rotated=True))
     assert Bundle(bundle_copy).manifest["format"]["rotated"]
+
+
+def test_another_cost_is_no_contradiction(bundle_copy: Path, edit_manifest: EditManifest) -> None:
+    """It was measured, and may be measured better."""
+    edit_manifest(lambda manifest: manifest["format"].update(cost={"run": 1.5, "token": 0.5}))
+    assert Bundle(bundle_copy).stated_cost == Cost(1.5, 0.5)
+    assert Bundle(bundle_copy).format == FORMATS["int8"]
+
+
+def test_a_bundle_of_an_earlier_version_states_no_cost(bundle_copy: Path, edit_manifest: EditManifest) -> None:
+    edit_manifest(lambda manifest: manifest.pop("format"))
+    assert Bundle(bundle_copy).quantization == "int8"
+    assert Bundle(bundle_copy).stated_cost is None
 
 
 def test_an_unknown_format_is_no_contradiction(bundle_copy: Path, edit_manifest: EditManifest) -> None:

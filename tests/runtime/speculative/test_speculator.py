@@ -524,6 +524,13 @@ def test_a_small_model_s_runs_are_dearer_than_a_large_one_s(quantization: str) -
     assert draft_cost(170_000_000, 1_400_000_000) == pytest.approx(0.12, abs=0.01)
 
 
+def test_the_manifest_s_cost_is_that_of_a_format_that_the_table_lacks() -> None:
+    stated = Cost(0.5, 0.3)
+    assert verification_cost("unheard-of", 1 << 60, stated).token == stated.token
+    assert verification_cost("unheard-of", 1 << 60, stated).run == pytest.approx(stated.run)
+    assert verification_cost("int8", 1 << 30, stated) == verification_cost("int8", 1 << 30)
+
+
 def test_a_source_that_fails_does_not_discredit_another() -> None:
     speculator = Speculator(Oracle(lambda context: 0), CHEAP)
     for length in range(400):

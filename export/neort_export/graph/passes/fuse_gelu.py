@@ -40,7 +40,7 @@ class FuseGelu(Rewrite):
 class FuseGeluBias(Rewrite):
     """FastGelu(Add(x, bias)) -> FastGelu(x, bias): one pass over the values less, and the same bits.
 
-    Layers of the format int8 add their bias apart; in the others it is part of the product.
+    Layers of the format int8 add their bias separately; in the others it is part of the product.
     """
 
     at_least = 0

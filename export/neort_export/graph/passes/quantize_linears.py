@@ -38,7 +38,7 @@ class QuantizeLinears(Rewrite):
     The zero point is 128, except after FastGelu, whose values lie above -0.17004: a zero point near the lower end
     spends nearly the whole range on positive values. A row is one block of a blocked QuantizeLinear, whose scales
     [M, 1] are then those of the product, too: every node costs a decode step a few microseconds.
-    The bias is added apart, because a fused one would be multiplied by the row's scale.
+    The bias is added separately, because a fused one would be multiplied by the row's scale.
 
     The scale of an all-zero row is 0. Whatever integers 0 / 0 becomes, the product is then multiplied by 0.
     """
