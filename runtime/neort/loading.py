@@ -83,7 +83,7 @@ def load(
         opened,
         num_threads=_count("num_threads", num_threads, 1),
         max_batch_size=_count("max_batch_size", max_batch_size, 1) or MAX_BATCH_SIZE,
-        packed_weights=_path("packed_weights", packed_weights),
+        packed_weights=_home_expanded(_path("packed_weights", packed_weights)),
         kv_cache=kv_cache,
         configure=configure_session,
     )
@@ -115,10 +115,15 @@ def _path(name: str, value: object) -> Path | None:
         raise ArgumentTypeError(f"{name} is the path of a folder, not {_type(value)}")
     if not os.fspath(value):
         raise ConfigError(f"the path of {name} is empty; name a folder, or leave it out")
+    return Path(value)
+
+
+def _home_expanded(path: Path | None) -> Path | None:
+    """The path with ``~`` written out. Raises ConfigError for the home folder of nobody."""
     try:
-        return Path(value).expanduser()
+        return None if path is None else path.expanduser()
     except RuntimeError as error:
-        raise ConfigError(f"{name} {os.fspath(value)!r} names the home folder of nobody ({error})") from None
+        raise ConfigError(f"packed_weights {str(path)!r} names the home folder of nobody ({error})") from None
 
 
 def _type(value: object) -> str:

@@ -47,7 +47,7 @@ def write_manifest(
 
 
 def model_section(source: Checkpoint) -> dict[str, Any]:
-    """What the runtime must know about the model; see neort.bundle.bundle.ModelSpec."""
+    """What the runtime must know about the model; see neort.bundle.ModelSpec."""
     model = source.dimensions
     return {
         "architecture": source.architecture.model_type,

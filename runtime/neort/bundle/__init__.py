@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import graph_names
-from .bundle import FORMAT_VERSION, MANIFEST, WEIGHTS, Bundle, ModelSpec, bundled_path, read_json, read_spec, sha256_of
+from .bundle import WEIGHTS, Bundle, bundled_path
 from .formats import (
     BLOCKS_OF_4_BITS,
     BLOCKS_OF_8_BITS,
@@ -16,6 +16,8 @@ from .formats import (
     format_of,
 )
 from .graph_file import external_locations
+from .manifest import FORMAT_VERSION, MANIFEST, ModelSpec, read_spec
+from .reading import read_json, sha256_of
 
 __all__ = [
     "BLOCKS_OF_4_BITS",

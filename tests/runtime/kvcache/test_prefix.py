@@ -20,6 +20,7 @@ from neort.backend import DecoderSession
 from neort.engine import PREFILL_CHUNK, Engine, Request
 from neort.generation import TokenChooser
 from neort.kvcache import PrefixCache
+from patience import PATIENCE
 
 
 def kept_bytes(model: Model) -> int:
@@ -274,7 +275,7 @@ def test_a_prefix_is_loaded_while_another_thread_generates(without: Model, saved
     for _ in range(5):
         with without.load_prefix(saved):
             assert without.generate(text[:300], max_new_tokens=2).stats.reused_tokens == 300
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE)
     assert [out.token_ids for out in outs] == [expected]
 
 
