@@ -45,7 +45,7 @@ class Model:
         self.bundle = bundle
         self.tokenizer = tokenizer
         self.generation_config = generation_config
-        self._runner = runner
+        self._session = runner
         self._engine = engine
 
     @property
@@ -56,7 +56,7 @@ class Model:
     @property
     def num_threads(self) -> int:
         """Threads that one run of the model uses."""
-        return self._runner.num_threads
+        return self._session.num_threads
 
     def __repr__(self) -> str:
         return f"<neort.Model {self.bundle.path.name}: {self.bundle.quantization}, {self.num_threads} threads>"
@@ -200,7 +200,7 @@ class Model:
         return Prefix(ids, pin, self._prefix_format(), self._engine.release)
 
     def _prefix_format(self) -> PrefixFormat:
-        return PrefixFormat(self.spec, self._runner.row_types, self._runner.model_hash, self._engine.prefill_chunk)
+        return PrefixFormat(self.spec, self._session.row_types, self._session.model_hash, self._engine.prefill_chunk)
 
     def _run(self, collectors: list[Collector]) -> None:
         """Take requests from their first step to their last."""

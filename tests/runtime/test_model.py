@@ -345,7 +345,7 @@ def test_a_short_request_beside_a_long_one_shares_its_steps(model: Model) -> Non
     config = GenerationConfig(max_new_tokens=1200, overflow="truncate_left")
     short_sink = _Note(long_tokens)
     short = Request(np.array([5, 6, 7]), GenerationConfig(max_new_tokens=4), short_sink)
-    engine = Engine(model._runner)
+    engine = Engine(model._session)
     long_sink = _Note([])
     long = Request(np.array([8, 9]), config, long_sink)
     long.token_ids = long_tokens
@@ -400,7 +400,7 @@ def test_greedy_decoding_past_twice_the_window_takes_the_argmax_of_the_logits(mo
 def test_decoding_token_by_token_gives_the_logits_of_scoring_at_once(model: Model) -> None:
     """Real text across the edge of the local window, its double, and the prefill's chunks."""
     ids = np.array(model.bundle.read_json("verification.json")["golden"]["token_ids"], np.int64)
-    window, session = model.spec.window_size, model._runner
+    window, session = model.spec.window_size, model._session
     assert len(ids) > 2 * window + 1
     whole = model.logits(ids)
     session.reserve(1, [])

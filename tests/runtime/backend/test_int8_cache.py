@@ -60,7 +60,7 @@ def test_results_do_not_depend_on_the_number_of_threads(small: Model, ids: np.nd
 
 
 def test_the_cache_takes_a_quarter_of_the_memory(small: Model, model: Model) -> None:
-    assert small._runner.bytes_per_position * 4 == model._runner.bytes_per_position
+    assert small._session.bytes_per_position * 4 == model._session.bytes_per_position
 
 
 def test_logits_are_near_those_of_a_cache_in_fp32(small: Model, model: Model, ids: np.ndarray) -> None:

@@ -156,7 +156,7 @@ def test_a_prefix_may_be_text(without: Model) -> None:
 
 def test_a_closed_prefix_takes_no_memory_beyond_the_budget(without: Model, text: Ids) -> None:
     prefix = without.prefix(text[:300])
-    taken = 300 * without._runner.bytes_per_position + 4 * without.spec.vocab_size
+    taken = 300 * without._session.bytes_per_position + 4 * without.spec.vocab_size
     assert prefix.nbytes == kept_bytes(without) == taken
     assert repr(prefix) == f"<neort.Prefix of 300 tokens, {taken:,} bytes>"
     prefix.close()
@@ -245,7 +245,7 @@ def saved(bundle_path: Path, text: Ids, tmp_path_factory: pytest.TempPathFactory
 def test_a_loaded_prefix_gives_the_logits_of_a_cold_prefill_bit_for_bit(
     without: Model, saved: Path, text: Ids, length: int
 ) -> None:
-    _, cold = recorded(Engine(without._runner), text[:length])
+    _, cold = recorded(Engine(without._session), text[:length])
     with without.load_prefix(saved) as prefix:
         assert prefix.token_ids == tuple(text[:300].tolist())
         request, warm = recorded(without._engine, text[:length])
