@@ -64,6 +64,8 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
 def _check_format(manifest: Mapping[str, Any]) -> None:
     """Raises BundleError where the ``format`` section, which older bundles lack, is not what this version knows."""
     quantization = section_of(manifest, "recipe").get("quantization")
+    if not isinstance(quantization, str):
+        raise BundleError(f"{MANIFEST} has recipe.quantization {quantization!r}, not a name; export the bundle again")
     if "format" not in manifest:
         return
     section = section_of(manifest, "format")

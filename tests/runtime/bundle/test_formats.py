@@ -146,6 +146,13 @@ def test_a_format_s_name_is_that_of_the_quantization(bundle_copy: Path, edit_man
         Bundle(bundle_copy)
 
 
+@pytest.mark.parametrize("name", [None, 8])
+def test_a_quantization_without_a_name_is_refused(bundle_copy: Path, edit_manifest: EditManifest, name: object) -> None:
+    edit_manifest(lambda manifest: manifest["recipe"].update(quantization=name))
+    with pytest.raises(neort.BundleError, match=rf"recipe.quantization {name!r}, not a name"):
+        Bundle(bundle_copy)
+
+
 def test_numbers_that_this_version_has_no_name_for_are_passed_over(
     bundle_copy: Path, edit_manifest: EditManifest
 ) -> None:
