@@ -16,6 +16,7 @@ import numpy as np
 import neort
 from checkpoints import Floats, Ids
 from folders import ROOT
+from patience import PATIENCE
 
 EXAMPLES = ROOT / "examples"
 NEW_TOKENS = 24
@@ -79,5 +80,5 @@ def program(file: Path) -> Program:
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False, timeout=600
+        command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False, timeout=PATIENCE
     )

@@ -13,6 +13,7 @@ import pytest
 import neort
 from interop import EXAMPLES, NEW_TOKENS, Case, Install, run, texts_for
 from neort_export import Report, export
+from patience import PATIENCE
 
 
 @pytest.fixture(scope="session", params=["fp32", "int8", "trained int8"])
@@ -45,7 +46,7 @@ def npm() -> str:
         pytest.skip("needs node and npm")
     if platform.system() == "Darwin" and platform.machine() == "x86_64":
         pytest.skip("onnxruntime-node has no binaries for Intel Macs")
-    if subprocess.run([path, "ping"], capture_output=True, check=False, timeout=60).returncode:
+    if subprocess.run([path, "ping"], capture_output=True, check=False, timeout=PATIENCE).returncode:
         pytest.skip("needs the npm registry: npm ping fails")
     return path
 
