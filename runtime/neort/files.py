@@ -57,7 +57,9 @@ def storage_errors(what: str, place: Path, remedy: str) -> Iterator[None]:
     except NeortError:
         raise
     except OSError as error:
-        raise StorageError(f"{what} cannot be written to {place} ({error}); {remedy}", error) from error
+        raise StorageError(
+            f"{what} cannot be written to {place} ({error.strerror or error}); {remedy}", error
+        ) from error
 
 
 @contextlib.contextmanager

@@ -241,7 +241,7 @@ def test_an_unwritable_parent_is_told_with_its_remedy_before_anything_is_measure
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert main(["verify", str(bundle), "--against", str(checkpoint)]) == 1
     message = last_line(capsys)
-    assert f"{VERIFICATION} cannot be written to {bundle} ([Errno 13] Permission denied" in message
+    assert f"{VERIFICATION} cannot be written to {bundle} (Permission denied)" in message
     assert f"make the folder {bundle.parent} writable" in message
     assert "another place" not in message
     assert everything(bundle) == before

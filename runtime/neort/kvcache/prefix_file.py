@@ -82,7 +82,7 @@ class PrefixFormat:
         """
         digest = hashlib.sha256()
         with (
-            storage_errors("the prefix", file, "make room, or name another"),
+            storage_errors("the prefix", file, "make room, or name another place"),
             published_file(file, mode=OWNER_ONLY) as stream,
         ):
             for data in self._parts(token_ids, logits, rows):
