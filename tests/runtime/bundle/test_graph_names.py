@@ -23,7 +23,11 @@ PORTABLE = [graph_names.INPUT_IDS, graph_names.ATTENTION_MASK, graph_names.POSIT
 
 
 @pytest.mark.parametrize(("file", "inputs"), [(DECODER, RUN), (DECODERS["int8"], RUN), ("model.onnx", PORTABLE)])
-def test_a_graph_has_these_inputs_and_outputs_and_no_others(file: str, inputs: list[str], bundle_path: Path) -> None:
+def test_a_graph_has_these_inputs_and_outputs_and_no_others(
+    file: str, inputs: list[str], bundle_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if file == DECODERS["int8"]:
+        request.getfixturevalue("int8_cache")
     bundle = Bundle(bundle_path)
     session = onnxruntime.InferenceSession(bundle.file(file), providers=["CPUExecutionProvider"])
     parts = graph_names.cache_parts(bundle.spec.num_layers)
