@@ -76,22 +76,28 @@ def load(
         raise ConfigError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(CACHE_TYPES)}")
     if configure_session is not None and not callable(configure_session):
         raise ArgumentTypeError(f"configure_session is a function of the options, not {_type(configure_session)}")
+    threads, slots = _count("num_threads", num_threads, 1), _count("max_batch_size", max_batch_size, 1)
+    cache_bytes = _count("max_cache_bytes", max_cache_bytes, 1)
+    prefix_bytes = _count("prefix_cache_bytes", prefix_cache_bytes, 0)
+    packed = _home_expanded(_path("packed_weights", packed_weights))
+    draft_path = None if draft == PROMPT_LOOKUP else _path("draft", draft)
+    smaller = None if draft_path is None else Bundle(draft_path)
     opened = Bundle(_path("bundle", bundle) or bundled_path(), check_weights=check_weights)
     tokenizer = Tokenizer.from_file(opened.file("tokenizer.json"))
     generation_config = GenerationConfig.from_hf(opened.read_json("generation_config.json"))
     runner = DecoderSession(
         opened,
-        num_threads=_count("num_threads", num_threads, 1),
-        max_batch_size=_count("max_batch_size", max_batch_size, 1) or MAX_BATCH_SIZE,
-        packed_weights=_home_expanded(_path("packed_weights", packed_weights)),
+        num_threads=threads,
+        max_batch_size=slots or MAX_BATCH_SIZE,
+        packed_weights=packed,
         kv_cache=kv_cache,
         configure=configure_session,
     )
     engine = Engine(
         runner,
-        max_cache_bytes=_count("max_cache_bytes", max_cache_bytes, 1),
-        speculate=None if draft is None else _speculate(draft, opened, tokenizer, runner.num_threads),
-        prefixes=_prefixes(opened, runner, _count("prefix_cache_bytes", prefix_cache_bytes, 0)),
+        max_cache_bytes=cache_bytes,
+        speculate=None if draft is None else _speculate(smaller, opened, tokenizer, runner.num_threads),
+        prefixes=_prefixes(opened, runner, prefix_bytes),
     )
     return Model(opened, tokenizer, generation_config, runner, engine)
 
@@ -138,17 +144,17 @@ def _prefixes(bundle: Bundle, runner: DecoderSession, budget: int | None) -> Pre
 
 
 def _speculate(
-    draft: str | os.PathLike[str], bundle: Bundle, tokenizer: Tokenizer, num_threads: int
+    draft: Bundle | None, bundle: Bundle, tokenizer: Tokenizer, num_threads: int
 ) -> Callable[[], Speculator]:
-    """What makes a sequence's speculator. Raises BundleError for a draft model with another tokenizer."""
-    drafter: Drafter
-    if draft == PROMPT_LOOKUP:
-        drafter = PromptLookup()
-    else:
-        smaller = Bundle(_path("draft", draft) or draft)
-        _check_vocabulary(smaller, bundle, tokenizer)
-        runner = DecoderSession(smaller, num_threads=num_threads, max_batch_size=1)
-        drafter = ModelDrafter(runner, draft_cost(_weight_bytes(smaller), _weight_bytes(bundle)))
+    """What makes a sequence's speculator; without a draft model, by looking into the text.
+
+    Raises BundleError for a draft model with another tokenizer.
+    """
+    drafter: Drafter = PromptLookup()
+    if draft is not None:
+        _check_vocabulary(draft, bundle, tokenizer)
+        runner = DecoderSession(draft, num_threads=num_threads, max_batch_size=1)
+        drafter = ModelDrafter(runner, draft_cost(_weight_bytes(draft), _weight_bytes(bundle)))
     cost = verification_cost(bundle.quantization, _weight_bytes(bundle), bundle.stated_cost)
     return lambda: Speculator(drafter, cost)
 

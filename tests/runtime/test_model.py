@@ -547,6 +547,19 @@ def test_load_refuses_the_home_folder_of_nobody(bundle_path: Path, name: str) ->
         neort.load(**options)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"max_cache_bytes": 0}, {"prefix_cache_bytes": -1}, {"packed_weights": ""}, {"draft": "/no/such/bundle"}]
+)
+def test_load_refuses_arguments_before_it_opens_a_graph(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr("neort.loading.DecoderSession", lambda *args, **options: opened.append(args))
+    with pytest.raises(NeortError):
+        neort.load(bundle_path, **wrong)
+    assert opened == []
+
+
 def test_load_takes_numpys_integers_and_refuses_what_configures_nothing(bundle_path: Path) -> None:
     assert neort.load(bundle_path, num_threads=np.int64(1)).num_threads == 1  # type: ignore[arg-type]
     with pytest.raises(ArgumentTypeError, match="configure_session is a function of the options, not int"):
