@@ -11,6 +11,8 @@
     ├── TokenizerError (also ValueError)      a tokenizer file that the runtime cannot reproduce exactly
     ├── PrefixError (also ValueError)         a prefix file that is damaged or of another model; or a closed prefix
     ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
+    ├── OutOfMemoryError (also MemoryError)   the system gives no memory for the weights, the cache or a run
+    ├── EngineError (also RuntimeError)       a run of the model failed, or the process was forked in the middle of one
     └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
 A BundleError or PrefixError for something that is not there is a FileNotFoundError, too.
@@ -25,9 +27,11 @@ __all__ = [
     "BundleError",
     "BusyError",
     "ConfigError",
+    "EngineError",
     "LogitsError",
     "MissingExtraError",
     "NeortError",
+    "OutOfMemoryError",
     "PrefixError",
     "PromptError",
     "StorageError",
@@ -91,6 +95,14 @@ class PrefixError(NeortError, ValueError):
 
 class LogitsError(NeortError, ArithmeticError):
     """The model produced NaN or infinite logits."""
+
+
+class OutOfMemoryError(NeortError, MemoryError):
+    """The system gives no memory for the weights, the cache or a run; with less to do the same model may go on."""
+
+
+class EngineError(NeortError, RuntimeError):
+    """A run of the model failed, or the process was forked in the middle of one."""
 
 
 class MissingExtraError(NeortError, ImportError):
