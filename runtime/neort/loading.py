@@ -11,7 +11,7 @@ import numpy as np
 
 from .backend import DecoderSession
 from .bundle import WEIGHTS, Bundle, bundled_path
-from .engine import PREFILL_CHUNK, Engine
+from .engine import PREFILL_CHUNK, Engine, EngineCore
 from .errors import ArgumentTypeError, BundleError, ConfigError
 from .generation import GenerationConfig
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
@@ -93,13 +93,13 @@ def load(
         kv_cache=kv_cache,
         configure=configure_session,
     )
-    engine = Engine(
+    core = EngineCore(
         runner,
         max_cache_bytes=cache_bytes,
         speculate=None if draft is None else _speculate(smaller, opened, tokenizer, runner.num_threads),
         prefixes=_prefixes(opened, runner, prefix_bytes),
     )
-    return Model(opened, tokenizer, generation_config, runner, engine)
+    return Model(opened, tokenizer, generation_config, runner, Engine(core))
 
 
 def _count(name: str, value: object, least: int) -> int | None:

@@ -15,7 +15,7 @@ import numpy as np
 from .arrays import Doubles, Floats, Ids
 from .backend import DecoderSession
 from .bundle import Bundle
-from .engine import Engine
+from .engine import EngineCore
 from .errors import BundleError
 from .generation import log_softmax
 from .kvcache import CacheType
@@ -112,7 +112,7 @@ def record_golden(logits: Floats, token_ids: Ids, positions: Sequence[int], tole
 
 def golden_difference(runner: ModelRunner, golden: Mapping[str, Any]) -> float:
     """Return the largest absolute difference of the stored logits and log-sum-exp to those of now; inf for NaN."""
-    logits = Engine(runner).logits(np.array(golden["token_ids"], np.int64))[golden["positions"]]
+    logits = EngineCore(runner).logits(np.array(golden["token_ids"], np.int64))[golden["positions"]]
     now = np.take_along_axis(logits, np.array(golden["top_ids"], np.int64), axis=-1)
     if not np.isfinite(logits).all():
         return float("inf")

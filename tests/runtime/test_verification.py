@@ -16,7 +16,7 @@ from neort.arrays import Ids, Lengths, Logits
 from neort.backend import DecoderSession
 from neort.backend import runner as session_module
 from neort.bundle import Bundle
-from neort.engine import Engine
+from neort.engine import EngineCore
 from neort.verification import Check, batch_difference, check, chunk_differences, golden_difference, record_golden
 
 ReplaceFile = Callable[[str, bytes], None]
@@ -123,7 +123,7 @@ def test_chunks_that_change_the_logits_are_noticed(bundle_path: Path, text: Ids)
 
 def test_golden_logits_of_the_same_session_differ_by_nothing(session: DecoderSession, text: Ids) -> None:
     positions = [0, 130, len(text) - 1]
-    golden = record_golden(Engine(session).logits(text)[positions], text, positions, tolerance=0.1)
+    golden = record_golden(EngineCore(session).logits(text)[positions], text, positions, tolerance=0.1)
     assert golden_difference(session, json.loads(json.dumps(golden))) == pytest.approx(0, abs=1e-9)
 
 
