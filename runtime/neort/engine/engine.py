@@ -166,6 +166,7 @@ class _Worker:
         self._thread: threading.Thread | None = None
         self._serving = threading.Lock()  # held by the thread, so that there is one however many were started
         self._stopped = False
+        _workers.add(self)
 
     def check_usable(self) -> None:
         """Raises EngineError where no request can be served, or the caller would wait for himself."""
@@ -251,13 +252,14 @@ def _raising(error: BaseException) -> Callable[[], Any]:
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_workers: weakref.WeakSet[_Worker] = weakref.WeakSet()  # those of engines that were dropped in the middle of a step, too
 
 
 @atexit.register
 def _finish_all() -> None:
     """Let running steps end: a thread that is killed in the middle of one takes the process with it."""
-    for engine in list(_engines):
-        engine.close()
+    for worker in list(_workers):
+        worker.close(LEFT)
 
 
 def _renew_all() -> None:
