@@ -16,7 +16,7 @@ from .formats import (
     format_of,
 )
 from .graph_file import external_locations
-from .manifest import FORMAT_VERSION, MANIFEST, ModelSpec, read_spec
+from .manifest import FORMAT_VERSION, MANIFEST, ModelSpec, manifest_checksum, read_spec
 from .reading import read_json, sha256_of
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "external_locations",
     "format_of",
     "graph_names",
+    "manifest_checksum",
     "read_json",
     "read_spec",
     "sha256_of",

@@ -5,6 +5,8 @@ Knows contents; knows nothing about folders.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 from ..errors import BundleError
 from .formats import format_of
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "ModelSpec", "check_manifest", "read_spec", "section_of"]
+__all__ = ["FORMAT_VERSION", "MANIFEST", "ModelSpec", "check_manifest", "manifest_checksum", "read_spec", "section_of"]
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+CHECKSUM = "sha256"  # the manifest's own, over all its other members
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,16 @@ def read_spec(manifest: Mapping[str, Any]) -> ModelSpec:
             f"num_layers {fields['num_layers']}; export the bundle again"
         )
     return ModelSpec(**fields, attention_layers=tuple(layers))
+
+
+def manifest_checksum(manifest: Mapping[str, Any]) -> str:
+    """Hex digest of a manifest's content but for the digest itself, however the file is indented.
+
+    Raises ValueError for numbers that JSON does not have.
+    """
+    content = {name: value for name, value in manifest.items() if name != CHECKSUM}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def section_of(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
