@@ -143,7 +143,7 @@ class _Job:
         if missed := measured.int8_cache_misses(limits):
             self.left_out = f"without a graph for an int8 cache: {'; '.join(missed)}"
             (self.folder / DECODERS["int8"]).unlink()
-            measured = replace(measured, int8_cache=None)
+            measured = replace(measured, int8_cache=None, golden_int8_cache=None)
         write_json(self.folder / VERIFICATION, measured.to_json(texts, limits))
         return measured
 
