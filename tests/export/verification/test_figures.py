@@ -118,12 +118,13 @@ def test_figures_that_are_no_numbers_are_refused_without_any_limit(
     figure: str, value: float, source: Checkpoint
 ) -> None:
     none = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)
+    spoilt: dict[str, Any] = {figure: value}
     if figure.endswith("difference"):
-        refusal(measured(**{figure: value}), source, none)
+        refusal(measured(**spoilt), source, none)
     elif figure == "max_abs_diff":
         refusal(measured(None, fp32=replace(GOOD, max_abs_diff=value)), source, none)
     else:
-        refusal(measured(replace(GOOD, **{figure: value})), source, none)
+        refusal(measured(replace(GOOD, **spoilt)), source, none)
 
 
 @pytest.mark.parametrize("errors", [(0.5, math.nan), (math.nan, 0.5), (0.5, math.inf)])
