@@ -170,6 +170,7 @@ def _are_types(types: object) -> bool:
         isinstance(pair, (list, tuple))
         and len(pair) == 2
         and isinstance(pair[0], (list, tuple))
+        and all(isinstance(kind, str) for kind in pair[0])
         and type(pair[1]) is int
         and 0 <= pair[1] <= MOST_LAYERS
         for pair in pairs
