@@ -16,12 +16,13 @@ from .formats import (
     format_of,
 )
 from .graph_file import external_locations
-from .manifest import FORMAT_VERSION, MANIFEST, ModelSpec, manifest_checksum, read_spec
+from .manifest import CHECKSUM, FORMAT_VERSION, MANIFEST, ModelSpec, manifest_checksum, read_spec
 from .reading import read_json, sha256_of
 
 __all__ = [
     "BLOCKS_OF_4_BITS",
     "BLOCKS_OF_8_BITS",
+    "CHECKSUM",
     "FORMATS",
     "FORMAT_VERSION",
     "MANIFEST",
