@@ -15,6 +15,7 @@ from .formats import (
     RowFormat,
     format_of,
 )
+from .graph_facts import check_graph
 from .graph_file import external_locations
 from .manifest import CHECKSUM, FORMAT_VERSION, MANIFEST, ModelSpec, manifest_checksum, read_spec
 from .reading import read_json, sha256_of
@@ -35,6 +36,7 @@ __all__ = [
     "Quantization",
     "RowFormat",
     "bundled_path",
+    "check_graph",
     "external_locations",
     "format_of",
     "graph_names",

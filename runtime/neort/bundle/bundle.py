@@ -59,6 +59,11 @@ class Bundle:
         return list(self.manifest["files"])
 
     @property
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of the files that the manifest lists."""
+        return {name: facts["bytes"] for name, facts in self.manifest["files"].items()}
+
+    @property
     def quantization(self) -> str:
         """The bundle's format, such as "int8" or "fp32"."""
         name = self.manifest.get("format", {}).get("name")
