@@ -7,14 +7,14 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx_ir as ir
 import torch
 
 from neort.backend import DECODER, DECODERS
 from neort.bundle import FORMATS, WEIGHTS, Quantization, read_spec
-from neort.errors import ConfigError, StorageError
+from neort.errors import ArgumentTypeError, ConfigError, StorageError
 from neort.verification import VERIFICATION
 
 from .bundle import (
@@ -31,6 +31,7 @@ from .bundle import (
 from .checkpoint import Checkpoint
 from .errors import VerificationError
 from .graph import decoder_graph, quantize
+from .memory import memory_errors
 from .progress import Progress, Silent
 from .quantization.limits import Limits
 from .quantization.moments import Moments
@@ -42,6 +43,7 @@ from .verification.int8_cache import write_int8_cache
 from .verification.layerwise import LayerwiseRunner
 from .verification.measure import load_decoders, measure
 from .verification.texts import Texts
+from .verification.trial import try_bundle
 
 __all__ = ["Report", "export"]
 
@@ -53,12 +55,14 @@ SPARE_BYTES = 32 << 20  # graphs and small files, beside the weights
 class Report:
     """A bundle that was written, and what its verification measured; None where it was not verified.
 
-    ``left_out`` says why the bundle has no graph for an int8 cache, where that one missed the limits.
+    ``left_out`` says why the bundle has no graph for an int8 cache, where that one missed the limits; ``untried`` why
+    neort was not let load it and generate some tokens, where that is so.
     """
 
     path: Path
     verification: Verification | None
     left_out: str | None = None
+    untried: str | None = None
 
 
 def export(
@@ -76,30 +80,57 @@ def export(
 
     ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold: without it only
     a poor quantization loss fails. An int8 cache that misses them is left out. ``force`` replaces an existing
-    bundle. Without ``verify`` nothing is compared with torch, and the manifest says so.
+    bundle. Without ``verify`` nothing is compared with torch, and the manifest says so. In any case neort loads what
+    was written and generates a few tokens before the bundle appears.
 
-    Memory: besides torch and the traced graph, one layer of the model, in float64 for a moment, whatever its size.
+    Memory: besides torch and the traced graph, one layer of the model, in float64 for a moment, whatever its size; in
+    the end what loading the bundle takes, which is left out where there is too little for it.
 
     Raises ConfigError for an unknown quantization, CheckpointError for a checkpoint that cannot be exported,
-    ExportError when something is in the bundle's place, StorageError when it cannot be written, VerificationError when
-    the graph computes something else than torch and when the figures miss the limits. No bundle, or the old one, is
-    left then.
+    ExportError when something is in the bundle's place, StorageError when it cannot be written, OutOfMemoryError,
+    VerificationError when the graph computes something else than torch, when the figures miss the limits and when neort
+    does not run the bundle, and ArgumentTypeError for an argument of the wrong type. No bundle, or the old one, is left
+    then.
     """
+    _check_arguments(bundle, quantization, text, limits)
     if quantization not in FORMATS:
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
-    target = Path(bundle).expanduser().absolute()
-    source = Checkpoint(checkpoint)
+    target = _absolute(bundle)
+    with memory_errors(f"the checkpoint {checkpoint}"):
+        source = Checkpoint(checkpoint)
     try:
-        with staged_folder(target, force=force) as folder:
+        with memory_errors(f"the export of {source.path}"), staged_folder(target, force=force) as folder:
             job = _Job(source, folder, quantization, progress or Silent())
             measured = job.run(text, limits or Limits(), verify=verify)
-            return Report(target, measured, job.left_out)
+            untried = job.try_out()
+            return Report(target, measured, job.left_out, untried or None)
     except VerificationError as error:
         raise VerificationError(f"{error}. No bundle was written") from error
     except StorageError:
         raise
     except OSError as error:
         raise disk_error(error, target) from error
+
+
+def _check_arguments(bundle: object, quantization: object, text: object, limits: object) -> None:
+    kinds: dict[str, tuple[object, tuple[type, ...], str]] = {
+        "bundle": (bundle, (str, os.PathLike), "the path of a folder"),
+        "quantization": (quantization, (str,), "a name"),
+        "text": (text, (str, type(None)), "a str or None"),
+        "limits": (limits, (Limits, type(None)), "neort_export.Limits or None"),
+    }
+    for name, (value, types, wanted) in kinds.items():
+        if not isinstance(value, types):
+            raise ArgumentTypeError(f"{name} is {wanted}, not {type(value).__name__}")
+    if not os.fspath(cast("str | os.PathLike[str]", bundle)):
+        raise ConfigError("the bundle's path is empty; name the folder to create")
+
+
+def _absolute(bundle: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(bundle).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"{os.fspath(bundle)!r} names the home folder of nobody ({error})") from None
 
 
 class _Job:
@@ -132,6 +163,11 @@ class _Job:
         write_manifest(self.folder, self.source, sections, verified=verify, hashes=hashes)
         return measured
 
+    def try_out(self) -> str:
+        """Let neort run what was written; returns why that was not done, empty where it was."""
+        self.progress.stage("loading the bundle")
+        return try_bundle(self.folder, str(self.source.path))
+
     def _measure(self, fp32: ir.Model, texts: Texts, hidden: list[torch.Tensor] | None, limits: Limits) -> Verification:
         """Compare what was written with torch, write verification.json, drop an int8 cache that misses the limits."""
         written = load_decoders(self.folder)
@@ -143,7 +179,7 @@ class _Job:
         if missed := measured.int8_cache_misses(limits):
             self.left_out = f"without a graph for an int8 cache: {'; '.join(missed)}"
             (self.folder / DECODERS["int8"]).unlink()
-            measured = replace(measured, int8_cache=None)
+            measured = replace(measured, int8_cache=None, golden_int8_cache=None)
         write_json(self.folder / VERIFICATION, measured.to_json(texts, limits))
         return measured
 

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 import neort
-from neort.bundle import bundled_path
+from neort.bundle import CHECKSUM, bundled_path, manifest_checksum
 from neort.kvcache import CACHE_TYPES, CacheType
 from releases import KEEPS_INT8_CACHES, SATURATES
 
@@ -66,12 +66,14 @@ def bundle_copy(bundle_path: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edit_manifest(bundle_copy: Path) -> Callable[[Callable[[dict[str, Any]], None]], None]:
-    """Applies a function to the parsed manifest.json of `bundle_copy`."""
+    """Applies a function to the parsed manifest.json of `bundle_copy`, and makes its checksum fit again."""
 
     def edit(change: Callable[[dict[str, Any]], None]) -> None:
         file = bundle_copy / "manifest.json"
         manifest = json.loads(file.read_text(encoding="utf-8"))
         change(manifest)
+        if CHECKSUM in manifest:
+            manifest[CHECKSUM] = manifest_checksum(manifest)
         file.write_text(json.dumps(manifest), encoding="utf-8")
 
     return edit

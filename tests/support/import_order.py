@@ -18,6 +18,8 @@ from folders import ROOT
 ORDER = {
     "neort": [
         "errors",
+        "wording",
+        "paths",
         "arrays",
         "files",
         "bundle",

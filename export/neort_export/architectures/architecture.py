@@ -89,12 +89,14 @@ class TensorNames:
 class Architecture(abc.ABC):
     """A family of decoders with learned positions, layer norms before attention and MLP, and a head without a bias.
 
-    ``model_type`` is the one of config.json; ``sizes`` are the names that transformers has for those settings which
+    ``model_type`` is the one of config.json; ``buffers`` are how the names of tensors end which files may have and no
+    model needs; ``sizes`` are the names that transformers has for those settings which
     must be whole numbers of at least 1.
     """
 
     model_type: ClassVar[str]
     names: ClassVar[TensorNames]
+    buffers: ClassVar[tuple[str, ...]] = ()
     sizes: ClassVar[tuple[str, ...]] = (
         "vocab_size",
         "hidden_size",

@@ -18,6 +18,31 @@ __all__ = ["GPTNeo"]
 
 KINDS = {"global", "local"}
 IN_TURN = ("global", "local")
+MOST_LAYERS = 10_000
+
+# What makes the model; other settings, num_labels for one, may ask transformers for work that no export needs.
+SETTINGS = (
+    "activation_function",
+    "attention_dropout",
+    "attention_layers",
+    "attention_types",
+    "bos_token_id",
+    "embed_dropout",
+    "eos_token_id",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "layer_norm_epsilon",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_heads",
+    "num_hidden_layers",
+    "num_layers",
+    "resid_dropout",
+    "tie_word_embeddings",
+    "vocab_size",
+    "window_size",
+)
 
 
 class GPTNeo(Architecture):
@@ -29,6 +54,7 @@ class GPTNeo(Architecture):
 
     model_type = "gpt_neo"
     sizes = (*Architecture.sizes, "window_size")
+    buffers = (".attn.attention.bias", ".attn.attention.masked_bias")
     names = TensorNames(
         prefix="transformer.",
         token_embedding="transformer.wte.weight",
@@ -48,7 +74,13 @@ class GPTNeo(Architecture):
         """Return a GPTNeoConfig, which makes ``attention_layers``, a kind per layer, of ``attention_types``."""
         from transformers import GPTNeoConfig
 
-        return GPTNeoConfig.from_dict(settings)
+        types = settings.get("attention_types")
+        if types is not None and not _are_types(types):
+            raise ValueError(
+                f"attention_types is {repr(types)[:200]}; it must be pairs of a list of kinds and how often it "
+                f"comes, of at most {MOST_LAYERS:,} layers"
+            )
+        return GPTNeoConfig.from_dict({name: settings[name] for name in SETTINGS if name in settings})
 
     def layers_in_turn(self, num_layers: int) -> dict[str, Any]:
         """Return the settings of so many layers, global and local in turn, as config.json has them."""
@@ -59,11 +91,15 @@ class GPTNeo(Architecture):
 
     def complaint(self, config: Any) -> str:
         """Say whether the kinds of layers are as many as layers, and known."""
-        layers = config.attention_layers
+        inner, layers = config.intermediate_size, config.attention_layers
+        if inner is not None and (type(inner) is not int or inner < 1):
+            return f"intermediate_size is {repr(inner)[:200]}; it must be null or a whole number of at least 1"
+        if not isinstance(layers, (list, tuple)) or not all(isinstance(kind, str) for kind in layers):
+            return f"attention_layers is {repr(layers)[:200]}; it must be a list of 'global' and 'local'"
         if len(layers) != config.num_layers:
             return f"attention_layers names {len(layers)} layers, num_layers is {config.num_layers}"
         unknown = set(layers) - KINDS
-        return f"attention layers are 'global' or 'local', not {sorted(unknown)}" if unknown else ""
+        return f"attention layers are 'global' or 'local', not {repr(sorted(unknown))[:200]}" if unknown else ""
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a GPTNeoConfig; its MLP is four times as wide as the hidden states by default."""
@@ -125,3 +161,18 @@ class GPTNeo(Architecture):
         from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoBlock
 
         return GPTNeoBlock(config, index).eval()
+
+
+def _are_types(types: object) -> bool:
+    """Whether config.json's attention_types are pairs of kinds and counts, for a model that can be."""
+    pairs: Any = types if isinstance(types, (list, tuple)) else [None]
+    sound = all(
+        isinstance(pair, (list, tuple))
+        and len(pair) == 2
+        and isinstance(pair[0], (list, tuple))
+        and all(isinstance(kind, str) for kind in pair[0])
+        and type(pair[1]) is int
+        and 0 <= pair[1] <= MOST_LAYERS
+        for pair in pairs
+    )
+    return sound and sum(len(kinds) * times for kinds, times in pairs) <= MOST_LAYERS

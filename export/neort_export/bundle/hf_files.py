@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
-from neort.bundle import read_json
-from neort.errors import TokenizerError
+from neort.errors import NeortError, TokenizerError
+from neort.generation import GenerationConfig
 from neort.tokenizer import Tokenizer
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object
 from ..errors import CheckpointError
 from .manifest import write_json
 
 __all__ = ["write_tokenizer"]
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
-COPIED = ("config.json", "generation_config.json", "tokenizer.json", TOKENIZER_CONFIG)
+CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+OLD_TOKENIZER = ("vocab.json", "merges.txt")
+READ_WITH_IT = (CONFIG, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+SCRATCH = "old-tokenizer"
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 
 
 def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
     """Copy or make the Hugging Face files of a bundle; return the tokenizer, as the runtime will read it.
 
-    Raises CheckpointError when the checkpoint has no tokenizer, or one that the runtime cannot reproduce.
+    All of them are read as the runtime will read them. One `UserWarning` names the generation options that the runtime
+    does not have.
+
+    Raises CheckpointError when the checkpoint has no tokenizer, or one that the runtime cannot reproduce, and for
+    generation options that the runtime refuses.
     """
-    for name in COPIED:
-        if (checkpoint.path / name).is_file():
-            shutil.copyfile(checkpoint.path / name, folder / name)
-    if not (folder / "tokenizer.json").exists():
+    (folder / CONFIG).write_bytes(read_bytes(checkpoint.path / CONFIG))
+    _write_generation_config(checkpoint, folder / GENERATION_CONFIG)
+    _write_tokenizer_config(checkpoint, folder / TOKENIZER_CONFIG)
+    source = checkpoint.path / TOKENIZER
+    if has_file(source):
+        (folder / TOKENIZER).write_bytes(read_bytes(source, LARGE_FILE))
+    else:
+        source = checkpoint.path / OLD_TOKENIZER[0]
         _convert_tokenizer(checkpoint, folder)
-    _add_defaults(checkpoint, folder)
-    _name_inputs(folder / TOKENIZER_CONFIG)
     try:
-        tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+        tokenizer = Tokenizer.from_file(folder / TOKENIZER)
     except TokenizerError as error:
-        raise CheckpointError(f"{checkpoint.path}: {error}") from error
+        raise CheckpointError(f"{source}: {str(error).replace(str(folder), str(checkpoint.path))}") from error
     if tokenizer.vocab_size > checkpoint.config.vocab_size:
         raise CheckpointError(
             f"{checkpoint.path}: the tokenizer has {tokenizer.vocab_size} entries, the model only "
@@ -46,38 +57,76 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
 
 def _convert_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
     """vocab.json and merges.txt, the older form, to tokenizer.json."""
-    vocab, merges = checkpoint.path / "vocab.json", checkpoint.path / "merges.txt"
-    if not vocab.is_file() or not merges.is_file():
+    if not all(has_file(checkpoint.path / name) for name in OLD_TOKENIZER):
         raise CheckpointError(
             f"{checkpoint.path} has no tokenizer (tokenizer.json, or vocab.json with merges.txt); "
             "a bundle turns text into tokens, so copy the tokenizer's files there"
         )
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, use_fast=True)
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    scratch = folder / SCRATCH  # transformers opens whatever has the name of a file that it knows
+    scratch.mkdir()
+    for name in (*OLD_TOKENIZER, *READ_WITH_IT):
+        if has_file(checkpoint.path / name):
+            (scratch / name).write_bytes(read_bytes(checkpoint.path / name, LARGE_FILE))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(scratch, use_fast=True, trust_remote_code=False)
+        tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise several kinds, for what json and the files hold
+        said = " ".join(str(error).split())[:500].replace(str(scratch), str(checkpoint.path))
+        raise CheckpointError(
+            f"{checkpoint.path}: vocab.json and merges.txt do not make a tokenizer ({type(error).__name__}: {said}); "
+            "restore them, or save the tokenizer as tokenizer.json"
+        ) from error
+    finally:
+        shutil.rmtree(scratch)
 
 
-def _add_defaults(checkpoint: Checkpoint, folder: Path) -> None:
-    """Files that older checkpoints lack."""
-    config = checkpoint.config
-    ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
-    defaults = {
-        "generation_config.json": ids,
-        TOKENIZER_CONFIG: {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": config.max_position_embeddings,
-        },
-    }
-    for name, content in defaults.items():
-        if not (folder / name).exists():
-            write_json(folder / name, content)
+def _write_generation_config(checkpoint: Checkpoint, target: Path) -> None:
+    """Copy the file, or make what older checkpoints lack, once the runtime has read it."""
+    source = checkpoint.path / GENERATION_CONFIG
+    if has_file(source):
+        options = read_object(source)
+        target.write_bytes(read_bytes(source))
+    else:
+        source = checkpoint.path / CONFIG
+        options = {name: getattr(checkpoint.config, name) for name in ("bos_token_id", "eos_token_id")}
+        write_json(target, options)
+    _check_options(options, source, checkpoint.dimensions.vocab_size)
 
 
-def _name_inputs(file: Path) -> None:
-    """Say what the model reads: transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo
-    adds to the embeddings without a word.
+def _check_options(options: dict[str, Any], source: Path, vocab_size: int) -> None:
+    """Raises CheckpointError for options with which the bundle could not be loaded, or not generate."""
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            config = GenerationConfig.from_hf(options)
+    except NeortError as error:
+        raise CheckpointError(f"{source}: {error} Correct it there: neort could not load the bundle") from error
+    beyond = [token for token in config.eos_token_ids if token >= vocab_size]
+    if beyond:
+        raise CheckpointError(
+            f"{source}: eos_token_id {beyond[0]} is none of the model's {vocab_size:,} tokens; correct it there"
+        )
+    for each in told:
+        warnings.warn(f"{source}: {each.message}", UserWarning, stacklevel=2)
+
+
+def _write_tokenizer_config(checkpoint: Checkpoint, target: Path) -> None:
+    """Copy or make the file, and say what the model reads.
+
+    transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo adds to the embeddings without a
+    word.
     """
-    config = read_json(file, CheckpointError, "fetch the checkpoint again")
-    if config.get("model_input_names") != MODEL_INPUTS:
-        write_json(file, {**config, "model_input_names": MODEL_INPUTS})
+    source = checkpoint.path / TOKENIZER_CONFIG
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": checkpoint.config.max_position_embeddings,
+    }
+    if has_file(source):
+        settings = read_object(source)
+        target.write_bytes(read_bytes(source))
+    if settings.get("model_input_names") != MODEL_INPUTS:
+        write_json(target, {**settings, "model_input_names": MODEL_INPUTS})

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neort.bundle import FORMAT_VERSION, MANIFEST, sha256_of
+from neort.bundle import CHECKSUM, FORMAT_VERSION, MANIFEST, manifest_checksum, sha256_of
 
 from ..checkpoint import Checkpoint
 
-__all__ = ["model_section", "write_json", "write_manifest"]
+__all__ = ["model_section", "with_checksum", "write_json", "write_manifest"]
 
 TOOLS = ("neort", "torch", "transformers", "onnx-ir", "onnxruntime")
 
@@ -43,7 +43,13 @@ def write_manifest(
         "files": {p.name: {"bytes": p.stat().st_size, "sha256": known.get(p.name) or sha256_of(p)} for p in files},
         "tools": {name: importlib.metadata.version(name) for name in TOOLS},
     }  # fmt: skip
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, with_checksum(manifest))
+
+
+def with_checksum(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest of this version with the checksum of its own content, by which a changed one is told."""
+    content = {**manifest, "format_version": FORMAT_VERSION}
+    return {**content, CHECKSUM: manifest_checksum(content)}
 
 
 def model_section(source: Checkpoint) -> dict[str, Any]:

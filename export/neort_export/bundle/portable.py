@@ -7,10 +7,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from neort.backend import DECODER
-from neort.bundle import read_json
 
-from ..checkpoint import Checkpoint
-from ..errors import CheckpointError
+from ..checkpoint import Checkpoint, read_object
 from ..graph import portable_graph
 from .genai import genai_config
 from .manifest import write_json
@@ -25,5 +23,5 @@ def write_portable(source: Checkpoint, folder: Path) -> None:
     """Write both into ``folder``, beside its decoder.onnx, whose places in weights.data model.onnx reads too."""
     decoder = ir.load(folder / DECODER)  # weights stay in their file: no tensor is read or written here
     ir.save(portable_graph(decoder), folder / PORTABLE)
-    generation = read_json(folder / "generation_config.json", CheckpointError, "fetch the checkpoint again")
+    generation = read_object(folder / "generation_config.json")
     write_json(folder / GENAI_CONFIG, genai_config(source.config, generation, PORTABLE))

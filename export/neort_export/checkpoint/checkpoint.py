@@ -9,9 +9,11 @@ import os
 
 import torch
 
+from neort.errors import ArgumentTypeError
+
 from ..architectures import ARCHITECTURES, Dimensions
 from ..errors import CheckpointError
-from .config import read_config
+from .config import check_layers, read_config
 from .files import open_tensors
 from .hub import locate
 from .stored import Floats, StoredTensor
@@ -19,6 +21,8 @@ from .stored import Floats, StoredTensor
 __all__ = ["Checkpoint"]
 
 FLOATS = ("float32", "float16", "bfloat16")
+NAMED = 3  # of the tensors that are left over
+SHOWN = 200  # characters of a name
 
 
 class Checkpoint:
@@ -32,8 +36,10 @@ class Checkpoint:
         """Open a folder, or fetch a hub name such as ``EleutherAI/gpt-neo-125m`` where a network exists.
 
         Raises CheckpointError when nothing is there, when its architecture is not one of `ARCHITECTURES`, or when its
-        files do not hold the tensors that its configuration asks for.
+        files do not hold the tensors that its configuration asks for, and these alone.
         """
+        if not isinstance(source, (str, os.PathLike)):
+            raise ArgumentTypeError(f"checkpoint is a folder's path or a hub name, not {type(source).__name__}")
         self.source = os.fspath(source)
         self.path, self.revision = locate(self.source)
         self.config = read_config(self.path)
@@ -42,6 +48,8 @@ class Checkpoint:
         self._tensors = open_tensors(self.path)
         self._linears = self.architecture.linear_weights(self.dimensions)
         self._check_tensors()
+        self._refuse_unexpected()
+        check_layers(self.path, self.config, self.architecture)
 
     @property
     def tied(self) -> bool:
@@ -100,3 +108,16 @@ class Checkpoint:
                     f"{self.path}: tensor {name!r} is {tensor.dtype}; "
                     "export reads float32, float16 and bfloat16 checkpoints"
                 )
+
+    def _refuse_unexpected(self) -> None:
+        """Raises CheckpointError for tensors that the model has no place for, such as those of further layers."""
+        read = {self._stored_name(name) for name in self.expected_shapes()} | {self.architecture.names.head}
+        left = [n for n in self._tensors if n not in read and not n.endswith(self.architecture.buffers)]
+        if left:
+            named = ", ".join(repr(name)[:SHOWN] for name in left[:NAMED])
+            others = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+            raise CheckpointError(
+                f"{self.path} has tensors for which its config.json has no place, and which the export would leave "
+                f"out: {named}{others}; use the config.json that belongs "
+                "to these weights, or save the checkpoint without these tensors if they are no part of the model"
+            )

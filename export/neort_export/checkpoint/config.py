@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neort.bundle import read_json
+import torch
 
 from ..architectures import ARCHITECTURES, Architecture
 from ..errors import CheckpointError
+from .reading import has_file, read_object
 
-__all__ = ["read_config"]
+__all__ = ["check_layers", "read_config"]
+
+LARGEST_SIZE = 2**31 - 1
+MOST_LAYERS = 10_000
+REMEDY = "fetch the checkpoint again, or correct config.json"
 
 
 def read_config(folder: Path) -> Any:
@@ -19,33 +27,73 @@ def read_config(folder: Path) -> Any:
     Raises CheckpointError where there is none, for other architectures, and for sizes that contradict each other.
     """
     file = folder / "config.json"
-    if not file.is_file():
+    if not has_file(file):
         raise CheckpointError(f"{folder} has no config.json; give a Hugging Face checkpoint folder")
-    settings = read_json(file, CheckpointError, "fetch the checkpoint again")
+    settings = read_object(file)
     kind = settings.get("model_type")
     architecture = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if architecture is None:
         raise CheckpointError(
-            f"{folder} is a {kind!r} model; neort exports {' and '.join(map(repr, ARCHITECTURES))} checkpoints only "
-            "(note that GPT-NeoX and GPT-J are other architectures)"
+            f"{folder} is a {repr(kind)[:200]} model; neort exports {' and '.join(map(repr, ARCHITECTURES))} "
+            "checkpoints only (note that GPT-NeoX and GPT-J are other architectures)"
         )
-    try:
-        config = architecture.read_config(settings)
-    except Exception as error:  # transformers raises several kinds for inconsistent configurations
-        raise CheckpointError(f"{file}: {' '.join(str(error).split())}") from error
+    config = _read(file, architecture, settings)
     _check(file, config, architecture)
     config._attn_implementation = "eager"  # the reference, and the one that the trace replaces
     return config
 
 
+def check_layers(folder: Path, config: Any, architecture: Architecture) -> None:
+    """Raise CheckpointError where transformers cannot make a layer of settings whose sizes are sound.
+
+    Its weights take no memory.
+    """
+    with _told(folder / "config.json"), torch.device("meta"):
+        architecture.layer(config, 0)
+
+
+def _read(file: Path, architecture: Architecture, settings: dict[str, Any]) -> Any:
+    with _told(file):
+        return architecture.read_config(settings)
+
+
+@contextlib.contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """One sentence for what transformers and torch raise for settings that they cannot use, several kinds of errors."""
+    try:
+        yield
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:500]
+        raise CheckpointError(f"{file}: {said or type(error).__name__}; {REMEDY}") from error
+
+
 def _check(file: Path, config: Any, architecture: Architecture) -> None:
     for name in architecture.sizes:
         value = getattr(config, name)
-        if type(value) is not int or value < 1:
-            raise CheckpointError(f"{file}: {_key(config, name)} is {value!r}; it must be a whole number of at least 1")
+        if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
+            raise CheckpointError(
+                f"{file}: {_key(config, name)} is {repr(value)[:200]}; it must be a whole number from 1 to "
+                f"{LARGEST_SIZE:,}; {REMEDY}"
+            )
+    if config.num_hidden_layers > MOST_LAYERS:
+        raise CheckpointError(
+            f"{file}: {_key(config, 'num_hidden_layers')} is {config.num_hidden_layers:,}; models have at most "
+            f"{MOST_LAYERS:,} layers; {REMEDY}"
+        )
+    with _told(file):
+        epsilon = architecture.norm_epsilon(config)
+    if not 0 <= epsilon < math.inf:
+        raise CheckpointError(
+            f"{file}: the layer norms' epsilon is {epsilon}; it must be a number of at least 0; {REMEDY}"
+        )
+    tied = config.tie_word_embeddings
+    if type(tied) is not bool:
+        raise CheckpointError(f"{file}: tie_word_embeddings is {repr(tied)[:200]}; it must be true or false; {REMEDY}")
     complaint = architecture.complaint(config)
     if complaint:
-        raise CheckpointError(f"{file}: {complaint}")
+        raise CheckpointError(f"{file}: {complaint}; {REMEDY}")
     width, heads = config.hidden_size, config.num_attention_heads
     width_key, heads_key = _key(config, "hidden_size"), _key(config, "num_attention_heads")
     if width % heads:

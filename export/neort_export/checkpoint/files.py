@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from neort.bundle import read_json
-
 from ..errors import CheckpointError
 from .pickles import open_pickle
+from .reading import LARGE_FILE, has_file, read_object
 from .safetensors_files import open_safetensors
 from .stored import StoredTensor
 
@@ -31,18 +30,18 @@ def open_tensors(folder: Path) -> Mapping[str, StoredTensor]:
 
 def _files(folder: Path, single: str) -> list[Path]:
     """The weight files of one kind: the single file, or the shards that its index names."""
-    if (folder / single).is_file():
+    if has_file(folder / single):
         return [folder / single]
     index = folder / f"{single}.index.json"
-    if not index.is_file():
+    if not has_file(index):
         return []
-    weight_map = read_json(index, CheckpointError, "fetch the checkpoint again").get("weight_map")
+    weight_map = read_object(index, LARGE_FILE).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index} has no weight_map from tensors to shards; fetch the checkpoint again")
     names = sorted(set(weight_map.values()))
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(f"{index} names the shard {name!r}; shards lie in the checkpoint's own folder")
-        if not (folder / name).is_file():
+        if not has_file(folder / name):
             raise CheckpointError(f"{folder} lacks the shard {name}, which {index.name} names; fetch it again")
     return [folder / name for name in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import CheckpointError
+from .reading import unreadable
 
 __all__ = ["locate"]
 
@@ -16,9 +17,18 @@ def locate(source: str) -> tuple[Path, str | None]:
 
     Raises CheckpointError for a path that is no folder, and for a hub name that cannot be fetched.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.resolve(), None
+    if not source:
+        raise CheckpointError("the checkpoint's path is empty; give the folder that holds config.json and the weights")
+    try:
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            return folder.resolve(), None
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{source} names the home folder of nobody ({error}); give the folder's own path"
+        ) from None
+    except OSError as error:
+        raise unreadable(folder, error) from error
     if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source:
         raise CheckpointError(f"{source} is not a folder; give the folder that holds config.json and the weights")
     from huggingface_hub import snapshot_download

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
+from .reading import unreadable
 from .stored import StoredTensor
 
 __all__ = ["open_pickle"]
@@ -16,7 +17,13 @@ __all__ = ["open_pickle"]
 def open_pickle(file: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a state dict by name. Raises CheckpointError for a file that holds anything else."""
     try:
+        with file.open("rb"):
+            pass
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except MemoryError:
+        raise
+    except OSError as error:
+        raise unreadable(file, error) from error
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ...
         raise CheckpointError(
             f"{file} cannot be read by torch's weights-only loader ({type(error).__name__}); "
@@ -26,7 +33,9 @@ def open_pickle(file: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{file} holds {type(state).__name__}, not a state dict; save the model's state_dict()")
 
     def stored(name: str, tensor: torch.Tensor) -> StoredTensor:
-        dtype = str(tensor.dtype).removeprefix("torch.")
+        plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+        dtype = str(tensor.dtype).removeprefix("torch.") if plain else f"{tensor.layout} on {tensor.device}"
         return StoredTensor(file, name, tuple(tensor.shape), dtype, lambda start, stop: tensor[start:stop])
 
-    return {name: stored(name, t) for name, t in state.items() if isinstance(t, torch.Tensor) and t.ndim}
+    tensors = {n: t for n, t in state.items() if isinstance(n, str) and isinstance(t, torch.Tensor)}
+    return {name: stored(name, t) for name, t in tensors.items() if t.ndim}

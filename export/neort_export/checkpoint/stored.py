@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError
 from .finite import first_not_finite
+from .reading import unreadable
 
 __all__ = ["Floats", "StoredTensor"]
 
@@ -32,7 +33,10 @@ class StoredTensor:
 
     def read(self, start: int = 0, stop: int | None = None) -> Floats:
         """Read rows ``start:stop`` as float32. Raises CheckpointError where one is NaN or infinite."""
-        rows: Floats = self.read_stored(start, stop).to(torch.float32).contiguous().numpy()
+        try:
+            rows: Floats = self.read_stored(start, stop).to(torch.float32).contiguous().numpy()
+        except OSError as error:
+            raise unreadable(self.file, error) from error
         where = first_not_finite(rows, start)
         if where:
             raise CheckpointError(

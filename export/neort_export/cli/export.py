@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     )
     if report.verification is None:
         print(f"{report.path}: {megabytes(report.path)} MB, not verified")
-        return
-    print("\n".join(figures(report.path, report.verification)))
-    if report.left_out:
-        print(f"  {report.left_out}")
+    else:
+        print("\n".join(figures(report.path, report.verification)))
+    for remark in filter(None, (report.left_out, report.untried)):
+        print(f"  {remark}")

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from neort.bundle import Quantization
-from neort.errors import ConfigError
+from neort.errors import ArgumentTypeError, ConfigError
 
 __all__ = ["POOR", "STRICT_LIMITS", "Limits"]
 
@@ -29,8 +29,10 @@ class Limits:
     perplexity_ratio: float = POOR
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a limit that is negative or no number."""
+        """Raises ConfigError for a limit that is negative or NaN, ArgumentTypeError for what is no number."""
         for name, limit in asdict(self).items():
+            if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+                raise ArgumentTypeError(f"the limit {name} is a number, not {type(limit).__name__}")
             if not limit >= 0:
                 raise ConfigError(f"the limit {name} is {limit!r}; it must be at least 0")
 

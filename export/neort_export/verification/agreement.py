@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from neort.engine import PREFILL_CHUNK
 from neort.generation import log_softmax
 from neort.runner import ModelRunner
+from neort.verification import largest
 
 from ..errors import VerificationError
 
@@ -64,11 +65,12 @@ def compare(expected: Iterable[Floats], actual: Iterable[Floats], sequences: Seq
     fewer rows than positions.
     """
     targets = np.concatenate([[*ids[1:], NO_TARGET] for ids in sequences]).astype(np.int64)
-    kl, hits, losses, largest, start = [], [], [], 0.0, 0
+    kl, hits, losses, differences, start = [], [], [], [], 0
     for reference, logits in _aligned(expected, actual):
         _check_finite(reference, "torch")
         _check_finite(logits, "the exported graph")
-        largest = max(largest, float(np.abs(logits - reference).max()))
+        with np.errstate(over="ignore"):
+            differences.append(float(np.abs(logits - reference).max()))
         p, q = log_softmax(reference), log_softmax(logits)
         kl.append((np.exp(p) * (p - q)).sum(axis=-1))
         hits.append(reference.argmax(axis=-1) == logits.argmax(axis=-1))
@@ -83,13 +85,13 @@ def compare(expected: Iterable[Floats], actual: Iterable[Floats], sequences: Seq
     error = float(np.std(by_token[1] - by_token[0])) / math.sqrt(by_token.shape[1])
     return Agreement(
         tokens=start,
-        max_abs_diff=largest,
+        max_abs_diff=largest(differences),
         mean_kl=float(np.concatenate(kl).mean()),
         p99_kl=float(np.quantile(np.concatenate(kl), 0.99)),
         top1_agreement=float(np.concatenate(hits).mean()),
-        torch_perplexity=math.exp(torch_loss),
-        perplexity=math.exp(loss),
-        perplexity_ratio_error=math.exp(loss - torch_loss) * error,
+        torch_perplexity=_exp(torch_loss),
+        perplexity=_exp(loss),
+        perplexity_ratio_error=_exp(loss - torch_loss) * error,
     )
 
 
@@ -118,6 +120,14 @@ def _aligned(first: Iterable[Floats], second: Iterable[Floats]) -> Iterator[tupl
             return
         yield a[:rows], b[:rows]
         a, b = a[rows:], b[rows:]
+
+
+def _exp(loss: float) -> float:
+    """exp of a loss; infinity beyond the numbers."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def _check_finite(logits: Floats, who: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from neort.bundle import Quantization
+from neort.verification import GOLDEN
 
 from ..checkpoint import Checkpoint
 from ..errors import VerificationError
@@ -21,6 +22,7 @@ __all__ = ["QUALITY_REMEDY", "Verification", "misses"]
 
 FP32_DIFFERENCE = "fp32 against torch, max abs logit difference"
 BATCH_DIFFERENCE = "in a batch against alone, max abs logit difference"
+CHUNK_DIFFERENCE = "in chunks against at once, max abs logit difference"
 REPORT = "Please report that, with the release of onnxruntime and the processor"
 QUALITY_REMEDY = (
     "Verify on text of the model's own kind (--text), or raise the limit knowingly "
@@ -36,7 +38,7 @@ class Verification:
     torch's: ``quantized`` is None in a bundle of fp32, ``fp32`` in others, unless there is a limit on it.
     ``int8_cache`` is ``quantized`` with an int8 cache, where the bundle has one. The others compare the bundle with
     itself: the largest difference of logits in a batch, and the largest and the mean one of a prompt in chunks.
-    ``golden`` is what `neort verify` compares with later.
+    ``golden`` and ``golden_int8_cache`` are what `neort verify` compares each graph with later.
     """
 
     quantization: Quantization
@@ -48,6 +50,7 @@ class Verification:
     mean_chunk_difference: float
     golden: dict[str, Any]
     int8_cache: Agreement | None = None
+    golden_int8_cache: dict[str, Any] | None = None
 
     @property
     def tokens(self) -> int:
@@ -71,6 +74,7 @@ class Verification:
                 [*next_better(checkpoint, self.quantization), QUALITY_REMEDY],
             ),
             (misses({BATCH_DIFFERENCE: (self.batch_difference, 0.0)}), [REPORT]),
+            (misses({CHUNK_DIFFERENCE: (self.chunk_difference, math.inf)}), [REPORT]),
         ]
         failed = [figure for found, _ in findings for figure in found]
         remedies = [remedy for found, proposed in findings if found for remedy in proposed]
@@ -91,24 +95,39 @@ class Verification:
             f"{self.quantization}, int8 cache": self.int8_cache,
         }
         grades = {name: grade(a) for name, a in agreements.items() if a and name != "fp32"}
-        return {
+        content = {
             "grades": {name: f"{word}: {meaning(word)}" for name, word in grades.items()},
             "text": texts.verification_facts(),
             "structure": self.structure.to_json(),
             "against_torch": {name: agreement.to_json() for name, agreement in agreements.items() if agreement},
-            "limits": {name: limit if math.isfinite(limit) else None for name, limit in asdict(limits).items()},
+            "limits": asdict(limits),
             "identity": {
                 "batch_max_abs_diff": self.batch_difference,
                 "chunk_max_abs_diff": self.chunk_difference,
                 "chunk_mean_abs_diff": self.mean_chunk_difference,
             },
-            "golden": self.golden,
+            GOLDEN["fp32"]: self.golden,
+            **({GOLDEN["int8"]: self.golden_int8_cache} if self.golden_int8_cache else {}),
         }
+        return {name: _without_infinities(value) for name, value in content.items()}
+
+
+def _without_infinities(value: Any) -> Any:
+    """Figures as JSON has them: null for those that are no finite numbers."""
+    if isinstance(value, dict):
+        return {name: _without_infinities(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinities(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def misses(figures: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Name the figures beyond their limits, of values and limits by name; NaN is beyond every limit."""
-    return [f"{name}: {value:.6g}, limit {limit:.6g}" for name, (value, limit) in figures.items() if not value <= limit]
+    """Name the figures beyond their limits, of values and limits by name; NaN and infinity are beyond every limit."""
+    return [
+        f"{name}: {value:.6g}, limit {limit:.6g}"
+        for name, (value, limit) in figures.items()
+        if not (math.isfinite(value) and value <= limit)
+    ]
 
 
 def _quantization_misses(agreement: Agreement | None, limits: Limits, what: str) -> list[str]:

@@ -31,6 +31,8 @@ def grade(agreement: Agreement) -> Grade:
     poor by the perplexity ratio less two standard errors.
     """
     ratios = agreement.perplexity_ratio, math.exp(min(agreement.mean_kl, 1.0))
+    if math.isnan(agreement.mean_kl):
+        return "poor"
     found = max(map(_grade_of, ratios), key=list(GRADES).index)
     return "noticeable" if found == "poor" and agreement.certain_perplexity_ratio <= GRADES["noticeable"] else found
 

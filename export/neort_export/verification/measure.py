@@ -77,15 +77,19 @@ def measure(
     if fp32_logits and not is_fp32:
         agreement = torch_side.compare(LayerwiseRunner(fp32, spec), "fp32")
     own, itself = _measure_own(torch_side, LayerwiseRunner(written["fp32"], spec), quantization)
-    small = None
+    small = golden = None
     if "int8" in written:
-        small = torch_side.compare(LayerwiseRunner(written["int8"], spec), f"{quantization} with an int8 cache")
+        rows: list[Floats] = []
+        runner = LayerwiseRunner(written["int8"], spec)
+        small = torch_side.compare(runner, f"{quantization} with an int8 cache", rows)
+        golden = _golden(rows, texts, quantization, itself["chunk_difference"])
     return Verification(
         quantization,
         structure,
         fp32=own if is_fp32 else agreement,
         quantized=None if is_fp32 else own,
         int8_cache=small,
+        golden_int8_cache=golden,
         **itself,
     )
 
@@ -254,14 +258,20 @@ def _measure_own(
     agreement = torch_side.compare(runner, quantization, rows, (in_batch, in_chunks))
     difference = in_batch(runner)  # in the order in which they were recorded
     largest, mean = in_chunks(runner)
-    tolerance = max(FORMATS[quantization].golden_tolerance, CHUNKS_TO_PROCESSORS * largest)
-    golden = record_golden(np.concatenate(rows), ids, texts.golden_positions(), tolerance)
     return agreement, {
         "batch_difference": difference,
         "chunk_difference": largest,
         "mean_chunk_difference": mean,
-        "golden": golden,
+        "golden": _golden(rows, texts, quantization, largest),
     }
+
+
+def _golden(
+    rows: Sequence[Floats], texts: Texts, quantization: Quantization, chunk_difference: float
+) -> dict[str, Any]:
+    """The golden logits of a graph, of its ``rows`` of logits at the golden positions."""
+    tolerance = max(FORMATS[quantization].golden_tolerance, CHUNKS_TO_PROCESSORS * chunk_difference)
+    return record_golden(np.concatenate(rows), np.array(texts.golden, np.int64), texts.golden_positions(), tolerance)
 
 
 def _all_logits(sequences: Sequence[Sequence[int]]) -> Measure:

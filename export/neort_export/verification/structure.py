@@ -14,6 +14,7 @@ another checkpoint lose more than there is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
 from neort.runner import ModelRunner
+from neort.verification import largest
 
 from ..errors import VerificationError
 from ..graph import nodes
@@ -63,24 +65,24 @@ class Structure:
     @property
     def largest(self) -> float:
         """The error of the part that is furthest off."""
-        return max(self.errors)
+        return largest(self.errors)
 
     @property
     def largest_loss(self) -> float:
         """The loss of the part that loses most; 0 where nothing is quantized."""
-        return max(self.losses, default=0.0)
+        return largest(self.losses)
 
     def check(self, spec: ModelSpec, remedy: str = REPORT) -> None:
         """Raise VerificationError, which ends in ``remedy``, for a part that rounding cannot explain."""
         if not self.largest <= LIMIT:
             raise VerificationError(
-                f"{_name(self.errors.index(self.largest), spec)} of the graph is {self.largest:.3g} times as far from "
+                f"{_name(_place(self.errors), spec)} of the graph is {self.largest:.3g} times as far from "
                 f"torch's float64 as torch's own float32 is (rounding stays below {LIMIT:g}): it computes another "
                 f"function than the checkpoint. {remedy}"
             )
         if not self.largest_loss <= LOSS_LIMIT:
             raise VerificationError(
-                f"{_name(self.losses.index(self.largest_loss), spec)} of the quantized graph loses "
+                f"{_name(_place(self.losses), spec)} of the quantized graph loses "
                 f"{self.largest_loss:.0%} of what torch computes there (rounding loses at most {LOSS_LIMIT:.0%}): it "
                 f"computes another function than the checkpoint. {remedy}"
             )
@@ -185,7 +187,12 @@ def _loss(actual: Floats, answer: PartAnswer) -> float:
     error, size = (float(np.sqrt(np.square(x).mean())) for x in (actual - answer.exact, added))
     least = FLOAT32_STEP * float(np.sqrt(np.square(answer.exact).mean()))
     loss = error / max(size, least) if error else 0.0
-    return loss if np.isfinite(loss) else float("inf")
+    return loss if np.isfinite([loss, size, least]).all() else float("inf")
+
+
+def _place(figures: Sequence[float]) -> int:
+    """Where the largest figure is, or the first NaN."""
+    return max(range(len(figures)), key=lambda i: math.inf if math.isnan(figures[i]) else figures[i])
 
 
 def _name(index: int, spec: ModelSpec) -> str:

@@ -1,18 +1,17 @@
 """What must hold before a bundle's graph is run, and what onnxruntime's attention does on this machine.
 
-Knows graphs, bundles and onnxruntime; runs no model but the probes.
+Knows graphs and onnxruntime; runs no model but the probes.
 """
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import onnxruntime as ort
 
 from ..arrays import AnyArray, Floats
-from ..bundle import Bundle, ModelSpec, external_locations, graph_names
-from ..errors import BundleError, UnsupportedError
+from ..bundle import ModelSpec
+from ..errors import UnsupportedError
 from .attention import HYBRID, Attend, heads_per_thread, window_difference
 from .inputs import bind_buffer
 from .options import onnxruntime_version, open_session, plain_options
@@ -20,8 +19,6 @@ from .options import onnxruntime_version, open_session, plain_options
 __all__ = [
     "INT8_CACHE_SINCE",
     "check_int8_cache",
-    "check_locations",
-    "check_shapes",
     "check_windows",
     "open_attention",
     "split_below",
@@ -37,33 +34,6 @@ def check_int8_cache() -> None:
         raise UnsupportedError(
             f"onnxruntime {ort.__version__} cannot keep an int8 cache; update it to "
             f"{'.'.join(map(str, INT8_CACHE_SINCE))} or later, or use kv_cache='fp32'"
-        )
-
-
-def check_locations(bundle: Bundle, file: Path, graph: bytes) -> None:
-    """Raises BundleError where the graph's weights lie in a file that the manifest does not vouch for."""
-    try:
-        foreign = external_locations(graph) - set(bundle.file_names)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file} is no ONNX model ({error}); copy or export the bundle again") from None
-    if foreign:
-        raise BundleError(
-            f"{file} reads its weights from {min(foreign)!r}, which the manifest does not list; the bundle was "
-            "tampered with: copy or export it again"
-        )
-
-
-def check_shapes(session: ort.InferenceSession, bundle: Bundle, file: Path) -> None:
-    """Raises BundleError where the graph's cache or logits have other dimensions than the manifest says."""
-    spec = bundle.spec
-    names = set(map(graph_names.past, graph_names.cache_parts(spec.num_layers)))
-    caches = {value.name: value.shape for value in session.get_inputs() if graph_names.is_past(value.name)}
-    heads = {(shape[1], shape[3]) for shape in caches.values()}
-    vocab = {value.shape[-1] for value in session.get_outputs() if value.name == graph_names.LOGITS}
-    if set(caches) != names or heads != {(spec.num_heads, spec.head_dim)} or vocab != {spec.vocab_size}:
-        raise BundleError(
-            f"{file} is of another model than the manifest: it has {len(caches) // 2} layers, heads x "
-            f"head_dim {sorted(heads)} and vocab_size {sorted(vocab)}; export the bundle again"
         )
 
 

@@ -58,7 +58,13 @@ def plain_options(num_threads: int) -> ort.SessionOptions:
 
 def open_session(model: str | bytes, options: ort.SessionOptions) -> ort.InferenceSession:
     """Open an ONNX model, by its path or as bytes, in onnxruntime."""
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=FUSIONS)
+    return ort.InferenceSession(
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=FUSIONS,
+        enable_fallback=0,  # to the same provider, once more, announced on standard output
+    )
 
 
 def run_with(options: ort.SessionOptions) -> Run:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from ..bundle import Bundle
-from ..errors import BundleError, NeortError
+from ..bundle import Bundle, check_graph
+from ..errors import BundleError, NeortError, OutOfMemoryError
 from ..kvcache import CacheType
-from .checks import check_int8_cache, check_locations, check_shapes, check_windows
+from ..wording import shortened
+from .checks import check_int8_cache, check_windows
 from .options import open_session, session_options
 from .packed_weights import packed_graph, save_packed
 
@@ -23,6 +24,9 @@ __all__ = ["DECODER", "DECODERS", "Configure", "decoder_file", "open_decoder"]
 
 DECODER = "decoder.onnx"
 DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
+ELEMENT_TYPES: dict[CacheType, int] = {"fp32": 1, "int8": 3}  # of the cache, by ONNX's numbers
+
+NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "annot allocate memory")  # what onnxruntime says
 
 #: Changes the options of a session right before its graph is opened.
 Configure = Callable[[ort.SessionOptions], None]
@@ -54,15 +58,14 @@ def open_decoder(
     session that is returned, not of the one that only saves packed weights.
 
     Raises BundleError when the graph cannot be read, when weights lie in a file that the manifest does not list, when
-    onnxruntime refuses the graph, and when the graph is of another model; UnsupportedError when onnxruntime computes
-    local attention wrongly.
+    the graph is of another model, and when onnxruntime refuses it; OutOfMemoryError when there is no memory for it;
+    UnsupportedError when onnxruntime computes local attention wrongly.
     """
     graph = bundle.read_bytes(file.name)
-    check_locations(bundle, file, graph)
+    kind: CacheType = next((kind for kind, name in DECODERS.items() if name == file.name), "fp32")
+    check_graph(graph, file, bundle.spec, bundle.file_sizes, ELEMENT_TYPES[kind])
     check_windows()
-    session = _load(bundle, file, graph, num_threads, packed_weights, configure)
-    check_shapes(session, bundle, file)
-    return session
+    return _load(bundle, file, graph, num_threads, packed_weights, configure)
 
 
 def _load(
@@ -84,8 +87,13 @@ def _load(
     except NeortError:
         raise
     except Exception as error:  # onnxruntime's errors share no public base class
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+            raise OutOfMemoryError(
+                f"there is no memory to load {file} ({shortened(str(error))}); free some or allow more, use a format "
+                "with smaller weights, or share them among processes by packed_weights"
+            ) from error
         raise BundleError(
-            f"onnxruntime {ort.__version__} cannot load {file}: {error}; "
+            f"onnxruntime {ort.__version__} cannot load {file} ({shortened(str(error))}); "
             "check the bundle with `neort verify`, or update onnxruntime"
         ) from error
 

@@ -15,13 +15,15 @@ from .formats import (
     RowFormat,
     format_of,
 )
+from .graph_facts import check_graph
 from .graph_file import external_locations
-from .manifest import FORMAT_VERSION, MANIFEST, ModelSpec, read_spec
+from .manifest import CHECKSUM, FORMAT_VERSION, MANIFEST, ModelSpec, manifest_checksum, read_spec
 from .reading import read_json, sha256_of
 
 __all__ = [
     "BLOCKS_OF_4_BITS",
     "BLOCKS_OF_8_BITS",
+    "CHECKSUM",
     "FORMATS",
     "FORMAT_VERSION",
     "MANIFEST",
@@ -34,9 +36,11 @@ __all__ = [
     "Quantization",
     "RowFormat",
     "bundled_path",
+    "check_graph",
     "external_locations",
     "format_of",
     "graph_names",
+    "manifest_checksum",
     "read_json",
     "read_spec",
     "sha256_of",

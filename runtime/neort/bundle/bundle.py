@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
+from ..paths import given_path, open_regular, read_regular
 from .formats import Cost, Format, format_of
-from .manifest import MANIFEST, check_manifest, read_spec
-from .reading import MissingBundleError, read_json, sha256_of, stat_of, unreadable
+from .manifest import MANIFEST, REMEDY, check_manifest, read_spec
+from .reading import (
+    LARGEST_GRAPH,
+    LARGEST_MANIFEST,
+    MissingBundleError,
+    read_json,
+    sha256_of_stream,
+    stat_of,
+    unreadable,
+)
 
 __all__ = ["WEIGHTS", "Bundle", "bundled_path"]
 
@@ -35,14 +44,9 @@ class Bundle:
         weights' hash, which takes about a second per gigabyte.
 
         Raises BundleError for a bundle that is missing (then a FileNotFoundError, too), unreadable, damaged, tampered
-        with or of another format version.
+        with or of another format version; ArgumentTypeError for what is no path.
         """
-        if not os.fspath(path):
-            raise BundleError("the bundle's path is empty; name a folder made by neort-export")
-        try:
-            self.path = Path(path).expanduser()
-        except RuntimeError as error:
-            raise BundleError(f"{os.fspath(path)!r} names the home folder of nobody ({error})") from None
+        self.path = given_path(path, "the bundle", BundleError)
         self.manifest = _read_manifest(self.path)
         self.spec = read_spec(self.manifest)
         self.file(WEIGHTS)
@@ -53,6 +57,11 @@ class Bundle:
     def file_names(self) -> list[str]:
         """Names of the files that the manifest lists."""
         return list(self.manifest["files"])
+
+    @property
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of the files that the manifest lists."""
+        return {name: facts["bytes"] for name, facts in self.manifest["files"].items()}
 
     @property
     def quantization(self) -> str:
@@ -81,40 +90,42 @@ class Bundle:
             raise BundleError(f"{self.path} lists no file {name!r} in {MANIFEST}; export the bundle again")
         return self.path / name
 
-    def read_bytes(self, name: str) -> bytes:
-        """Contents of one of the bundle's files. Raises BundleError where they cannot be read."""
+    def read_bytes(self, name: str, limit: int = LARGEST_GRAPH) -> bytes:
+        """Contents of one of the bundle's files, ``limit`` bytes at most. Raises BundleError where they cannot be."""
         file = self.file(name)
         try:
-            return file.read_bytes()
+            return read_regular(file, limit)
         except OSError as error:
             raise unreadable(file, error) from error
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Contents of one of the bundle's JSON files."""
-        return _parse_json(self.file(name))
+        return read_json(self.file(name), BundleError, REMEDY)
 
     def _check_file(self, name: str, *, hashed: bool) -> None:
+        """Raises BundleError for a file that is not the one that the manifest lists."""
         expected = self.manifest["files"][name]
+        expected_size = expected["bytes"]
         file = self.path / name
         facts = stat_of(file)
         if facts is None:
             raise BundleError(f"{self.path} lacks {name}, which its manifest lists; copy or export it again")
         if not stat.S_ISREG(facts.st_mode):
-            raise BundleError(f"{file} is no file, as the manifest says; copy or export the bundle again")
-        if facts.st_size != expected["bytes"]:
-            raise BundleError(
-                f"{file} has {facts.st_size:,} bytes, the manifest says {expected['bytes']:,}: it is truncated or "
-                "replaced; copy or export the bundle again"
-            )
+            raise BundleError(f"{file} is no file, as the manifest says; {REMEDY}")
         try:
-            with file.open("rb"):
-                digest = sha256_of(file) if hashed else expected["sha256"]
+            with open_regular(file) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if size != expected_size:
+                    raise BundleError(
+                        f"{file} has {size:,} bytes, the manifest says {expected_size:,}: it is truncated "
+                        f"or replaced; {REMEDY}"
+                    )
+                digest = sha256_of_stream(stream, size) if hashed else expected["sha256"]
         except OSError as error:
             raise unreadable(file, error) from error
         if digest != expected["sha256"]:
             raise BundleError(
-                f"{file} does not match the sha256 in the manifest: it is damaged or was changed; "
-                "copy or export the bundle again"
+                f"{file} does not match the sha256 in the manifest: it is damaged or was changed; {REMEDY}"
             )
 
 
@@ -138,10 +149,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if manifest_file is None or not stat.S_ISREG(manifest_file.st_mode):
         hint = "it looks like a checkpoint: run neort-export on it" if (path / "config.json").is_file() else ""
         raise BundleError(f"{path} has no {MANIFEST}, so it is no bundle; {hint or 'make one with neort-export'}")
-    manifest = _parse_json(path / MANIFEST)
+    manifest = read_json(path / MANIFEST, BundleError, REMEDY, LARGEST_MANIFEST)
     check_manifest(manifest, path)
     return manifest
-
-
-def _parse_json(file: Path) -> dict[str, Any]:
-    return read_json(file, BundleError, "copy or export the bundle again")

@@ -8,7 +8,7 @@ Python's own library only; knows nothing about graphs or files.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -197,7 +197,7 @@ class Format:
 
 def _finite(value: Any) -> float | None:
     """A value from a manifest as a number of at least 0; None where it is none."""
-    return float(value) if type(value) in (int, float) and 0 <= value < math.inf else None
+    return float(value) if type(value) in (int, float) and 0 <= value <= sys.float_info.max else None
 
 
 def _differences(found: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -5,18 +5,29 @@ Knows contents; knows nothing about folders.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
+from ..wording import shortened
 from .formats import format_of
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "ModelSpec", "check_manifest", "read_spec", "section_of"]
+__all__ = ["FORMAT_VERSION", "MANIFEST", "ModelSpec", "check_manifest", "manifest_checksum", "read_spec", "section_of"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # what the exporter writes
+READABLE_VERSIONS = (2, 3)
+CHECKSUM_SINCE = 3
 MANIFEST = "manifest.json"
+CHECKSUM = "sha256"  # the manifest's own, over all its other members
+LONGEST_NAME = 200  # of a file, in characters
+LARGEST_FILE = (1 << 63) - 1  # bytes, as systems count them
+SHA256 = re.compile("[0-9a-f]{64}")
+REMEDY = "copy or export the bundle again"
 
 
 @dataclass(frozen=True)
@@ -38,49 +49,87 @@ class ModelSpec:
 
 
 def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
-    """Raise BundleError for a manifest of another version, with files of impossible names, or of an unknown shape.
+    """Raise BundleError for a manifest of another version, that was changed, or of an unknown shape.
 
     ``path`` is the bundle's folder, for the message.
     """
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{path} has format_version {version!r}, this neort reads {FORMAT_VERSION}; "
-            "update neort, or export the checkpoint again with this version"
+            f"{path} has format_version {shortened(version)}, this neort reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; update neort, or export the checkpoint again with this one"
         )
+    _check_checksum(manifest, path, version)
     for name, facts in section_of(manifest, "files").items():
-        if (
-            Path(name).name != name
-            or name in ("", "..")
-            or any(character in name for character in "\\\0")
-            or not isinstance(facts, dict)
-            or not isinstance(facts.get("bytes"), int)
-            or not isinstance(facts.get("sha256"), str)
-        ):
-            raise BundleError(f"{path / MANIFEST} lists the file {name!r}; names must be plain, with bytes and sha256")
+        if not _is_plain(name) or not _are_file_facts(facts):
+            raise BundleError(
+                f"{path / MANIFEST} lists the file {shortened(name)} with {shortened(facts)}; names must be plain, "
+                f"with bytes and sha256; {REMEDY}"
+            )
     _check_format(manifest)
+
+
+def _check_checksum(manifest: Mapping[str, Any], path: Path, version: int) -> None:
+    """Raises BundleError for a manifest that is not what its checksum was made of, or that lost the checksum."""
+    if CHECKSUM not in manifest:
+        if version < CHECKSUM_SINCE:
+            return
+        raise BundleError(
+            f"{path / MANIFEST} has format_version {version} and no {CHECKSUM} of its own, which every such manifest "
+            f"has: it was changed; {REMEDY}"
+        )
+    try:
+        found = manifest_checksum(manifest)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path / MANIFEST} holds what no manifest does ({error}); {REMEDY}") from None
+    if manifest[CHECKSUM] != found:
+        raise BundleError(
+            f"{path / MANIFEST} says that its own {CHECKSUM} is {shortened(manifest[CHECKSUM])}, and it is {found}: it "
+            f"is damaged or was changed; {REMEDY}"
+        )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a file name is one on every system, and no path."""
+    return (
+        Path(name).name == name
+        and name not in ("", "..")
+        and len(name) <= LONGEST_NAME
+        and name.isprintable()  # so no NUL, and no lone surrogate
+        and "\\" not in name
+    )
+
+
+def _are_file_facts(facts: Any) -> bool:
+    return (
+        isinstance(facts, dict)
+        and type(facts.get("bytes")) is int
+        and 0 <= facts["bytes"] <= LARGEST_FILE
+        and isinstance(facts.get("sha256"), str)
+        and SHA256.fullmatch(facts["sha256"]) is not None
+    )
 
 
 def _check_format(manifest: Mapping[str, Any]) -> None:
     """Raises BundleError where the ``format`` section, which older bundles lack, is not what this version knows."""
     quantization = section_of(manifest, "recipe").get("quantization")
     if not isinstance(quantization, str):
-        raise BundleError(f"{MANIFEST} has recipe.quantization {quantization!r}, not a name; export the bundle again")
+        raise BundleError(f"{MANIFEST} has recipe.quantization {shortened(quantization)}, not a name; {REMEDY}")
     if "format" not in manifest:
         return
     section = section_of(manifest, "format")
     if (name := section.get("name")) != quantization:
         raise BundleError(
-            f"{MANIFEST} has format.name {name!r} and recipe.quantization {quantization!r}, which must be equal; "
-            "export the bundle again"
+            f"{MANIFEST} has format.name {shortened(name)} and recipe.quantization {shortened(quantization)}, which "
+            f"must be equal; {REMEDY}"
         )
-    known = format_of(str(name))
+    known = format_of(quantization)
     contradictions = known.contradictions(section) if known else {}
     if contradictions:
         fact, (found, own) = next(iter(contradictions.items()))
         raise BundleError(
-            f"{MANIFEST} has format.{fact} {found!r}, and in this version {name} has {own!r}; use the version of "
-            "neort that made the bundle, or export the checkpoint again"
+            f"{MANIFEST} has format.{fact} {shortened(found)}, and in this version {name} has {shortened(own)}; use "
+            "the version of neort that made the bundle, or export the checkpoint again"
         )
 
 
@@ -90,25 +139,35 @@ def read_spec(manifest: Mapping[str, Any]) -> ModelSpec:
     try:
         fields = {name: model[name] for name in ModelSpec.__dataclass_fields__}
     except KeyError as missing:
-        raise BundleError(f"{MANIFEST} lacks model.{missing.args[0]}; export the bundle again") from None
+        raise BundleError(f"{MANIFEST} lacks model.{missing.args[0]}; {REMEDY}") from None
     layers = fields.pop("attention_layers")
     for name, value in fields.items():
         if type(value) is not int or value < 1:
-            raise BundleError(f"{MANIFEST} has model.{name} {value!r}, not a count; export the bundle again")
+            raise BundleError(f"{MANIFEST} has model.{name} {shortened(value)}, not a count; {REMEDY}")
     if (
         not isinstance(layers, list)
         or any(x not in ("global", "local") for x in layers)
         or len(layers) != fields["num_layers"]
     ):
         raise BundleError(
-            f"{MANIFEST} has model.attention_layers {layers!r}, not one of global and local for each of "
-            f"num_layers {fields['num_layers']}; export the bundle again"
+            f"{MANIFEST} has model.attention_layers {shortened(layers)}, not one of global and local for each of "
+            f"num_layers {shortened(fields['num_layers'])}; {REMEDY}"
         )
     return ModelSpec(**fields, attention_layers=tuple(layers))
+
+
+def manifest_checksum(manifest: Mapping[str, Any]) -> str:
+    """Hex digest of a manifest's content but for the digest itself, however the file is indented.
+
+    Raises ValueError for numbers that JSON does not have.
+    """
+    content = {name: value for name, value in manifest.items() if name != CHECKSUM}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def section_of(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
     section = manifest.get(name)
     if not isinstance(section, dict):
-        raise BundleError(f"{MANIFEST} has no section {name!r}; export the bundle again")
+        raise BundleError(f"{MANIFEST} has no section {name!r}; {REMEDY}")
     return section

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from ..bundle import Bundle
-from ..verification import VERIFICATION
+from ..verification import read_stored
 from .arguments import add_bundle, bundle_of
 
 __all__ = ["add_parser", "run"]
@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     bundle = Bundle(bundle_of(args))
-    stored = bundle.read_json(VERIFICATION) if VERIFICATION in bundle.file_names else {}
-    figures = {name: figure for name, figure in stored.items() if name != "golden"} or None
+    stored = read_stored(bundle)
+    figures = stored.figures if stored else None
     print(json.dumps({**bundle.manifest, "verification": figures}, indent=1, ensure_ascii=False))
     return 0

@@ -252,7 +252,9 @@ def _raising(error: BaseException) -> Callable[[], Any]:
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-_workers: weakref.WeakSet[_Worker] = weakref.WeakSet()  # those of engines that were dropped in the middle of a step, too
+_workers: weakref.WeakSet[_Worker] = (
+    weakref.WeakSet()
+)  # of dropped engines, too
 
 
 @atexit.register

@@ -53,3 +53,12 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
     broken[3, 4] = np.nan
     with pytest.raises(VerificationError, match="NaN or infinite"):
         compare([logits(0)], [broken], SEQUENCES)
+
+
+def test_a_loss_beyond_the_numbers_is_an_infinite_perplexity() -> None:
+    """exp of a thousand nats a token is no float."""
+    certain = np.zeros((57, VOCABULARY), np.float32)
+    certain[:, 0] = 2000
+    found = compare([certain], [certain], SEQUENCES)
+    assert found.perplexity == found.torch_perplexity == math.inf
+    assert math.isnan(found.perplexity_ratio)

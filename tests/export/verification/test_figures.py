@@ -12,9 +12,10 @@ import pytest
 
 from checkpoints import random_model, save
 from folders import ROOT
-from neort.bundle import FORMATS, Quantization
+from neort.bundle import FORMATS, Quantization, read_spec
 from neort.errors import ConfigError
 from neort_export import Limits, VerificationError, export
+from neort_export.bundle import model_section
 from neort_export.checkpoint import Checkpoint
 from neort_export.verification.agreement import Agreement
 from neort_export.verification.figures import Verification
@@ -75,6 +76,10 @@ def test_a_grade_is_the_worse_of_perplexity_and_kl_but_only_perplexity_is_poor(
     assert grade(agreement) == expected
 
 
+def test_a_kl_of_nan_is_poor_whatever_the_perplexity() -> None:
+    assert grade(replace(GOOD, mean_kl=math.nan)) == "poor"
+
+
 def test_an_uncertain_perplexity_ratio_is_told_and_not_called_poor() -> None:
     assert grade(replace(GOOD, perplexity=20.0 * 1.06, perplexity_ratio_error=0.03)) == "noticeable"
     assert grade(replace(GOOD, perplexity=20.0 * 1.003, perplexity_ratio_error=0.03)) == "good"
@@ -105,6 +110,34 @@ def test_a_poor_one_is_refused_and_the_next_better_format_is_named(source: Check
     assert "about 0.8 times the rate" in message
     assert "on 2,048 tokens of text, where its quantization loss is poor: " in message
     measured(poor).check(Limits(perplexity_ratio=1.1), source)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("figure", ["mean_kl", "perplexity", "max_abs_diff", "batch_difference", "chunk_difference"])
+def test_figures_that_are_no_numbers_are_refused_without_any_limit(
+    figure: str, value: float, source: Checkpoint
+) -> None:
+    none = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)
+    spoilt: dict[str, Any] = {figure: value}
+    if figure.endswith("difference"):
+        refusal(measured(**spoilt), source, none)
+    elif figure == "max_abs_diff":
+        refusal(measured(None, fp32=replace(GOOD, max_abs_diff=value)), source, none)
+    else:
+        refusal(measured(replace(GOOD, **spoilt)), source, none)
+
+
+@pytest.mark.parametrize("errors", [(0.5, math.nan), (math.nan, 0.5), (0.5, math.inf)])
+def test_a_part_whose_figure_is_no_number_is_refused_by_its_name(
+    errors: tuple[float, float], source: Checkpoint
+) -> None:
+    spec = read_spec({"model": model_section(source)})
+    index = next(i for i, error in enumerate(errors) if not math.isfinite(error))
+    name = ("the embedding", "layer 0")[index]
+    with pytest.raises(VerificationError, match=name):
+        Structure(80, errors).check(spec)
+    with pytest.raises(VerificationError, match=name):
+        Structure(80, (0.5, 0.5), errors).check(spec)
 
 
 def test_nobody_who_exports_fp32_is_told_to_try_fp32(source: Checkpoint) -> None:

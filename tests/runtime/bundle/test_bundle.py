@@ -130,7 +130,7 @@ def test_a_manifest_that_is_no_object_is_refused(bundle_copy: Path, value: objec
 def test_another_format_version_is_refused(bundle_copy: Path, edit_manifest: EditManifest, version: object) -> None:
     edit_manifest(lambda manifest: manifest.update(format_version=version))
     message = refusal(bundle_copy)
-    assert_names(message, f"format_version {version!r}", f"reads {FORMAT_VERSION}", "update neort", "export")
+    assert_names(message, f"format_version {version!r}", "this neort reads 2 and 3", "update neort", "export")
 
 
 @pytest.mark.parametrize("section", ["files", "model", "recipe"])
@@ -244,12 +244,19 @@ def test_a_graph_that_is_no_protobuf_message_is_refused(bundle_copy: Path, repla
 
 
 @pytest.mark.parametrize("contents", [b"", bytes(1000)], ids=["empty", "zeros"])
-def test_a_graph_that_onnxruntime_cannot_load_is_refused(
-    bundle_copy: Path, replace_file: ReplaceFile, contents: bytes
-) -> None:
+def test_a_graph_without_inputs_is_refused(bundle_copy: Path, replace_file: ReplaceFile, contents: bytes) -> None:
     replace_file("decoder.onnx", contents)
-    message = refusal(bundle_copy)
-    assert_names(message, "onnxruntime", bundle_copy / "decoder.onnx", "neort verify", "update onnxruntime")
+    assert_names(refusal(bundle_copy), bundle_copy / "decoder.onnx", "no input input_ids", "export the bundle again")
+
+
+@pytest.mark.parametrize("name", [b"MatMulIntegerToDouble", b"Ma\xa0MulIntegerToFloat"], ids=ascii)
+def test_a_graph_that_onnxruntime_cannot_load_is_refused_without_a_word_on_standard_output(
+    bundle_copy: Path, replace_file: ReplaceFile, name: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = (bundle_copy / "decoder.onnx").read_bytes()
+    replace_file("decoder.onnx", graph.replace(b"MatMulIntegerToFloat", name[:20], 1))
+    assert_names(refusal(bundle_copy), bundle_copy / "decoder.onnx")
+    assert capfd.readouterr().out == ""
 
 
 def test_weights_outside_the_bundle_are_refused(bundle_copy: Path, replace_file: ReplaceFile) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import neort
 from neort.bundle import FORMATS, BlockFormat, Bundle, Cost, RowFormat, format_of, formats
+from neort.wording import shortened
 
 EditManifest = Callable[[Callable[[dict[str, Any]], None]], None]
 
@@ -136,7 +137,7 @@ def test_other_numbers_than_this_version_s_are_refused_with_both(
     edit_manifest(edit)
     with pytest.raises(neort.BundleError) as caught:
         Bundle(bundle_copy)
-    for part in (f"format.{fact} {found!r}", f"{name} has {own!r}", "export the checkpoint again"):
+    for part in (f"format.{fact} {found!r}", f"{name} has {shortened(own)}", "export the checkpoint again"):
         assert part in str(caught.value)
 
 

@@ -19,17 +19,18 @@ REMEDY = "let this user read it, or copy or export the bundle again"
 
 @pytest.fixture
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
-    """Lets a method of Path, "stat" say, fail for one path as it does for a user who may not do it."""
+    """Lets "open" or "stat" fail for one path as it does for a user who may not do it."""
 
     def refuse(method: str, place: Path) -> None:
-        original = getattr(Path, method)
+        owner: Any = os if method == "open" else Path
+        original = getattr(owner, method)
 
-        def refused(self: Path, *arguments: Any, **options: Any) -> Any:
-            if self == place:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(self))
-            return original(self, *arguments, **options)
+        def refused(path: Any, *arguments: Any, **options: Any) -> Any:
+            if Path(path) == place:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+            return original(path, *arguments, **options)
 
-        monkeypatch.setattr(Path, method, refused)
+        monkeypatch.setattr(owner, method, refused)
 
     return refuse
 

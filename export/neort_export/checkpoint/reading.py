@@ -1,0 +1,75 @@
+"""Reads the small files of a checkpoint: regular files of bounded sizes; what the system says becomes one sentence."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+
+__all__ = ["LARGE_FILE", "has_file", "read_bytes", "read_object", "unreadable"]
+
+SMALL_FILE = 16 << 20  # bytes; a config.json has thousands
+LARGE_FILE = 256 << 20  # tokenizers and indices; the largest vocabularies take a tenth of it
+REMEDY = "fetch the checkpoint again"
+
+
+def has_file(file: Path) -> bool:
+    """Say whether there is a file.
+
+    Raises CheckpointError where it is no regular one, which might never end, or where the system does not tell.
+    """
+    try:
+        facts = file.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
+        return False
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise CheckpointError(f"{file} is no regular file; put the checkpoint's own file there, or {REMEDY}")
+    return True
+
+
+def read_bytes(file: Path, limit: int = SMALL_FILE) -> bytes:
+    """Read a regular file.
+
+    Raises CheckpointError for none, for more than ``limit`` bytes, and where it cannot be read.
+    """
+    if not has_file(file):
+        raise CheckpointError(f"{file} is not there; {REMEDY}")
+    try:
+        with file.open("rb") as stream:
+            contents = stream.read(limit + 1)
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if len(contents) > limit:
+        raise CheckpointError(
+            f"{file} has more than {limit:,} bytes, which is the limit for such a file; {REMEDY}, or remove what does "
+            "not belong in it"
+        )
+    return contents
+
+
+def read_object(file: Path, limit: int = SMALL_FILE) -> dict[str, Any]:
+    """Read the object in a JSON file. Raises CheckpointError when there is none."""
+    contents = read_bytes(file, limit)
+    try:
+        value = json.loads(contents.decode("utf-8"), parse_constant=_refuse)
+        if b"\\ud" in contents.lower():
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of characters are no text
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON ({str(error)[:200]}); {REMEDY}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file} holds {type(value).__name__}, not an object; {REMEDY}")
+    return value
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """The sentence for what the system does not let this user read."""
+    return CheckpointError(f"{path} cannot be read ({error.strerror or error}); let this user read it, or {REMEDY}")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
