@@ -8,10 +8,9 @@ Knows runs and logits; knows nothing about threads, text or onnxruntime.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -98,12 +97,12 @@ class EngineCore:
         scheduler = self.scheduler
         scheduler.drop_done()
         while (request := scheduler.next_request()) is not None:
-            with _charged_to(request):
+            with _ChargedTo(request):
                 scheduler.reserve_next()
                 self._prefill(request, len(scheduler.running))
                 scheduler.start(request)
         for slot, request in scheduler.full():
-            with _charged_to(request):
+            with _ChargedTo(request):
                 scheduler.truncate(request)
                 self._prefill(request, slot)
         scheduler.sweep()
@@ -168,7 +167,7 @@ class EngineCore:
     def _decode(self, running: list[Request]) -> None:
         """One token for each of the sequences; several for a single one, where drafts are right."""
         if len(running) == 1:
-            with _charged_to(running[0]):
+            with _ChargedTo(running[0]):
                 self._decode_alone(running[0])
             return
         try:
@@ -177,14 +176,14 @@ class EngineCore:
             logits = self.runner.decode(last_ids, lengths)
         except Exception:  # whose it is shows when each is run by itself, with the same bits
             for slot, request in enumerate(running):
-                with _charged_to(request):
+                with _ChargedTo(request):
                     row = self.runner.prefill(slot, np.array(request.context[-1:]), request.cached, 1)[0]
                     _advance(request, row)
             return
         for request, row in zip(running, logits, strict=True):
             try:
                 _advance(request, row)
-            except BaseException as error:  # as `_charged_to`, which takes a microsecond more
+            except BaseException as error:  # as `_ChargedTo`, which takes longer
                 _fail(request, error)
 
     def _decode_alone(self, request: Request) -> None:
@@ -233,13 +232,19 @@ def _advance(request: Request, row: Logits) -> None:
     request.take(row)
 
 
-@contextlib.contextmanager
-def _charged_to(request: Request) -> Iterator[None]:
-    """Let whatever goes wrong within the block end this request alone."""
-    try:
-        yield
-    except BaseException as error:
-        _fail(request, error)
+class _ChargedTo:
+    """Context in which whatever goes wrong ends this request alone."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is not None:
+            _fail(self._request, error)
+        return error is not None
 
 
 def _fail(request: Request, error: BaseException) -> None:

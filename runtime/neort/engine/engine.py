@@ -12,9 +12,11 @@ Knows threads; knows nothing about what a step does.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import functools
+import itertools
 import os
 import threading
 import weakref
@@ -24,7 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ..arrays import Ids, Logits, Rows
-from ..errors import EngineError
+from ..errors import EngineError, OutOfMemoryError
 from ..kvcache import Pin
 from .core import EngineCore
 from .request import Request
@@ -34,11 +36,13 @@ __all__ = ["Engine"]
 Event = TypeVar("Event")
 
 HEARTBEAT = 1.0  # seconds after which a caller looks whether the thread that he waits for is alive
+STARTS = 3  # heartbeats without a thread after which there will be none
 LEFT = "the interpreter ends, and with it the model's thread; generate before, or in a process of its own"
 FORKED = (
     "this process was forked while its parent was generating, in the middle of a step; fork while the model is idle, "
     "start workers by spawn, or load the model in each worker"
 )
+NO_THREAD = "the model's thread cannot run, there is no memory for it; give the process more memory"
 NESTED = (
     "the model was used within its own step, which would wait for itself: by a logits processor, or by a finalizer "
     "that the garbage collector ran there; use it from another thread"
@@ -85,12 +89,18 @@ class Engine:
         self.core.cancel(request)
 
     def next_event(self, events: SimpleQueue[Event]) -> Event:
-        """Wait for what a request's sink puts into ``events``. Raises EngineError as `submit` does."""
-        while True:
+        """Wait for what a request's sink puts into ``events``.
+
+        Raises EngineError as `submit` does, OutOfMemoryError where the thread dies again and again as it starts.
+        """
+        for beat in itertools.count():
             with contextlib.suppress(Empty):
                 return events.get(timeout=HEARTBEAT)
             self._worker.check_usable()
+            if beat >= STARTS and not self._worker.serves:
+                raise OutOfMemoryError(NO_THREAD)
             self._worker.wake()
+        raise AssertionError  # it counts for ever
 
     def logits(self, token_ids: Ids) -> Logits:
         """See `EngineCore.logits`; raises EngineError, too, as `submit` does."""
@@ -163,16 +173,21 @@ class _Worker:
         self._core = core
         self._unusable = unusable
         self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: int | None = None  # the thread's identifier
         self._serving = threading.Lock()  # held by the thread, so that there is one however many were started
         self._stopped = False
         _workers.add(self)
+
+    @property
+    def serves(self) -> bool:
+        """Whether the thread is there."""
+        return self._serving.locked()
 
     def check_usable(self) -> None:
         """Raises EngineError where no request can be served, or the caller would wait for himself."""
         if self._unusable:
             raise EngineError(self._unusable)
-        if self._thread is threading.current_thread():
+        if self._thread == threading.get_ident():
             raise EngineError(NESTED)
 
     def order(self, order: Callable[[], object]) -> None:
@@ -182,9 +197,9 @@ class _Worker:
     def wake(self) -> None:
         """See to it that the thread runs and looks for requests. Raises EngineError where none can be started."""
         self._orders.put(_nothing)
-        if self._thread is None or not self._thread.is_alive():
-            try:
-                threading.Thread(target=self._serve, name="neort-engine", daemon=True).start()
+        if not self.serves:
+            try:  # a `threading.Thread` waits until it has begun, for ever where there is no memory for that
+                _thread.start_new_thread(self._serve, ())
             except RuntimeError as error:
                 raise EngineError(
                     f"the model's thread cannot be started ({error}); let this user have more threads, or use the "
@@ -200,15 +215,16 @@ class _Worker:
         """As `stop`, and wait for it."""
         self._unusable = why
         self.stop()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread != threading.get_ident():
+            with self._serving:
+                pass
 
     def _serve(self) -> None:
         """Run until `stop`; at once, where another thread serves."""
         if not self._serving.acquire(blocking=False):
             return
         try:
-            self._thread = threading.current_thread()
+            self._thread = threading.get_ident()
             while not self._stopped:
                 order = self._orders.get()
                 self.active = True
@@ -216,7 +232,7 @@ class _Worker:
                 self._work()
                 self.active = False
         finally:
-            self.active = False
+            self.active, self._thread = False, None
             self._serving.release()
 
     def _work(self) -> None:
@@ -252,9 +268,7 @@ def _raising(error: BaseException) -> Callable[[], Any]:
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-_workers: weakref.WeakSet[_Worker] = (
-    weakref.WeakSet()
-)  # of dropped engines, too
+_workers: weakref.WeakSet[_Worker] = weakref.WeakSet()  # of dropped engines, too
 
 
 @atexit.register
@@ -265,6 +279,7 @@ def _finish_all() -> None:
 
 
 def _renew_all() -> None:
+    _workers.clear()  # their threads did not come along
     for engine in list(_engines):
         engine.renew()
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -40,17 +41,11 @@ def submit(engine: Engine, prompt: Sequence[int], **options: Any) -> tuple[Reque
     return request, sink
 
 
-def thread_of(engine: Engine) -> threading.Thread:
-    thread = engine._worker._thread
-    assert thread is not None
-    return thread
-
-
 # Callers
 
 
 def test_no_thread_is_started_before_the_first_request(engine: Engine) -> None:
-    assert engine._worker._thread is None
+    assert not engine._worker.serves
 
 
 def test_requests_of_several_threads_get_the_tokens_they_get_alone(engine: Engine) -> None:
@@ -162,7 +157,6 @@ def test_what_fails_again_and_again_ends_every_request_and_not_the_engine(
     assert request.token_ids == alone([3], max_new_tokens=5).token_ids
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_dies_is_replaced(engine: Engine, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neort.engine.engine.HEARTBEAT", 0.01)
     died = threading.Event()
@@ -188,12 +182,14 @@ def test_the_thread_ends_with_its_engine() -> None:
     engine = Engine(EngineCore(FakeRunner(), prefill_chunk=CHUNK))
     _, sink = submit(engine, [1], max_new_tokens=2)
     engine.next_event(sink.events)
-    thread, core = thread_of(engine), weakref.ref(engine.core)
+    serving, core = engine._worker._serving, weakref.ref(engine.core)
+    assert serving.locked()
     del engine
     gc.collect()
-    thread.join(timeout=PATIENCE)
-    assert not thread.is_alive()
-    gc.collect()
+    assert serving.acquire(timeout=PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while core() is not None and time.monotonic() < deadline:
+        gc.collect()
     assert core() is None
 
 
