@@ -44,8 +44,8 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
         source = checkpoint.path / OLD_TOKENIZER[0]
         _convert_tokenizer(checkpoint, folder)
     try:
-        tokenizer = Tokenizer.from_file(folder / TOKENIZER)
-    except TokenizerError as error:
+        tokenizer = Tokenizer(read_object(folder / TOKENIZER, LARGE_FILE))
+    except (CheckpointError, TokenizerError) as error:
         raise CheckpointError(f"{source}: {str(error).replace(str(folder), str(checkpoint.path))}") from error
     if tokenizer.vocab_size > checkpoint.config.vocab_size:
         raise CheckpointError(
@@ -61,6 +61,13 @@ def _convert_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
         raise CheckpointError(
             f"{checkpoint.path} has no tokenizer (tokenizer.json, or vocab.json with merges.txt); "
             "a bundle turns text into tokens, so copy the tokenizer's files there"
+        )
+    vocab = checkpoint.path / OLD_TOKENIZER[0]
+    ids = list(read_object(vocab, LARGE_FILE).values())
+    if not all(type(i) is int for i in ids) or sorted(ids) != list(range(len(ids))):
+        raise CheckpointError(
+            f"{vocab} does not number its {len(ids):,} tokens from 0 on without gaps; restore it, or save the "
+            "tokenizer as tokenizer.json"
         )
     from transformers import AutoTokenizer
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from pathlib import Path
 from typing import Any
+
+from neort.paths import read_regular
 
 from ..errors import CheckpointError
 
@@ -40,16 +43,14 @@ def read_bytes(file: Path, limit: int = SMALL_FILE) -> bytes:
     if not has_file(file):
         raise CheckpointError(f"{file} is not there; {REMEDY}")
     try:
-        with file.open("rb") as stream:
-            contents = stream.read(limit + 1)
+        return read_regular(file, limit)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CheckpointError(
+                f"{file} has more than {limit:,} bytes, which is the limit for such a file; {REMEDY}, or remove what "
+                "does not belong in it"
+            ) from None
         raise unreadable(file, error) from error
-    if len(contents) > limit:
-        raise CheckpointError(
-            f"{file} has more than {limit:,} bytes, which is the limit for such a file; {REMEDY}, or remove what does "
-            "not belong in it"
-        )
-    return contents
 
 
 def read_object(file: Path, limit: int = SMALL_FILE) -> dict[str, Any]:
