@@ -193,9 +193,9 @@ class PrefixFormat:
             if found[name] != value:
                 raise PrefixError(f"{file} has {name} {shortened(found[name])}, this model needs {value!r}; {REMEDY}")
         for name, kind in kinds.items():
-            if kind != expected[name]["dtype"]:
+            if kind != (own := expected[name]["dtype"]):
                 raise PrefixError(
-                    f"{file} has {name} in {kind if kind in TYPE_NAMES.values() else shortened(kind)}, this model's cache is {expected[name]['dtype']}; {REMEDY}"
+                    f"{file} has {name} in {shortened(kind)}, this model's cache is in {shortened(own)}; {REMEDY}"
                 )
         if header != expected:
             raise PrefixError(f"{file} has a header that does not fit this model, or a damaged one; {REMEDY}")
