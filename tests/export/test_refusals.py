@@ -22,6 +22,8 @@ import neort
 from checkpoints import NO_LIMITS, edit_json
 from neort_export import CheckpointError, ExportError, Limits, VerificationError, export, verify
 from neort_export import exporter as exporter_module
+from neort_export.bundle import write_manifest
+from neort_export.bundle.manifest import with_checksum
 from neort_export.checkpoint import Checkpoint
 from neort_export.cli import main
 from neort_export.verification import trial
@@ -300,7 +302,7 @@ def test_a_bundle_that_neort_does_not_load_is_not_published(
         exporter_write(*args, **options)
         (args[0] / "tokenizer.json").write_text("{}")
 
-    exporter_write = exporter_module.write_manifest
+    exporter_write = write_manifest
     exporter("write_manifest", damage)
     with pytest.raises(VerificationError, match=r"neort does not run the bundle of .*tokenizer\.json"):
         export(checkpoint, target, verify=verify, limits=NO_LIMITS)
@@ -409,8 +411,7 @@ def replace_file(bundle: Path, name: str, contents: bytes) -> None:
     (bundle / name).write_bytes(contents)
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"][name] = {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
-    manifest.pop("sha256", None)
-    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (bundle / "manifest.json").write_text(json.dumps(with_checksum(manifest)), encoding="utf-8")
 
 
 def test_a_damaged_graph_is_refused_before_anything_is_measured(bundle: Path, checkpoint: Path) -> None:

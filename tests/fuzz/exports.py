@@ -172,7 +172,10 @@ def export_early(place: Path, scratch: Path) -> str:
     source = Checkpoint(place)
     write_tokenizer(source, scratch)
     own = {name: source.tensor(name) for name in source.expected_shapes()}
-    expected = library_tensors(source)
+    try:
+        expected = library_tensors(source)
+    except Exception as error:
+        return f"the format's library refuses it: {error}"
     return next((name for name, tensor in own.items() if not torch.equal(tensor, expected[name])), "")
 
 
@@ -208,7 +211,7 @@ def library_tensors(source: Checkpoint) -> dict[str, Any]:
     for file in files:
         state |= load_file(file)
     if not files:
-        state = torch.load(source.path / "pytorch_model.bin", weights_only=True)
+        state = torch.load(source.path / "pytorch_model.bin", weights_only=True, map_location="cpu")
     return {name: tensor.to(torch.float32) for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
 
 

@@ -11,7 +11,7 @@ from neort.errors import NeortError, TokenizerError
 from neort.generation import GenerationConfig
 from neort.tokenizer import Tokenizer
 
-from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object
+from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object, said
 from ..errors import CheckpointError
 from .manifest import write_json
 
@@ -82,9 +82,9 @@ def _convert_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # transformers and tokenizers raise several kinds, for what json and the files hold
-        said = " ".join(str(error).split())[:500].replace(str(scratch), str(checkpoint.path))
+        why = f"{type(error).__name__}: {said(error)}".replace(str(scratch), str(checkpoint.path))
         raise CheckpointError(
-            f"{checkpoint.path}: vocab.json and merges.txt do not make a tokenizer ({type(error).__name__}: {said}); "
+            f"{checkpoint.path}: vocab.json and merges.txt do not make a tokenizer ({why}); "
             "restore them, or save the tokenizer as tokenizer.json"
         ) from error
     finally:
