@@ -7,14 +7,15 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import onnx_ir as ir
 import torch
 
 from neort.backend import DECODER, DECODERS
 from neort.bundle import FORMATS, WEIGHTS, Quantization, read_spec
-from neort.errors import ArgumentTypeError, ConfigError, StorageError
+from neort.errors import ArgumentTypeError, ConfigError, NeortError, StorageError
+from neort.paths import given_path
 from neort.verification import VERIFICATION
 
 from .bundle import (
@@ -92,10 +93,10 @@ def export(
     does not run the bundle, and ArgumentTypeError for an argument of the wrong type. No bundle, or the old one, is left
     then.
     """
-    _check_arguments(bundle, quantization, text, limits)
+    _check_arguments(quantization, text, limits)
     if quantization not in FORMATS:
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
-    target = _absolute(bundle)
+    target = given_path(bundle, "the bundle", ConfigError).absolute()
     with memory_errors(f"the checkpoint {checkpoint}"):
         source = Checkpoint(checkpoint)
     try:
@@ -112,9 +113,8 @@ def export(
         raise disk_error(error, target) from error
 
 
-def _check_arguments(bundle: object, quantization: object, text: object, limits: object) -> None:
+def _check_arguments(quantization: object, text: object, limits: object) -> None:
     kinds: dict[str, tuple[object, tuple[type, ...], str]] = {
-        "bundle": (bundle, (str, os.PathLike), "the path of a folder"),
         "quantization": (quantization, (str,), "a name"),
         "text": (text, (str, type(None)), "a str or None"),
         "limits": (limits, (Limits, type(None)), "neort_export.Limits or None"),
@@ -122,15 +122,6 @@ def _check_arguments(bundle: object, quantization: object, text: object, limits:
     for name, (value, types, wanted) in kinds.items():
         if not isinstance(value, types):
             raise ArgumentTypeError(f"{name} is {wanted}, not {type(value).__name__}")
-    if not os.fspath(cast("str | os.PathLike[str]", bundle)):
-        raise ConfigError("the bundle's path is empty; name the folder to create")
-
-
-def _absolute(bundle: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(bundle).expanduser().absolute()
-    except RuntimeError as error:
-        raise ConfigError(f"{os.fspath(bundle)!r} names the home folder of nobody ({error})") from None
 
 
 class _Job:
@@ -166,7 +157,13 @@ class _Job:
     def try_out(self) -> str:
         """Let neort run what was written; returns why that was not done, empty where it was."""
         self.progress.stage("loading the bundle")
-        return try_bundle(self.folder, str(self.source.path))
+        try:
+            return try_bundle(self.folder)
+        except NeortError as error:
+            raise VerificationError(
+                f"neort does not run the bundle of {self.source.path} ({error}); if the checkpoint's weights and files "
+                "are sound, please report that with the release of onnxruntime"
+            ) from error
 
     def _measure(self, fp32: ir.Model, texts: Texts, hidden: list[torch.Tensor] | None, limits: Limits) -> Verification:
         """Compare what was written with torch, write verification.json, drop an int8 cache that misses the limits."""

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .backend import DecoderSession
+from .backend import DecoderSession, checked_threads
 from .bundle import WEIGHTS, Bundle, bundled_path
 from .engine import PREFILL_CHUNK, Engine, EngineCore
-from .errors import ArgumentTypeError, BundleError, ConfigError
+from .errors import (
+    ArgumentTypeError,
+    BundleError,
+    ConfigError,
+    NeortError,
+    OutOfMemoryError,
+    TokenizerError,
+)
 from .generation import GenerationConfig
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
 from .model import Model
+from .paths import given_path
 from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from .tokenizer import Tokenizer
+from .wording import shortened
 
 __all__ = ["load"]
 
 LEAST_PREFIX_BYTES = 64 << 20
 MAX_BATCH_SIZE = 8
+MOST_SEQUENCES = 4096  # in one step: each takes a row of every product, and a slot of the cache
+TOKENIZER, GENERATION_CONFIG = "tokenizer.json", "generation_config.json"
 
 
 def load(
@@ -40,8 +52,10 @@ def load(
 ) -> Model:
     """Load a bundle folder, or the bundled demonstration model.
 
-    ``num_threads`` defaults to the CPUs that the process may use (affinity and container quota);
-    ``max_batch_size`` is how many sequences are decoded together, further ones wait; ``check_weights`` also compares
+    ``num_threads`` defaults to the CPUs that the process may use (affinity and container quota); it may be 64, or 4 per
+    CPU of the machine where these are more, and never more than the system lets the process start (the user's limit
+    of processes, the container's pids.max). ``max_batch_size`` is how many sequences are decoded together, 4,096 at
+    most; further ones wait. ``check_weights`` also compares
     the weights with their hash in the manifest, about a second per gigabyte.
 
     ``packed_weights`` is a folder for the weights as onnxruntime's kernels want them. The first load saves them there,
@@ -69,47 +83,94 @@ def load(
 
     Raises BundleError for a bundle that is missing, damaged, tampered with or of another format version;
     UnsupportedError for an onnxruntime that is too old for it, or that computes it wrongly; StorageError when packed
-    weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly; ConfigError and
-    ArgumentTypeError for an argument out of range or of a wrong type.
+    weights cannot be saved; TokenizerError for a tokenizer that cannot be reproduced exactly; OutOfMemoryError
+    where there is no memory for it; ConfigError and ArgumentTypeError for an argument out of range or of a wrong type.
     """
+    if not isinstance(kv_cache, str):
+        raise ArgumentTypeError(f"kv_cache is one of {', '.join(CACHE_TYPES)}, not {_type(kv_cache)}")
     if kv_cache not in CACHE_TYPES:
-        raise ConfigError(f"kv_cache is {kv_cache!r}; it must be one of {', '.join(CACHE_TYPES)}")
+        raise ConfigError(f"kv_cache is {shortened(kv_cache)}; it must be one of {', '.join(CACHE_TYPES)}")
     if configure_session is not None and not callable(configure_session):
         raise ArgumentTypeError(f"configure_session is a function of the options, not {_type(configure_session)}")
-    threads, slots = _count("num_threads", num_threads, 1), _count("max_batch_size", max_batch_size, 1)
+    threads = None if num_threads is None else checked_threads(num_threads)
+    slots = _count("max_batch_size", max_batch_size, 1, MOST_SEQUENCES)
     cache_bytes = _count("max_cache_bytes", max_cache_bytes, 1)
     prefix_bytes = _count("prefix_cache_bytes", prefix_cache_bytes, 0)
-    packed = _home_expanded(_path("packed_weights", packed_weights))
-    draft_path = None if draft == PROMPT_LOOKUP else _path("draft", draft)
-    smaller = None if draft_path is None else Bundle(draft_path)
-    opened = Bundle(_path("bundle", bundle) or bundled_path(), check_weights=check_weights)
-    tokenizer = Tokenizer.from_file(opened.file("tokenizer.json"))
-    generation_config = GenerationConfig.from_hf(opened.read_json("generation_config.json"))
-    runner = DecoderSession(
-        opened,
-        num_threads=threads,
-        max_batch_size=slots or MAX_BATCH_SIZE,
-        packed_weights=packed,
-        kv_cache=kv_cache,
-        configure=configure_session,
-    )
-    core = EngineCore(
-        runner,
-        max_cache_bytes=cache_bytes,
-        speculate=None if draft is None else _speculate(smaller, opened, tokenizer, runner.num_threads),
-        prefixes=_prefixes(opened, runner, prefix_bytes),
-    )
-    return Model(opened, tokenizer, generation_config, runner, Engine(core))
+    packed = None if packed_weights is None else given_path(packed_weights, "packed_weights", ConfigError)
+    draft_path = None if isinstance(draft, str) and draft == PROMPT_LOOKUP else _path("draft", draft)
+    path = _path("bundle", bundle)
+    with _memory_errors(path):
+        smaller = None if draft_path is None else Bundle(draft_path)
+        opened = Bundle(path or bundled_path(), check_weights=check_weights)
+        tokenizer, generation_config = _tokenizer(opened), _generation_config(opened)
+        runner = DecoderSession(
+            opened,
+            num_threads=threads,
+            max_batch_size=slots or MAX_BATCH_SIZE,
+            packed_weights=packed,
+            kv_cache=kv_cache,
+            configure=configure_session,
+        )
+        core = EngineCore(
+            runner,
+            max_cache_bytes=cache_bytes,
+            speculate=None if draft is None else _speculate(smaller, opened, tokenizer, runner.num_threads),
+            prefixes=_prefixes(opened, runner, prefix_bytes),
+        )
+        return Model(opened, tokenizer, generation_config, runner, Engine(core))
 
 
-def _count(name: str, value: object, least: int) -> int | None:
-    """An argument that is an integer of at least ``least``, or None. Raises ArgumentTypeError, ConfigError."""
+@contextlib.contextmanager
+def _memory_errors(path: Path | None) -> Iterator[None]:
+    """Raise OutOfMemoryError in the place of what Python says where there is no memory."""
+    try:
+        yield
+    except NeortError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"there is no memory to load {path or 'the bundled model'} ({error or 'the system gives no more'}); free "
+            "some or allow more, or use a bundle in a format with smaller weights"
+        ) from error
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's tokenizer. Raises TokenizerError for one that cannot be reproduced, or with too many tokens."""
+    file = bundle.file(TOKENIZER)
+    try:
+        tokenizer = Tokenizer.from_file(file)
+    except TokenizerError as error:
+        if str(file) in str(error):
+            raise
+        raise TokenizerError(f"{file}: {error}") from None
+    if tokenizer.largest_id >= bundle.spec.vocab_size:
+        raise TokenizerError(
+            f"{file} has a token of id {tokenizer.largest_id}, and the model's end at {bundle.spec.vocab_size - 1}: "
+            "use the tokenizer that belongs to these weights, and export them again"
+        )
+    return tokenizer
+
+
+def _generation_config(bundle: Bundle) -> GenerationConfig:
+    """The bundle's options. Raises BundleError for a type or a value that an option cannot have."""
+    try:
+        return GenerationConfig.from_hf(bundle.read_json(GENERATION_CONFIG))
+    except (ArgumentTypeError, ConfigError) as error:
+        raise BundleError(
+            f"{bundle.file(GENERATION_CONFIG)}: {error} Correct the checkpoint's file, and export it again"
+        ) from None
+
+
+def _count(name: str, value: object, least: int, most: int | None = None) -> int | None:
+    """An argument that is an integer from ``least`` to ``most``, or None. Raises ArgumentTypeError, ConfigError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ArgumentTypeError(f"{name} is an integer, not {_type(value)}")
     if value < least:
-        raise ConfigError(f"{name} is {value}; it must be at least {least}")
+        raise ConfigError(f"{name} is {shortened(int(value))}; it must be at least {least}")
+    if most is not None and value > most:
+        raise ConfigError(f"{name} is {shortened(int(value))}; it must be at most {most:,}")
     return int(value)
 
 
@@ -122,14 +183,6 @@ def _path(name: str, value: object) -> Path | None:
     if not os.fspath(value):
         raise ConfigError(f"the path of {name} is empty; name a folder, or leave it out")
     return Path(value)
-
-
-def _home_expanded(path: Path | None) -> Path | None:
-    """The path with ``~`` written out. Raises ConfigError for the home folder of nobody."""
-    try:
-        return None if path is None else path.expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"packed_weights {str(path)!r} names the home folder of nobody ({error})") from None
 
 
 def _type(value: object) -> str:
@@ -161,7 +214,7 @@ def _speculate(
 
 def _check_vocabulary(draft: Bundle, bundle: Bundle, tokenizer: Tokenizer) -> None:
     """Raise BundleError where the draft model's tokens are others."""
-    own, size = Tokenizer.from_file(draft.file("tokenizer.json")), bundle.spec.vocab_size
+    own, size = _tokenizer(draft), bundle.spec.vocab_size
     different = [i for i in range(size) if own.token_bytes(i) != tokenizer.token_bytes(i)]
     if draft.spec.vocab_size != size or different:
         what = f"token {different[0]}" if different else f"{draft.spec.vocab_size} tokens, not {size}"

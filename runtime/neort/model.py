@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, Unpack, overload
 
 import numpy as np
@@ -13,9 +12,10 @@ from .arrays import Ids, Logits
 from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
 from .engine import Collector, Completion, Engine, Piece
-from .errors import ArgumentTypeError, ConfigError, PromptError
+from .errors import ArgumentTypeError, ConfigError, PrefixError, PromptError
 from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser, own_processors
 from .kvcache import Pin, Prefix, PrefixFormat
+from .paths import given_path
 from .prompts import Prompt, Prompts, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
 
@@ -194,7 +194,7 @@ class Model:
 
         Raises PrefixError for a file that is missing, truncated, damaged, of another model, dtype or format version.
         """
-        stored = self._prefix_format().load(Path(file).expanduser())
+        stored = self._prefix_format().load(given_path(file, "the prefix file", PrefixError))
         pin = Pin()
         self._engine.pin(
             pin,

@@ -20,6 +20,7 @@ import pytest
 import neort
 from folders import ROOT
 from neort.verification import VERIFICATION
+from neort_export.bundle.manifest import with_checksum
 from neort_export.cli import main
 from neort_export.cli.outcome import Outcome
 from neort_export.verification import measure as verifier
@@ -148,7 +149,7 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> N
     file = bundle / "manifest.json"
     manifest = json.loads(file.read_text(encoding="utf-8"))
     change(manifest)
-    file.write_text(json.dumps(manifest), encoding="utf-8")
+    file.write_text(json.dumps(with_checksum(manifest)), encoding="utf-8")
 
 
 def test_verifying_prints_the_figures_and_keeps_the_format_s_numbers(

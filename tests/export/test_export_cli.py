@@ -6,20 +6,25 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 
 import neort
+from neort.bundle import sha256_of
 from neort.errors import ConfigError
 from neort.verification import check
 from neort_export import ExportError, Limits, Report, VerificationError, export
 from neort_export import exporter as exporter_module
+from neort_export.bundle.manifest import with_checksum
 from neort_export.cli import main
+from neort_export.graph import nodes
 from neort_export.verification.figures import Verification
 from neort_export.verification.measure import measure
 
@@ -78,6 +83,7 @@ def test_progress_goes_to_stderr_stage_by_stage(
         "comparing each layer with torch",
         "running torch",
         "comparing fp32 with torch",
+        "loading the bundle",
     ]
     assert "KL" not in captured.out
 
@@ -271,6 +277,24 @@ def test_the_golden_logits_are_met_by_the_bundle_itself(int8_report: Report, fp3
         assert golden.value <= 1e-5
         assert chunks.passed
         assert batch.passed or path == fp32_bundle  # fp32 products may round otherwise in a batch
+
+
+def test_a_graph_of_another_int8_cache_is_found_by_its_golden_logits(int8_report: Report, tmp_path: Path) -> None:
+    """Its scales are those of a far smaller cache, and everything else fits."""
+    bundle = Path(shutil.copytree(int8_report.path, tmp_path / "bundle"))
+    file = bundle / "decoder_int8_cache.onnx"
+    graph = ir.load(file)
+    for node in nodes(graph.graph, "GroupQueryAttention"):
+        for scale in node.inputs[12:15:2]:
+            assert scale is not None
+            assert scale.const_value is not None
+            scale.const_value = ir.tensor(scale.const_value.numpy() / 50, name=scale.name)
+    ir.save(graph, file)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    (bundle / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
+    assert all(each.passed for each in check(int8_report.path))
+    assert [each.name.partition(",")[0] for each in check(bundle) if not each.passed] == ["int8 cache: golden logits"]
 
 
 # Without the extra

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -19,9 +20,12 @@ from safetensors.torch import load_file, save_file
 
 import neort
 from checkpoints import NO_LIMITS, edit_json
-from neort_export import CheckpointError, Limits, VerificationError, export
+from neort_export import CheckpointError, ExportError, Limits, VerificationError, export, verify
 from neort_export import exporter as exporter_module
+from neort_export.bundle import write_manifest
+from neort_export.bundle.manifest import with_checksum
 from neort_export.checkpoint import Checkpoint
+from neort_export.cli import main
 from neort_export.verification import trial
 
 Replace = Callable[[str, object], None]
@@ -298,7 +302,7 @@ def test_a_bundle_that_neort_does_not_load_is_not_published(
         exporter_write(*args, **options)
         (args[0] / "tokenizer.json").write_text("{}")
 
-    exporter_write = exporter_module.write_manifest
+    exporter_write = write_manifest
     exporter("write_manifest", damage)
     with pytest.raises(VerificationError, match=r"neort does not run the bundle of .*tokenizer\.json"):
         export(checkpoint, target, verify=verify, limits=NO_LIMITS)
@@ -352,7 +356,7 @@ def test_the_end_of_memory_is_told_with_its_remedy(
     ("arguments", "words"),
     [
         ({"checkpoint": 3}, "checkpoint is a folder's path or a hub name, not int"),
-        ({"bundle": 3}, "bundle is the path of a folder, not int"),
+        ({"bundle": 3}, "the bundle is named by a path"),
         ({"quantization": ["int8"]}, "quantization is a name, not list"),
         ({"text": b"text"}, "text is a str or None, not bytes"),
         ({"limits": 3}, "limits is neort_export.Limits or None, not int"),
@@ -380,3 +384,45 @@ def test_a_limit_of_nan_is_refused() -> None:
 @pytest.mark.parametrize(("checkpoint", "words"), [("", "path is empty"), ("~nobody-of-that-name/x", "home folder")])
 def test_paths_that_name_nothing_are_refused(checkpoint: str, words: str, target: Path) -> None:
     assert words in refusal(checkpoint, target)  # type: ignore[arg-type]
+
+
+def test_a_text_of_half_characters_is_refused(exporter: Replace, checkpoint: Path, target: Path) -> None:
+    with pytest.raises(ExportError, match="surrogates"):
+        export(checkpoint, target, text="a\ud800" * 100)
+
+
+@posix_only
+def test_a_text_without_an_end_is_refused(checkpoint: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(checkpoint), "-o", str(target), "--text", "/dev/zero"]) == 1
+    assert "/dev/zero has more than 67,108,864 characters" in capsys.readouterr().err
+
+
+# A bundle that is verified later
+
+
+@pytest.fixture
+def bundle(fp32_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the random checkpoint's bundle."""
+    return Path(shutil.copytree(fp32_bundle, tmp_path / "bundle"))
+
+
+def replace_file(bundle: Path, name: str, contents: bytes) -> None:
+    """Give a file of a bundle other contents, and the manifest facts that fit."""
+    (bundle / name).write_bytes(contents)
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
+    (bundle / "manifest.json").write_text(json.dumps(with_checksum(manifest)), encoding="utf-8")
+
+
+def test_a_damaged_graph_is_refused_before_anything_is_measured(bundle: Path, checkpoint: Path) -> None:
+    replace_file(bundle, "decoder.onnx", b"no graph")
+    with pytest.raises(neort.BundleError, match=r"decoder\.onnx"):
+        verify(bundle, checkpoint)
+
+
+def test_verifying_mends_a_damaged_verification_json(bundle: Path, checkpoint: Path) -> None:
+    replace_file(bundle, "verification.json", b'{"golden": {"token_ids": ["x"]}}')
+    with pytest.raises(neort.BundleError, match="neort-export verify"):
+        neort.check(bundle)
+    verify(bundle, checkpoint)
+    assert not any(check.skipped for check in neort.check(bundle))

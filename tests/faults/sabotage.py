@@ -24,11 +24,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scenarios import SCENARIOS, BrokenError, Subject, subjects
-
 from neort import NeortError
 from neort.engine import Engine
 from neort.engine import engine as engine_module
+from scenarios import SCENARIOS, BrokenError, Subject, subjects
 
 HANG_SECONDS = 120  # of one try; then the process dies with a traceback of every thread
 ROUNDS = 25  # interrupts between two checks

@@ -20,6 +20,7 @@ from neort.backend import DecoderSession
 from neort.bundle import Bundle, sha256_of
 from neort_export import Limits
 from neort_export.bundle import write_graph
+from neort_export.bundle.manifest import with_checksum
 from neort_export.quantization.tensors import LazyTensor
 
 NO_LIMITS = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)  # random weights are no language model
@@ -134,5 +135,5 @@ def session_of(graph: ir.Model, bundle: Path, folder: Path) -> DecoderSession:
     for name in ("decoder.onnx", "weights.data"):
         file = folder / name
         manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
     return DecoderSession(Bundle(folder))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from neort.wording import shortened
+
 from .architecture import Architecture, Dimensions, Linear, TensorNames
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class GPTNeo(Architecture):
         types = settings.get("attention_types")
         if types is not None and not _are_types(types):
             raise ValueError(
-                f"attention_types is {repr(types)[:200]}; it must be pairs of a list of kinds and how often it "
+                f"attention_types is {shortened(types)}; it must be pairs of a list of kinds and how often it "
                 f"comes, of at most {MOST_LAYERS:,} layers"
             )
         return GPTNeoConfig.from_dict({name: settings[name] for name in SETTINGS if name in settings})
@@ -93,13 +95,13 @@ class GPTNeo(Architecture):
         """Say whether the kinds of layers are as many as layers, and known."""
         inner, layers = config.intermediate_size, config.attention_layers
         if inner is not None and (type(inner) is not int or inner < 1):
-            return f"intermediate_size is {repr(inner)[:200]}; it must be null or a whole number of at least 1"
+            return f"intermediate_size is {shortened(inner)}; it must be null or a whole number of at least 1"
         if not isinstance(layers, (list, tuple)) or not all(isinstance(kind, str) for kind in layers):
-            return f"attention_layers is {repr(layers)[:200]}; it must be a list of 'global' and 'local'"
+            return f"attention_layers is {shortened(layers)}; it must be a list of 'global' and 'local'"
         if len(layers) != config.num_layers:
             return f"attention_layers names {len(layers)} layers, num_layers is {config.num_layers}"
         unknown = set(layers) - KINDS
-        return f"attention layers are 'global' or 'local', not {repr(sorted(unknown))[:200]}" if unknown else ""
+        return f"attention layers are 'global' or 'local', not {shortened(sorted(unknown))}" if unknown else ""
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a GPTNeoConfig; its MLP is four times as wide as the hidden states by default."""

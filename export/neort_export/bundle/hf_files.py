@@ -11,7 +11,7 @@ from neort.errors import NeortError, TokenizerError
 from neort.generation import GenerationConfig
 from neort.tokenizer import Tokenizer
 
-from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object
+from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object, said
 from ..errors import CheckpointError
 from .manifest import write_json
 
@@ -44,8 +44,8 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
         source = checkpoint.path / OLD_TOKENIZER[0]
         _convert_tokenizer(checkpoint, folder)
     try:
-        tokenizer = Tokenizer.from_file(folder / TOKENIZER)
-    except TokenizerError as error:
+        tokenizer = Tokenizer(read_object(folder / TOKENIZER, LARGE_FILE))
+    except (CheckpointError, TokenizerError) as error:
         raise CheckpointError(f"{source}: {str(error).replace(str(folder), str(checkpoint.path))}") from error
     if tokenizer.vocab_size > checkpoint.config.vocab_size:
         raise CheckpointError(
@@ -62,6 +62,13 @@ def _convert_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
             f"{checkpoint.path} has no tokenizer (tokenizer.json, or vocab.json with merges.txt); "
             "a bundle turns text into tokens, so copy the tokenizer's files there"
         )
+    vocab = checkpoint.path / OLD_TOKENIZER[0]
+    ids = list(read_object(vocab, LARGE_FILE).values())
+    if not all(type(i) is int for i in ids) or sorted(ids) != list(range(len(ids))):
+        raise CheckpointError(
+            f"{vocab} does not number its {len(ids):,} tokens from 0 on without gaps; restore it, or save the "
+            "tokenizer as tokenizer.json"
+        )
     from transformers import AutoTokenizer
 
     scratch = folder / SCRATCH  # transformers opens whatever has the name of a file that it knows
@@ -75,9 +82,9 @@ def _convert_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # transformers and tokenizers raise several kinds, for what json and the files hold
-        said = " ".join(str(error).split())[:500].replace(str(scratch), str(checkpoint.path))
+        why = f"{type(error).__name__}: {said(error)}".replace(str(scratch), str(checkpoint.path))
         raise CheckpointError(
-            f"{checkpoint.path}: vocab.json and merges.txt do not make a tokenizer ({type(error).__name__}: {said}); "
+            f"{checkpoint.path}: vocab.json and merges.txt do not make a tokenizer ({why}); "
             "restore them, or save the tokenizer as tokenizer.json"
         ) from error
     finally:

@@ -10,6 +10,7 @@ import os
 import torch
 
 from neort.errors import ArgumentTypeError
+from neort.wording import shortened
 
 from ..architectures import ARCHITECTURES, Dimensions
 from ..errors import CheckpointError
@@ -22,7 +23,6 @@ __all__ = ["Checkpoint"]
 
 FLOATS = ("float32", "float16", "bfloat16")
 NAMED = 3  # of the tensors that are left over
-SHOWN = 200  # characters of a name
 
 
 class Checkpoint:
@@ -114,7 +114,7 @@ class Checkpoint:
         read = {self._stored_name(name) for name in self.expected_shapes()} | {self.architecture.names.head}
         left = [n for n in self._tensors if n not in read and not n.endswith(self.architecture.buffers)]
         if left:
-            named = ", ".join(repr(name)[:SHOWN] for name in left[:NAMED])
+            named = ", ".join(shortened(name) for name in left[:NAMED])
             others = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
             raise CheckpointError(
                 f"{self.path} has tensors for which its config.json has no place, and which the export would leave "

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from neort.wording import shortened
+
 from ..architectures import ARCHITECTURES, Architecture
 from ..errors import CheckpointError
-from .reading import has_file, read_object
+from .reading import has_file, read_object, said
 
 __all__ = ["check_layers", "read_config"]
 
@@ -34,7 +36,7 @@ def read_config(folder: Path) -> Any:
     architecture = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if architecture is None:
         raise CheckpointError(
-            f"{folder} is a {repr(kind)[:200]} model; neort exports {' and '.join(map(repr, ARCHITECTURES))} "
+            f"{folder} is a {shortened(kind)} model; neort exports {' and '.join(map(repr, ARCHITECTURES))} "
             "checkpoints only (note that GPT-NeoX and GPT-J are other architectures)"
         )
     config = _read(file, architecture, settings)
@@ -65,8 +67,7 @@ def _told(file: Path) -> Iterator[None]:
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:500]
-        raise CheckpointError(f"{file}: {said or type(error).__name__}; {REMEDY}") from error
+        raise CheckpointError(f"{file}: {said(error)}; {REMEDY}") from error
 
 
 def _check(file: Path, config: Any, architecture: Architecture) -> None:
@@ -74,7 +75,7 @@ def _check(file: Path, config: Any, architecture: Architecture) -> None:
         value = getattr(config, name)
         if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
             raise CheckpointError(
-                f"{file}: {_key(config, name)} is {repr(value)[:200]}; it must be a whole number from 1 to "
+                f"{file}: {_key(config, name)} is {shortened(value)}; it must be a whole number from 1 to "
                 f"{LARGEST_SIZE:,}; {REMEDY}"
             )
     if config.num_hidden_layers > MOST_LAYERS:
@@ -90,7 +91,7 @@ def _check(file: Path, config: Any, architecture: Architecture) -> None:
         )
     tied = config.tie_word_embeddings
     if type(tied) is not bool:
-        raise CheckpointError(f"{file}: tie_word_embeddings is {repr(tied)[:200]}; it must be true or false; {REMEDY}")
+        raise CheckpointError(f"{file}: tie_word_embeddings is {shortened(tied)}; it must be true or false; {REMEDY}")
     complaint = architecture.complaint(config)
     if complaint:
         raise CheckpointError(f"{file}: {complaint}; {REMEDY}")

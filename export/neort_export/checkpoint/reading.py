@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from pathlib import Path
 from typing import Any
 
+from neort.paths import read_regular
+
 from ..errors import CheckpointError
 
-__all__ = ["LARGE_FILE", "has_file", "read_bytes", "read_object", "unreadable"]
+__all__ = ["LARGE_FILE", "has_file", "read_bytes", "read_object", "said", "unreadable"]
 
 SMALL_FILE = 16 << 20  # bytes; a config.json has thousands
 LARGE_FILE = 256 << 20  # tokenizers and indices; the largest vocabularies take a tenth of it
 REMEDY = "fetch the checkpoint again"
+LONGEST = 300  # characters of what a library says
 
 
 def has_file(file: Path) -> bool:
@@ -40,16 +44,14 @@ def read_bytes(file: Path, limit: int = SMALL_FILE) -> bytes:
     if not has_file(file):
         raise CheckpointError(f"{file} is not there; {REMEDY}")
     try:
-        with file.open("rb") as stream:
-            contents = stream.read(limit + 1)
+        return read_regular(file, limit)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CheckpointError(
+                f"{file} has more than {limit:,} bytes, which is the limit for such a file; {REMEDY}, or remove what "
+                "does not belong in it"
+            ) from None
         raise unreadable(file, error) from error
-    if len(contents) > limit:
-        raise CheckpointError(
-            f"{file} has more than {limit:,} bytes, which is the limit for such a file; {REMEDY}, or remove what does "
-            "not belong in it"
-        )
-    return contents
 
 
 def read_object(file: Path, limit: int = SMALL_FILE) -> dict[str, Any]:
@@ -60,10 +62,16 @@ def read_object(file: Path, limit: int = SMALL_FILE) -> dict[str, Any]:
         if b"\\ud" in contents.lower():
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of characters are no text
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON ({str(error)[:200]}); {REMEDY}") from None
+        raise CheckpointError(f"{file} cannot be read as JSON ({said(error)}); {REMEDY}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{file} holds {type(value).__name__}, not an object; {REMEDY}")
     return value
+
+
+def said(error: BaseException) -> str:
+    """Return what a library says, on one line: short, and without what a terminal would obey."""
+    text = " ".join(str(error)[: 10 * LONGEST].split())[:LONGEST] or type(error).__name__
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
-from .reading import unreadable
+from .reading import said, unreadable
 from .stored import StoredTensor
 
 __all__ = ["open_safetensors"]
@@ -36,7 +36,7 @@ def open_safetensors(file: Path) -> dict[str, StoredTensor]:
         with safe_open(str(file), framework="pt"):
             pass
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is damaged or truncated ({error}); fetch it again") from error
+        raise CheckpointError(f"{file} is damaged or truncated ({said(error)}); fetch it again") from error
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))

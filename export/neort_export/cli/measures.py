@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..verification.agreement import Agreement
     from ..verification.figures import Verification
 
+LONGEST_TEXT = 64 << 20  # characters, of which some thousand are measured on
+
 __all__ = ["add_measures", "chosen_limits", "figures", "given_limits", "megabytes", "read_text"]
 
 
@@ -67,9 +69,13 @@ def given_limits(args: argparse.Namespace) -> dict[str, float]:
 def read_text(file: Path) -> str:
     """A text to measure on. Raises ExportError for a file that is none."""
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(LONGEST_TEXT + 1)
+    except (OSError, ValueError) as error:  # ValueError: NUL in the name, or no UTF-8
         raise ExportError(f"{file} cannot be read as UTF-8 text ({error}); give a plain text file") from error
+    if len(text) > LONGEST_TEXT:
+        raise ExportError(f"{file} has more than {LONGEST_TEXT:,} characters; give a shorter text, a few pages will do")
+    return text
 
 
 def figures(path: Path, measured: Verification) -> Iterator[str]:

@@ -28,7 +28,7 @@ from ..bundle import model_section, write_json, write_manifest
 from ..checkpoint import Checkpoint
 from ..errors import ExportError, VerificationError
 from ..graph import decoder_graph
-from ..memory import return_freed
+from ..memory import memory_errors, return_freed
 from ..progress import Progress, Silent
 from ..quantization.limits import Limits
 from ..reference import Reference
@@ -38,6 +38,7 @@ from .figures import QUALITY_REMEDY, Verification
 from .layerwise import LayerwiseRunner
 from .structure import COMPARED_LOGITS, REPORT, Structure, check_attention, compared_tokens, measure_structure
 from .texts import Texts
+from .trial import try_bundle
 
 __all__ = ["load_decoders", "measure", "verify"]
 
@@ -113,9 +114,16 @@ def verify(
 
     Raises BundleError for a damaged bundle, CheckpointError for a bad checkpoint, ExportError when the two do not
     belong together, StorageError when the bundle cannot be written anew (which is tried before anything is measured),
-    and VerificationError when the figures miss the limits; the bundle stays as it was then.
+    VerificationError when the figures miss the limits, OutOfMemoryError, and what neort raises where it does not run
+    the bundle; the bundle stays as it was then. What the old verification.json says is not looked at.
     """
-    opened, source = Bundle(bundle, check_weights=True), Checkpoint(checkpoint)
+    with memory_errors(f"measuring {bundle}"):
+        return _verify(Bundle(bundle, check_weights=True), Checkpoint(checkpoint), text, limits, progress)
+
+
+def _verify(
+    opened: Bundle, source: Checkpoint, text: str | None, limits: Limits | None, progress: Progress | None
+) -> Verification:
     if opened.format is None:
         raise ExportError(
             f"{opened.path} is of the format {opened.quantization!r}, this version measures {', '.join(FORMATS)}; "
@@ -129,6 +137,8 @@ def verify(
     quantization = opened.format.name
     limits, progress = limits or Limits(), progress or Silent()
     texts = Texts(Tokenizer.from_file(opened.file("tokenizer.json")), source.dimensions, text)
+    progress.stage("loading the bundle")
+    try_bundle(opened.path)
     progress.stage("tracing")
     fp32, written = decoder_graph(source), load_decoders(opened.path)
     measured = measure(

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from neort.backend import DECODERS
 from neort.bundle import WEIGHTS
-from neort.errors import NeortError, OutOfMemoryError, UnsupportedError
+from neort.errors import OutOfMemoryError, UnsupportedError
 from neort.kvcache import CacheType
 from neort.loading import load
 
-from ..errors import VerificationError
 from ..memory import available_bytes
 
 __all__ = ["try_bundle"]
@@ -23,13 +22,13 @@ TOKENS = 4
 MEMORY = 3  # times the weights: they are read, and packed
 
 
-def try_bundle(folder: Path, made_of: str) -> str:
+def try_bundle(folder: Path) -> str:
     """Load a bundle's folder with each type of cache that it has a graph for, and generate some tokens.
 
     Returns why that was not done, in one sentence, where there is too little memory for the whole model or onnxruntime
-    cannot keep its cache; empty where all was done. ``made_of`` names the checkpoint, for the message.
+    cannot keep its cache; empty where all was done.
 
-    Raises VerificationError where neort refuses the bundle or a run of it fails.
+    Raises the NeortError with which neort refuses the bundle or a run of it.
     """
     needed, available = MEMORY * (folder / WEIGHTS).stat().st_size, available_bytes()
     if (math.inf if available is None else available) < needed:
@@ -37,11 +36,11 @@ def try_bundle(folder: Path, made_of: str) -> str:
     untried = ""
     for kv_cache, name in DECODERS.items():
         if (folder / name).exists():
-            untried = _generate(folder, kv_cache, made_of) or untried
+            untried = _generate(folder, kv_cache) or untried
     return untried
 
 
-def _generate(folder: Path, kv_cache: CacheType, made_of: str) -> str:
+def _generate(folder: Path, kv_cache: CacheType) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told before, or about this machine
@@ -52,11 +51,6 @@ def _generate(folder: Path, kv_cache: CacheType, made_of: str) -> str:
             del model
     except (OutOfMemoryError, UnsupportedError) as error:
         return f"not tried with kv_cache {kv_cache!r}: {error}"
-    except NeortError as error:
-        raise VerificationError(
-            f"neort does not run the bundle of {made_of} with kv_cache {kv_cache!r} ({error}); if the checkpoint's "
-            "weights and files are sound, please report that with the release of onnxruntime"
-        ) from error
     finally:
         gc.collect()  # what the session maps is let go before the folder is renamed
     return ""

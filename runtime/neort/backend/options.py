@@ -10,6 +10,7 @@ import warnings
 import onnxruntime as ort
 
 from .int8_products import PrecisionWarning, Run, int8_products_saturate
+from .threads import checked_threads
 
 __all__ = [
     "UNSIGNED_WEIGHTS_SINCE",
@@ -44,9 +45,12 @@ def session_options(num_threads: int, graph: bytes) -> ort.SessionOptions:
 
 
 def plain_options(num_threads: int) -> ort.SessionOptions:
-    """Return the options of every session, whatever the processor makes of int8 products."""
+    """Return the options of every session, whatever the processor makes of int8 products.
+
+    Raises ConfigError for more threads than `threads.thread_limit`, before onnxruntime tries to start them.
+    """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
+    options.intra_op_num_threads = checked_threads(num_threads)
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.enable_mem_pattern = False

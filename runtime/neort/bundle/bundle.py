@@ -48,7 +48,7 @@ class Bundle:
         """
         self.path = given_path(path, "the bundle", BundleError)
         self.manifest = _read_manifest(self.path)
-        self.spec = read_spec(self.manifest)
+        self.spec = read_spec(self.manifest, self.path / MANIFEST)
         self.file(WEIGHTS)
         for name in self.file_names:
             self._check_file(name, hashed=check_weights or name != WEIGHTS)

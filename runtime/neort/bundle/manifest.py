@@ -60,13 +60,13 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
             f"{' and '.join(map(str, READABLE_VERSIONS))}; update neort, or export the checkpoint again with this one"
         )
     _check_checksum(manifest, path, version)
-    for name, facts in section_of(manifest, "files").items():
+    for name, facts in section_of(manifest, "files", path / MANIFEST).items():
         if not _is_plain(name) or not _are_file_facts(facts):
             raise BundleError(
                 f"{path / MANIFEST} lists the file {shortened(name)} with {shortened(facts)}; names must be plain, "
                 f"with bytes and sha256; {REMEDY}"
             )
-    _check_format(manifest)
+    _check_format(manifest, path / MANIFEST)
 
 
 def _check_checksum(manifest: Mapping[str, Any], path: Path, version: int) -> None:
@@ -110,17 +110,17 @@ def _are_file_facts(facts: Any) -> bool:
     )
 
 
-def _check_format(manifest: Mapping[str, Any]) -> None:
+def _check_format(manifest: Mapping[str, Any], file: Path) -> None:
     """Raises BundleError where the ``format`` section, which older bundles lack, is not what this version knows."""
-    quantization = section_of(manifest, "recipe").get("quantization")
+    quantization = section_of(manifest, "recipe", file).get("quantization")
     if not isinstance(quantization, str):
-        raise BundleError(f"{MANIFEST} has recipe.quantization {shortened(quantization)}, not a name; {REMEDY}")
+        raise BundleError(f"{file} has recipe.quantization {shortened(quantization)}, not a name; {REMEDY}")
     if "format" not in manifest:
         return
-    section = section_of(manifest, "format")
+    section = section_of(manifest, "format", file)
     if (name := section.get("name")) != quantization:
         raise BundleError(
-            f"{MANIFEST} has format.name {shortened(name)} and recipe.quantization {shortened(quantization)}, which "
+            f"{file} has format.name {shortened(name)} and recipe.quantization {shortened(quantization)}, which "
             f"must be equal; {REMEDY}"
         )
     known = format_of(quantization)
@@ -128,29 +128,29 @@ def _check_format(manifest: Mapping[str, Any]) -> None:
     if contradictions:
         fact, (found, own) = next(iter(contradictions.items()))
         raise BundleError(
-            f"{MANIFEST} has format.{fact} {shortened(found)}, and in this version {name} has {shortened(own)}; use "
+            f"{file} has format.{fact} {shortened(found)}, and in this version {name} has {shortened(own)}; use "
             "the version of neort that made the bundle, or export the checkpoint again"
         )
 
 
-def read_spec(manifest: Mapping[str, Any]) -> ModelSpec:
+def read_spec(manifest: Mapping[str, Any], file: Path = Path(MANIFEST)) -> ModelSpec:
     """The model's facts from a manifest. Raises BundleError where they are missing or no such facts."""
-    model = section_of(manifest, "model")
+    model = section_of(manifest, "model", file)
     try:
         fields = {name: model[name] for name in ModelSpec.__dataclass_fields__}
     except KeyError as missing:
-        raise BundleError(f"{MANIFEST} lacks model.{missing.args[0]}; {REMEDY}") from None
+        raise BundleError(f"{file} lacks model.{missing.args[0]}; {REMEDY}") from None
     layers = fields.pop("attention_layers")
     for name, value in fields.items():
         if type(value) is not int or value < 1:
-            raise BundleError(f"{MANIFEST} has model.{name} {shortened(value)}, not a count; {REMEDY}")
+            raise BundleError(f"{file} has model.{name} {shortened(value)}, not a count; {REMEDY}")
     if (
         not isinstance(layers, list)
         or any(x not in ("global", "local") for x in layers)
         or len(layers) != fields["num_layers"]
     ):
         raise BundleError(
-            f"{MANIFEST} has model.attention_layers {shortened(layers)}, not one of global and local for each of "
+            f"{file} has model.attention_layers {shortened(layers)}, not one of global and local for each of "
             f"num_layers {shortened(fields['num_layers'])}; {REMEDY}"
         )
     return ModelSpec(**fields, attention_layers=tuple(layers))
@@ -166,8 +166,9 @@ def manifest_checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def section_of(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+def section_of(manifest: Mapping[str, Any], name: str, file: Path = Path(MANIFEST)) -> dict[str, Any]:
+    """An object in a manifest, which is read from ``file``. Raises BundleError where there is none."""
     section = manifest.get(name)
     if not isinstance(section, dict):
-        raise BundleError(f"{MANIFEST} has no section {name!r}; {REMEDY}")
+        raise BundleError(f"{file} has no section {name!r}; {REMEDY}")
     return section

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
+from ..wording import shortened
 from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
 
 __all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow"]
@@ -113,8 +114,8 @@ class GenerationConfig:
     def _check_combinations(self) -> None:
         if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             raise ConfigError(
-                f"min_new_tokens={self.min_new_tokens} exceeds max_new_tokens={self.max_new_tokens}: "
-                "lower the first or raise the second."
+                f"min_new_tokens={shortened(self.min_new_tokens)} exceeds "
+                f"max_new_tokens={shortened(self.max_new_tokens)}: lower the first or raise the second."
             )
         if self.do_sample:
             return
@@ -122,12 +123,12 @@ class GenerationConfig:
             value = getattr(self, name)
             if value not in facts.neutral:
                 raise ConfigError(
-                    f"{name}={value} has no effect with do_sample=False: "
+                    f"{name}={shortened(value)} has no effect with do_sample=False: "
                     f"set do_sample=True to sample, or leave {name} out."
                 )
         if self.num_return_sequences > 1:
             raise ConfigError(
-                f"num_return_sequences={self.num_return_sequences} needs do_sample=True, since greedy "
+                f"num_return_sequences={shortened(self.num_return_sequences)} needs do_sample=True, since greedy "
                 "decoding gives the same text each time: set do_sample=True, or ask for 1 sequence."
             )
 
@@ -198,7 +199,7 @@ def _check_names(names: Iterable[str]) -> None:
         if name not in OPTIONS:
             close = difflib.get_close_matches(name, OPTIONS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known options: {', '.join(OPTIONS)}."
-            raise ArgumentTypeError(f"unknown generation option {name!r}; {hint}")
+            raise ArgumentTypeError(f"unknown generation option {shortened(name)}; {hint}")
 
 
 OPTIONS: Mapping[str, Option] = options(GenerationConfig)

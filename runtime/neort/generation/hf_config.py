@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ArgumentTypeError
+from ..wording import LONGEST_VALUE, shortened
 from .config import OPTIONS, SAMPLING, GenerationConfig
 
 __all__ = ["read_hf_config"]
+
+MOST_NAMED = 8  # options in one warning
 
 # Keys of transformers' files that never change which tokens come out of a single, unbeamed sequence.
 BOOKKEEPING = {
@@ -62,6 +65,10 @@ def read_hf_config(data: Mapping[str, object]) -> GenerationConfig:
     return GenerationConfig(**{k: v for k, v in known.items() if k not in unused})
 
 
+def _shown_key(key: str) -> str:
+    return key if key.isidentifier() and len(key) <= LONGEST_VALUE else shortened(key)
+
+
 def _changes_output(key: str, value: object) -> bool:
     if key in BOOKKEEPING or key.startswith(BOOKKEEPING_PREFIXES):
         return False
@@ -70,7 +77,8 @@ def _changes_output(key: str, value: object) -> bool:
 
 def _warn_ignored(lacking: dict[str, object], unused: dict[str, object], count: object) -> None:
     def listed(options: dict[str, object]) -> str:
-        return ", ".join(f"{key}={value!r}" for key, value in options.items())
+        shown = [f"{_shown_key(key)}={shortened(value)}" for key, value in options.items()]
+        return ", ".join([*shown[:MOST_NAMED], *([f"{len(shown) - MOST_NAMED} more"] if shown[MOST_NAMED:] else [])])
 
     sentences = []
     if lacking:
@@ -78,6 +86,6 @@ def _warn_ignored(lacking: dict[str, object], unused: dict[str, object], count: 
     if unused:
         sentences.append(f"{listed(unused)} without do_sample=true has no effect: give both when you sample.")
     if count != 1:
-        sentences.append(f"num_return_sequences={count!r} is for a call to say: give it to generate.")
+        sentences.append(f"num_return_sequences={shortened(count)} is for a call to say: give it to generate.")
     if sentences:
         warnings.warn(f"generation_config.json: ignored options. {' '.join(sentences)}", UserWarning, stacklevel=4)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentTypeError, ConfigError
+from ..wording import shortened
 
 __all__ = ["Boolean", "Choice", "Integer", "Kind", "Option", "Real", "Strings", "TokenIds", "option", "options"]
 
@@ -48,9 +49,9 @@ class Integer(Kind):
 
     def check(self, name: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise ArgumentTypeError(f"{name}={value!r} must be an integer, not {_type(value)}: {self.remedy}.")
+            raise ArgumentTypeError(f"{name}={_shown(value)} must be an integer, not {_type(value)}: {self.remedy}.")
         if value < self.least:
-            raise ConfigError(f"{name}={value} must be at least {self.least}: {self.remedy}.")
+            raise ConfigError(f"{name}={_shown(value)} must be at least {self.least}: {self.remedy}.")
         return int(value)
 
     def json_schema(self) -> dict[str, Any]:
@@ -70,9 +71,11 @@ class Real(Kind):
 
     def check(self, name: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise ArgumentTypeError(f"{name}={value!r} must be a number, not {_type(value)}: {self.remedy}.")
+            raise ArgumentTypeError(f"{name}={_shown(value)} must be a number, not {_type(value)}: {self.remedy}.")
         if not self.least <= value <= self.most:  # also refuses NaN
-            raise ConfigError(f"{name}={value} must lie between {self.least:g} and {self.most:g}: {self.remedy}.")
+            raise ConfigError(
+                f"{name}={_shown(value)} must lie between {self.least:g} and {self.most:g}: {self.remedy}."
+            )
         return float(value)
 
     def json_schema(self) -> dict[str, Any]:
@@ -88,7 +91,7 @@ class Boolean(Kind):
 
     def check(self, name: str, value: object) -> bool:
         if not isinstance(value, (bool, np.bool_)):
-            raise ArgumentTypeError(f"{name}={value!r} must be True or False, not {_type(value)}")
+            raise ArgumentTypeError(f"{name}={_shown(value)} must be True or False, not {_type(value)}")
         return bool(value)
 
     def json_schema(self) -> dict[str, Any]:
@@ -107,9 +110,9 @@ class Choice(Kind):
     def check(self, name: str, value: object) -> str:
         known = ", ".join(self.choices)
         if not isinstance(value, str):
-            raise ArgumentTypeError(f"{name}={value!r} must be a string, not {_type(value)}: use one of {known}.")
+            raise ArgumentTypeError(f"{name}={_shown(value)} must be a string, not {_type(value)}: use one of {known}.")
         if value not in self.choices:
-            raise ConfigError(f"{name}={value!r} is not known: use one of {known}.")
+            raise ConfigError(f"{name}={_shown(value)} is not known: use one of {known}.")
         return value
 
     def json_schema(self) -> dict[str, Any]:
@@ -126,10 +129,12 @@ class Strings(Kind):
     def check(self, name: str, value: object) -> tuple[str, ...]:
         strings = () if value is None else (value,) if isinstance(value, str) else value
         if isinstance(strings, (bytes, bytearray)) or not isinstance(strings, Sequence):
-            raise ArgumentTypeError(f"{name}={value!r} must be a string or a sequence of strings, not {_type(value)}")
+            raise ArgumentTypeError(
+                f"{name}={_shown(value)} must be a string or a sequence of strings, not {_type(value)}"
+            )
         for string in strings:
             if not isinstance(string, str):
-                raise ArgumentTypeError(f"{name} holds {string!r}, which is not a string but {_type(string)}")
+                raise ArgumentTypeError(f"{name} holds {_shown(string)}, which is not a string but {_type(string)}")
             if not string:
                 raise ConfigError(f"{name} holds an empty string, which would end every text at once: leave it out.")
         return tuple(strings)
@@ -153,7 +158,7 @@ class TokenIds(Kind):
         if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence):
             return token.check(name, value)
         if not value:
-            raise ConfigError(f"{name}={value!r} holds no id: {self.remedy}.")
+            raise ConfigError(f"{name}={_shown(value)} holds no id: {self.remedy}.")
         return tuple(token.check(name, each) for each in value)
 
     def json_schema(self) -> dict[str, Any]:
@@ -227,3 +232,8 @@ def options(config: type[Any]) -> Mapping[str, Option]:
 
 def _type(value: object) -> str:
     return type(value).__name__
+
+
+def _shown(value: object) -> str:
+    """A value for a message; numpy's numbers as Python writes them."""
+    return shortened(value.item() if isinstance(value, np.generic) else value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from ..arrays import Ids
-from ..errors import PrefixError
+from ..errors import PrefixError, StorageError
+from ..paths import given_path
 from .prefix_cache import Pin
 from .prefix_file import PrefixFormat
 
@@ -50,7 +50,7 @@ class Prefix:
         logits = blocks[-1].logits
         assert logits is not None  # those of a pinned prefix are always kept
         self._format.save(
-            Path(file).expanduser(),
+            given_path(file, "the prefix file", StorageError),
             np.array(self.token_ids, np.int64),
             logits,
             lambda name: np.concatenate([block.rows[name] for block in blocks], axis=1),

@@ -20,7 +20,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import ModelSpec
-from ..errors import PrefixError, SystemCallError
+from ..errors import OutOfMemoryError, PrefixError, SystemCallError
 from ..files import published_file, storage_errors
+from ..paths import open_regular
+from ..wording import shortened
 
 __all__ = ["FORMAT_VERSION", "PrefixFormat", "StoredPrefix"]
 
@@ -97,13 +99,17 @@ class PrefixFormat:
         another model, dtype or version.
         """
         try:
-            with file.open("rb") as stream:
+            with BufferedReader(open_regular(file)) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 return self._read(stream, size, file)
         except FileNotFoundError as error:
-            raise MissingPrefixError(f"the prefix file {file} cannot be read ({error}); {REMEDY}", error) from None
+            raise MissingPrefixError(
+                f"the prefix file {file} cannot be read ({_reason(error)}); {REMEDY}", error
+            ) from None
         except OSError as error:
-            raise PrefixError(f"the prefix file {file} cannot be read ({error}); {REMEDY}") from None
+            raise PrefixError(f"the prefix file {file} cannot be read ({_reason(error)}); {REMEDY}") from None
+        except MemoryError as error:
+            raise OutOfMemoryError(f"there is no memory for the prefix in {file}; free some, or allow more") from error
 
     def _parts(
         self, token_ids: NDArray[np.int64], logits: NDArray[np.float32], rows: Callable[[str], NDArray[Any]]
@@ -144,7 +150,7 @@ class PrefixFormat:
             header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
         return header
 
-    def _read(self, stream: BufferedReader, size: int, file: Path) -> StoredPrefix:
+    def _read(self, stream: BufferedReader[FileIO], size: int, file: Path) -> StoredPrefix:
         digest = hashlib.sha256()
         start = stream.read(8)
         count = int.from_bytes(start, "little")
@@ -185,15 +191,19 @@ class PrefixFormat:
         expected = self._header(self._tensors(length if type(length) is int and 0 < length <= limit else 1))
         for name, value in expected["__metadata__"].items():
             if found[name] != value:
-                raise PrefixError(f"{file} has {name} {found[name]!r}, this model needs {value!r}; {REMEDY}")
+                raise PrefixError(f"{file} has {name} {shortened(found[name])}, this model needs {value!r}; {REMEDY}")
         for name, kind in kinds.items():
-            if kind != expected[name]["dtype"]:
+            if kind != (own := expected[name]["dtype"]):
                 raise PrefixError(
-                    f"{file} has {name} in {kind}, this model's cache is {expected[name]['dtype']}; {REMEDY}"
+                    f"{file} has {name} in {shortened(kind)}, this model's cache is in {shortened(own)}; {REMEDY}"
                 )
         if header != expected:
             raise PrefixError(f"{file} has a header that does not fit this model, or a damaged one; {REMEDY}")
         return self._tensors(length)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _nbytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:

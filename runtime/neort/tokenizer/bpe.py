@@ -27,6 +27,8 @@ from typing import Any
 from tiktoken import Encoding
 
 from ..errors import ArgumentTypeError, TokenizerError
+from ..paths import read_regular
+from ..wording import shortened
 from .checks import check_added_tokens, check_settings, check_shape
 
 __all__ = ["Tokenizer"]
@@ -39,6 +41,8 @@ _SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s++$|\s+(?
 # whitespace before a word. Runs longer than this many characters are cut where the pattern cuts them anyway.
 _LONGEST_BLANKS = 100_000
 _BLANKS = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+
+LARGEST_FILE = 64 << 20  # bytes; GPT-Neo's has 2 million
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -95,15 +99,26 @@ class Tokenizer:
             TokenizerError: the file cannot be read or parsed, or tiktoken cannot reproduce it exactly.
         """
         try:
-            document = json.loads(Path(path).read_bytes())
+            document = json.loads(read_regular(Path(path), LARGEST_FILE))
         except (OSError, ValueError) as error:
-            raise TokenizerError(f"cannot read {path} as a tokenizer.json ({error}): restore it") from error
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise TokenizerError(f"cannot read {path} as a tokenizer.json ({reason}): restore it") from error
+        except RecursionError:
+            raise TokenizerError(
+                f"cannot read {path} as a tokenizer.json (its lists and objects are nested too deep): restore it"
+            ) from None
         return cls(document)
 
     @property
     def vocab_size(self) -> int:
         """How many token ids there are, added tokens included."""
         return len(self._bytes) + len(self._special_bytes)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest of the token ids."""
+        ids: list[int] = [*self._bytes, *self._special_bytes]
+        return max(ids)
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -188,12 +203,12 @@ def _mergeable_ids(vocab: dict[str, int], merges: Iterable[str | list[str]]) -> 
         token_id = vocab.get(token, -1)
         if left not in numbers or right not in numbers or token_id < 0:
             raise TokenizerError(
-                f"merge {(left, right)!r} uses a token that no earlier merge gives, or gives one that "
+                f"merge {shortened((left, right))} uses a token that no earlier merge gives, or gives one that "
                 "the vocabulary lacks: restore the file, with its merges in the order of training"
             )
         if token_id <= last_id:
             raise TokenizerError(
-                f"merge {(left, right)!r} gives id {token_id} after an earlier one gave {last_id}: ids must "
+                f"merge {shortened((left, right))} gives id {token_id} after an earlier one gave {last_id}: ids must "
                 "ascend in the order of the merges; renumber the tokens, and the model's embeddings with them"
             )
         numbers[token] = len(halves)
@@ -221,8 +236,8 @@ def _check_reachable(halves: list[tuple[int, int]], tokens: list[str]) -> None:
                 until, right = right + 1, halves[right][0]
             if merged.get((left, right), until) < until:
                 raise TokenizerError(
-                    f"the merges do not give {tokens[token_number]!r} for its own bytes: they join "
-                    f"{tokens[left]!r} and {tokens[right]!r} first; train the tokenizer again"
+                    f"the merges do not give {shortened(tokens[token_number])} for its own bytes: they join "
+                    f"{shortened(tokens[left])} and {shortened(tokens[right])} first; train the tokenizer again"
                 )
 
 
@@ -235,5 +250,5 @@ def _pairs(merges: Iterable[str | list[str]]) -> list[tuple[str, str]]:
             left, right = merge.split(" ") if isinstance(merge, str) else merge
             pairs.append((left + "", right + ""))
         except (TypeError, ValueError) as error:
-            raise TokenizerError(f"merge {merge!r} is not a pair of tokens: restore the file") from error
+            raise TokenizerError(f"merge {shortened(merge)} is not a pair of tokens: restore the file") from error
     return pairs

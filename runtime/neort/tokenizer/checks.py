@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable
 from typing import Any
 
 from ..errors import TokenizerError
+from ..wording import shortened
 
 __all__ = ["check_added_tokens", "check_settings", "check_shape"]
+
+
+DEEPEST = 8  # sequences within sequences
 
 
 def check_settings(document: Any) -> None:
@@ -43,12 +46,12 @@ def check_settings(document: Any) -> None:
         if not fits:
             value = (model if name.startswith("model.") else document).get(name.removeprefix("model."))
             raise TokenizerError(
-                f"tokenizer.json has {name} {reprlib.repr(value)}, which the runtime cannot reproduce "
+                f"tokenizer.json has {name} {shortened(value)}, which the runtime cannot reproduce "
                 f"exactly: train or save the tokenizer with {needed}"
             )
 
 
-def _steps(part: Any, key: str) -> list[dict[str, Any]]:
+def _steps(part: Any, key: str, depth: int = DEEPEST) -> list[dict[str, Any]]:
     """The steps of a Sequence, or the one step that `part` is, or none."""
     if part is None:
         return []
@@ -56,7 +59,10 @@ def _steps(part: Any, key: str) -> list[dict[str, Any]]:
         return [{"type": part}]
     if part.get("type") != "Sequence":
         return [part]
-    return [step for member in part.get(key) or () for step in _steps(member, key)]
+    members = part.get(key) or []
+    if not isinstance(members, list) or depth == 0:
+        return [part]  # whose type no step has
+    return [step for member in members for step in _steps(member, key, depth - 1)]
 
 
 def _adds_no_tokens(processor: dict[str, Any]) -> bool:
@@ -74,9 +80,12 @@ def check_shape(document: dict[str, Any]) -> None:
         raise TokenizerError("tokenizer.json's vocab has ids that are no whole numbers >= 0: restore the file")
     if len(set(vocab.values())) < len(vocab):
         raise TokenizerError("tokenizer.json's vocab gives one id to several tokens: give each its own id")
-    for token in document.get("added_tokens") or ():
-        if not (isinstance(token, dict) and isinstance(token.get("content"), str) and "id" in token):
-            raise TokenizerError(f"added token {token!r} lacks id or content: restore the file")
+    added = document.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise TokenizerError(f"tokenizer.json has added_tokens {shortened(added)}, which are no list: restore the file")
+    for token in added:
+        if not (isinstance(token, dict) and isinstance(token.get("content"), str) and type(token.get("id")) is int):
+            raise TokenizerError(f"added token {shortened(token)} lacks id or content: restore the file")
 
 
 def check_added_tokens(added: Iterable[dict[str, Any]], vocab: dict[str, int]) -> None:
@@ -90,18 +99,18 @@ def check_added_tokens(added: Iterable[dict[str, Any]], vocab: dict[str, int]) -
         flags = [flag for flag in ("lstrip", "rstrip", "single_word") if token.get(flag)]
         if flags:
             raise TokenizerError(
-                f"added token {content!r} sets {flags[0]}, which the runtime cannot reproduce: unset it"
+                f"added token {shortened(content)} sets {flags[0]}, which the runtime cannot reproduce: unset it"
             )
         expected = vocab.get(content, next_id)
         if content in seen or token["id"] != expected:
             raise TokenizerError(
-                f"added token {content!r} is listed twice, or its id is {token['id']!r} where {expected} is "
-                "due: list each added token once, in the order of ids and without gaps"
+                f"added token {shortened(content)} is listed twice, or its id is {shortened(token['id'])} where "
+                f"{expected} is due: list each added token once, in the order of ids and without gaps"
             )
         if content not in vocab and expected in taken:
             raise TokenizerError(
-                f"added token {content!r} has id {expected}, which another token of the vocabulary has: number the "
-                "vocabulary from 0 on without gaps"
+                f"added token {shortened(content)} has id {expected}, which another token of the vocabulary has: "
+                "number the vocabulary from 0 on without gaps"
             )
         seen.add(content)
         next_id = max(next_id, expected + 1)

@@ -6,7 +6,6 @@ Knows their form and what verification.json may say about them; runs no model.
 from __future__ import annotations
 
 import itertools
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,15 @@ from ..arrays import Doubles, Floats, Ids
 from ..bundle import ModelSpec
 from ..errors import BundleError
 from ..generation import log_softmax
+from ..wording import shortened
 
-__all__ = ["LEAST_TOKENS", "REMEDY", "Golden", "largest_tolerance", "log_sum_exp", "record_golden", "shown"]
+__all__ = ["LEAST_TOKENS", "REMEDY", "Golden", "largest_tolerance", "log_sum_exp", "record_golden"]
 
 REMEDY = "copy or export the bundle again, or measure it anew with neort-export verify"
 TOP = 16  # golden logits per position
 MOST_TOP = 1024
 LEAST_TOKENS = 4  # of a text that can be cut into a batch
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
-SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +78,6 @@ def log_sum_exp(logits: Floats) -> Doubles:
     return (logits.astype(np.float64) - log_softmax(logits))[..., 0]
 
 
-def shown(value: object) -> str:
-    """Return a value of a JSON file for a message, cut to 200 characters."""
-    writer = reprlib.Repr()
-    writer.maxstring = writer.maxother = writer.maxlong = SHOWN_CHARACTERS
-    writer.maxlist = writer.maxdict = 20
-    text = writer.repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
-
-
 class _Reader:
     """Reads golden logits of unknown origin."""
 
@@ -127,7 +117,7 @@ class _Reader:
         )
 
     def _error(self, key: str, complaint: str) -> BundleError:
-        return BundleError(f"{self._file} has {self._name}.{key} {shown(self._value(key))}, {complaint}; {REMEDY}")
+        return BundleError(f"{self._file} has {self._name}.{key} {shortened(self._value(key))}, {complaint}; {REMEDY}")
 
     def _value(self, key: str) -> Any:
         if not isinstance(self._content, Mapping) or key not in self._content:

@@ -11,7 +11,8 @@ from typing import Any
 from ..bundle import Bundle
 from ..errors import BundleError
 from ..kvcache import CacheType
-from .golden import REMEDY, Golden, shown
+from ..wording import shortened
+from .golden import REMEDY, Golden
 
 __all__ = ["GOLDEN", "VERIFICATION", "Stored", "read_stored"]
 
@@ -60,9 +61,11 @@ def _check_values(content: dict[str, Any], file: Path) -> None:
         elif isinstance(value, list):
             waiting += [(name, each) for each in value]
         elif isinstance(value, float) and not math.isfinite(value):
-            raise BundleError(f"{file} has {shown(name)[1:-1]} {value}, which is no finite number; {REMEDY}")
+            raise BundleError(f"{file} has {shortened(name)[1:-1]} {value}, which is no finite number; {REMEDY}")
         elif isinstance(value, str) and not _is_text(value):
-            raise BundleError(f"{file} has {shown(name)[1:-1]} {shown(value)}, which is no valid text; {REMEDY}")
+            raise BundleError(
+                f"{file} has {shortened(name)[1:-1]} {shortened(value)}, which is no valid text; {REMEDY}"
+            )
 
 
 def _is_text(value: str) -> bool:

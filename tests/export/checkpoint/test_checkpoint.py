@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,19 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_none(save_as: str, folder: 
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(payload))
     assert "weights-only loader" in refusal(folder)
     assert not victim.exists()
+
+
+@pytest.mark.parametrize("place", ["name", "contents"])
+def test_a_damaged_record_of_a_pickle_is_found_though_it_is_mapped(place: str, folder: Path) -> None:
+    """torch asks nothing of the records of a mapped file, and would read weights from the wrong place."""
+    to_pickle(folder)
+    file = folder / "pytorch_model.bin"
+    with zipfile.ZipFile(file) as archive:
+        record = max(archive.infolist(), key=lambda each: each.file_size)
+    contents = bytearray(file.read_bytes())
+    contents[record.header_offset + (30 if place == "name" else 30 + 200)] ^= 1
+    file.write_bytes(contents)
+    assert "weights-only loader" in refusal(folder)
 
 
 def test_a_pickle_of_something_else_is_refused(folder: Path) -> None:

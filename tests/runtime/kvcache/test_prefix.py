@@ -349,7 +349,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "other model": (metadata("model", "ab" * 32), "has model 'abab.*this model needs"),
     "other version": (metadata("format_version", "2"), "has format_version '2', this model needs '1'"),
     "other chunks": (metadata("prefill_chunk", "128"), "has prefill_chunk '128', this model needs '256'"),
-    "other dtype": (edited(lambda h: h["3.key"].update(dtype="I8")), "3.key in I8, this model's cache is F32"),
+    "other dtype": (edited(lambda h: h["3.key"].update(dtype="I8")), "3.key in 'I8', this model's cache is in 'F32'"),
     "other shape": (edited(lambda h: h["3.key"].update(shape=[6, 299, 32])), "header that does not fit this model"),
     "too long": (edited(lambda h: h["token_ids"].update(shape=[513])), "header that does not fit this model"),
     "huge": (edited(lambda h: h["token_ids"].update(shape=[2**62])), "header that does not fit this model"),

@@ -31,7 +31,12 @@ class Texts:
     """
 
     def __init__(self, tokenizer: Tokenizer, model: Dimensions, verification_text: str | None = None) -> None:
-        """``verification_text`` replaces verification.txt. Raises ExportError when it is too short to measure on."""
+        """``verification_text`` replaces verification.txt.
+
+        Raises ExportError when it is too short to measure on, or no text.
+        """
+        if verification_text is not None and not _is_text(verification_text):
+            raise ExportError("the text has halves of characters (surrogates), which no text file can hold; correct it")
         self.window = model.window_size
         self._length = min(model.max_position_embeddings, max(2 * self.window + GOLDEN_EXTRA, 512))
         self._share = min(1.0, EXPENSIVE / (12 * model.num_layers * model.hidden_size**2))
@@ -70,6 +75,14 @@ class Texts:
 
 def _read(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _facts(text: str, sequences: list[list[int]]) -> dict[str, Any]:
