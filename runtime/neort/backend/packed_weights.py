@@ -18,7 +18,7 @@ from typing import Any
 
 from ..bundle import WEIGHTS, Bundle
 from ..errors import StorageError
-from ..files import partial_folder, publish_folder, remove_leftovers, storage_errors
+from ..files import partial_folder, publish_folder, remove_leftovers, storage_errors, target_lock
 
 __all__ = ["packed_graph", "save_packed"]
 
@@ -40,7 +40,7 @@ def packed_graph(bundle: Bundle, file: Path, folder: Path, variant: str, save: C
     digest = hashlib.sha256(f"{bundle.model_hash(file.name)} {variant}".encode()).hexdigest()
     target = folder / f"{bundle.path.resolve().name}-{digest[:16]}"
     remove_leftovers(target)
-    if not _is_whole(target):
+    if not _is_whole(target) and not _becomes_whole(target):
         with storage_errors("packed weights", folder, "name another folder, or none"):
             _make(bundle, target, save)
     return target / GRAPH
@@ -76,6 +76,14 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
         except OSError:
             if not _is_whole(target):  # else another process was faster
                 raise
+
+
+def _becomes_whole(target: Path) -> bool:
+    """Whether the folder is whole once no process is replacing it any more."""
+    if not os.path.lexists(target.parent):
+        return False
+    with target_lock(target):
+        return _is_whole(target)
 
 
 def _is_whole(target: Path) -> bool:
