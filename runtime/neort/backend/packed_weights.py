@@ -67,7 +67,7 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
             "folder, or none"
         )
     with partial_folder(target, mode=OWNER_ONLY) as partial:
-        save(partial)
+        _save(partial, save)
         sizes = {name: (partial / name).stat().st_size for name in (GRAPH, DATA)}
         (partial / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
         try:
@@ -76,6 +76,22 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
         except OSError:
             if not _is_whole(target):  # else another process was faster
                 raise
+
+
+def _save(partial: Path, save: Callable[[Path], None]) -> None:
+    """Raises StorageError where the files cannot be written: onnxruntime names neither the cause nor the place."""
+    try:
+        save(partial)
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime's errors share no public base class
+        if not any(partial.iterdir()):  # it did not come so far
+            raise
+        folder = partial.parent
+        raise StorageError(
+            f"packed weights cannot be written to {folder}, which has {shutil.disk_usage(folder).free:,} bytes free; "
+            "make room, name another folder, or none"
+        ) from error
 
 
 def _becomes_whole(target: Path) -> bool:

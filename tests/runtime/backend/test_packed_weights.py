@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from neort import StorageError
 from neort.backend import packed_weights as packed
 from neort.cli.main import main
 from neort.files import publishing, target_lock
+from releases import QUIET
 
 IDS = list(range(40))
 
@@ -150,6 +153,25 @@ def test_too_little_space_is_one_error_and_leaves_nothing(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4321))
     with pytest.raises(StorageError, match=r"need [\d,]+ bytes in .*, which has 4,321 free"):
         neort.load(bundle_path, packed_weights=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit of the system's")
+def test_weights_that_can_only_be_written_in_part_are_one_error_and_leave_nothing(tmp_path: Path) -> None:
+    """As where another process fills the disk meanwhile."""
+    program = """
+import resource, sys
+import neort
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+try:
+    neort.load(packed_weights=sys.argv[1])
+except neort.StorageError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, *QUIET, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"packed weights cannot be written to {tmp_path}, which has ")
     assert not list(tmp_path.iterdir())
 
 
