@@ -11,7 +11,7 @@ import pytest
 
 from bundles import OTHER, REFUSED, SAME, WEIGHT, Case, run_cases, unexpected
 
-CASES = 300
+CASES = 240
 
 
 def test_a_case_is_the_same_whenever_it_is_asked_for() -> None:
