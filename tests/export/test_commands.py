@@ -19,6 +19,7 @@ import pytest
 
 import neort
 from folders import ROOT
+from neort.bundle import CHECKSUM, manifest_checksum
 from neort.verification import VERIFICATION
 from neort_export.cli import main
 from neort_export.cli.outcome import Outcome
@@ -148,6 +149,7 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> N
     file = bundle / "manifest.json"
     manifest = json.loads(file.read_text(encoding="utf-8"))
     change(manifest)
+    manifest[CHECKSUM] = manifest_checksum(manifest)
     file.write_text(json.dumps(manifest), encoding="utf-8")
 
 
