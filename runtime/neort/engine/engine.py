@@ -202,8 +202,8 @@ class _Worker:
                 _thread.start_new_thread(self._serve, ())
             except RuntimeError as error:
                 raise EngineError(
-                    f"the model's thread cannot be started ({error}); let this user have more threads, or use the "
-                    "model before the interpreter ends"
+                    f"the model's thread cannot be started ({error}); give the process more memory or this user more "
+                    "threads, or use the model before the interpreter ends"
                 ) from error
 
     def stop(self) -> None:
