@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.metadata
+import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,6 +198,53 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(
     assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == 130
     assert "interrupted; no bundle was written" in one_error(capsys)
     assert list(bundle.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_with_its_status_and_leaves_nothing(
+    number: str, status: int, exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exporter("measure", lambda *_, **__: signal.raise_signal(getattr(signal, number)))
+    assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == status
+    assert one_error(capsys) == f"ended by {number}; no bundle was written"
+    assert list(bundle.parent.iterdir()) == []
+
+
+def test_memory_that_torch_does_not_get_is_one_sentence(
+    exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    exporter("measure", fail)
+    assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == 1
+    assert "torch gets no more memory" in one_error(capsys)
+    assert list(bundle.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["", "-o", "out"], ["here", "-o", ""], ["here", "-o", "out", "--text", ""], ["verify", "", "--against", "here"],
+     ["verify", "out", "--against", ""]],
+)  # fmt: skip
+def test_an_empty_argument_is_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable of a shell that is not set."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "it is empty; name a file or folder" in capsys.readouterr().err
+
+
+def test_a_full_standard_error_does_not_end_an_export(
+    exporter: Replace, checkpoint: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str, /) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == 0
+    assert neort.load(bundle)
 
 
 # The text of the verification

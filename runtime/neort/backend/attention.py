@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import AnyArray, Doubles, Floats
+from .memory import lacks_memory
 
 __all__ = ["HYBRID", "Attend", "Open", "heads_per_thread", "question", "splits", "window_difference"]
 
@@ -28,7 +29,10 @@ Open = Callable[[bytes, int], Attend]  # makes it of an ONNX model and a number 
 
 
 def window_difference(open_attention: Open) -> float:
-    """The largest absolute difference of local attention to what it should be; inf where it cannot be computed."""
+    """The largest absolute difference of local attention to what it should be; inf where it cannot be computed.
+
+    Raises MemoryError where there is no memory for it.
+    """
     try:
         attend = open_attention(LOCAL.read_bytes(), 1)
         length = sum(RUNS)
@@ -38,7 +42,9 @@ def window_difference(open_attention: Open) -> float:
         runs = [attend(_feeds(qkv[:, a:b], [a]), cache) for a, b in itertools.pairwise(starts)]
         difference = float(np.abs(np.concatenate(runs, axis=1) - expected_attention(qkv)).max())
         return difference if np.isfinite(difference) else float("inf")
-    except Exception:  # onnxruntime's errors share no public base class
+    except Exception as error:  # onnxruntime's errors share no public base class
+        if lacks_memory(error):
+            raise MemoryError(str(error)) from error
         return float("inf")
 
 
@@ -49,8 +55,9 @@ def expected_attention(qkv: Floats) -> Doubles:
     queries, keys, values = split.transpose(2, 0, 3, 1, 4)  # each [B, H, S, D]
     distance = np.arange(length)[:, None] - np.arange(length)
     seen = (distance >= 0) & (distance < WINDOW)
-    weights = np.exp(np.where(seen, queries @ keys.swapaxes(-1, -2), -np.inf))
-    attention: Doubles = weights @ values / weights.sum(-1, keepdims=True)
+    scores = np.einsum("bhqd,bhkd->bhqk", queries, keys)  # no BLAS, whose buffers take more memory than small models
+    weights = np.exp(np.where(seen, scores, -np.inf))
+    attention: Doubles = np.einsum("bhqk,bhkd->bhqd", weights, values) / weights.sum(-1, keepdims=True)
     return attention.swapaxes(1, 2).reshape(batch, length, -1)
 
 
@@ -83,8 +90,8 @@ def question(count: int, head_dim: int, positions: int) -> tuple[Floats, dict[st
     for rows in cache.values():  # a few rows over and over, in other sizes: drawing all would take the longest
         rows[:-1] = np.resize(random.random((61, head_dim), np.float32) - np.float32(0.5), rows.shape[2:]) * sizes
     query, _, value = random.random((3, head_dim), np.float32) - np.float32(0.5)
-    score = (cache["key"][0, 0] @ query).max() + 1  # the largest, so that it counts even in a block of its own
-    return np.concatenate([query, query * (score / (query @ query)), value])[None], cache
+    score = np.einsum("md,d->m", cache["key"][0, 0], query).max() + 1  # so large that it counts in any block
+    return np.concatenate([query, query * (score / np.square(query).sum()), value])[None], cache
 
 
 def splits(attend: Attend, count: int, new: Floats, cache: dict[str, Floats]) -> bool:

@@ -23,10 +23,10 @@ from ..bundle import ModelSpec
 from ..bundle import graph_names as names
 from ..errors import EngineError, NeortError, OutOfMemoryError
 from ..kvcache import CacheType, KVCache
+from .memory import lacks_memory
 
 __all__ = ["BoundInputs", "RunInputs", "bind_buffer", "bind_past", "first_row", "needs_dummy"]
 
-NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")  # what onnxruntime's errors say
 ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
 
 
@@ -160,7 +160,7 @@ class BoundInputs:
 def _run_error(error: Exception) -> NeortError:
     """What onnxruntime says about a run that failed, as one of neort's errors."""
     said = " ".join(str(error).split())[:200]
-    if isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY):
+    if lacks_memory(error):
         return OutOfMemoryError(
             f"onnxruntime gets no memory for a run of the model ({said}); lower max_batch_size, max_cache_bytes or "
             "prefix_cache_bytes, or give the process more memory"

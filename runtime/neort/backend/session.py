@@ -20,6 +20,7 @@ from ..kvcache import CACHE_TYPES, CacheType
 from ..wording import shortened
 from .checks import check_int8_cache, check_windows
 from .inputs import RunInputs, bind_buffer, bind_past
+from .memory import lacks_memory
 from .options import open_session, session_options
 from .packed_weights import packed_graph, save_packed
 
@@ -30,7 +31,6 @@ DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.o
 ELEMENT_TYPES: dict[CacheType, int] = {"fp32": 1, "int8": 3}  # of the cache, by ONNX's numbers
 
 TRIED = 2  # tokens that every graph is tried on
-NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "annot allocate memory")  # what onnxruntime says
 
 #: Changes the options of a session right before its graph is opened.
 Configure = Callable[[ort.SessionOptions], None]
@@ -101,7 +101,7 @@ def _try(session: ort.InferenceSession, bundle: Bundle, file: Path, row_type: np
 
 def _refusal(what: str, file: Path, error: Exception) -> NeortError:
     """The error for a graph that onnxruntime cannot load or run; whose fault it is follows from what it says."""
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+    if lacks_memory(error):
         return OutOfMemoryError(
             f"there is no memory to {what} {file} ({shortened(str(error))}); free some or allow more, use a format "
             "with smaller weights, or share them among processes by packed_weights"

@@ -73,7 +73,7 @@ def fetch(address: str) -> tuple[str, str]:
 
 def test_workers_that_were_forked_from_a_loaded_model_answer_as_their_parent_would(address: str, model: Model) -> None:
     text = model.generate("It was a dark night and", max_new_tokens=8).text
-    answers = []
+    answers: list[tuple[str, str]] = []
     deadline = time.monotonic() + PATIENCE
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         while len({worker for _, worker in answers}) < 2 and time.monotonic() < deadline:
