@@ -30,8 +30,7 @@ import numpy as np
 from neort.arrays import Ids, Logits
 from neort.backend import DecoderSession
 from neort.bundle import WEIGHTS, Bundle, bundled_path
-from neort.engine import Engine, FinishReason, Request, Stats
-from neort.errors import NeortError
+from neort.engine import EngineCore, FinishReason, Request, Stats
 from neort.generation import GenerationConfig, TokenChooser
 from neort.speculative import PromptLookup, Speculator, verification_cost
 from neort.tokenizer import Tokenizer
@@ -60,7 +59,7 @@ class Sink:
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         self.stats = stats
 
-    def fail(self, error: NeortError) -> None:
+    def fail(self, error: BaseException) -> None:
         raise error
 
 
@@ -88,7 +87,7 @@ def main() -> None:
     bundle = Bundle(args.bundle or bundled_path())
     session = DecoderSession(bundle, max_batch_size=1)
     cost = verification_cost(bundle.quantization, bundle.file(WEIGHTS).stat().st_size, bundle.stated_cost)
-    plain, drafting = Engine(session), Engine(session, speculate=lambda: Speculator(PromptLookup(), cost))
+    plain, drafting = EngineCore(session), EngineCore(session, speculate=lambda: Speculator(PromptLookup(), cost))
     given = texts(Tokenizer.from_file(bundle.file("tokenizer.json")), args.tokens)
     compare(plain, drafting, *given["prose"], 1)  # warms up
     for text in args.texts or given:
@@ -143,7 +142,7 @@ def hostile(tokens: list[int], count: int) -> list[int]:
     return text
 
 
-def compare(plain: Engine, drafting: Engine, prompt: list[int], text: list[int], rounds: int) -> dict[str, Any]:
+def compare(plain: EngineCore, drafting: EngineCore, prompt: list[int], text: list[int], rounds: int) -> dict[str, Any]:
     """Seconds for the tokens after the first, by either engine in turns, each first in turn; the medians' ratio."""
     raw: dict[str, list[float]] = {"plain": [], "speculative": []}
     losses = []
@@ -167,7 +166,7 @@ def compare(plain: Engine, drafting: Engine, prompt: list[int], text: list[int],
     }
 
 
-def time_steps(engine: Engine, request: Request) -> list[Timed]:
+def time_steps(engine: EngineCore, request: Request) -> list[Timed]:
     """Run a request to its end; the steps after its first token."""
     engine.submit(request)
     while not request.token_ids:

@@ -18,7 +18,7 @@ import onnxruntime
 
 from neort.backend import DECODER, DecoderSession, int8_products_saturate_here
 from neort.bundle import Bundle
-from neort.engine import Engine
+from neort.engine import EngineCore
 from neort.verification import batch_difference
 
 from ..harness.arguments import script_parser
@@ -32,7 +32,7 @@ def main() -> None:
     started = time.perf_counter()
     bundle, ids = Bundle(args.bundle), np.load(args.ids)
     runner = DecoderSession(bundle, configure=without_remedy if args.without_remedy else None)
-    np.save(args.logits, Engine(runner).logits(ids))
+    np.save(args.logits, EngineCore(runner).logits(ids))
     facts = {
         "saturates": saturates(bundle),
         "seconds": round(time.perf_counter() - started, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import starting as starting  # before what is heavy
 from .backend import PrecisionWarning
 from .bundle import Bundle, ModelSpec
 from .engine import Completion, FinishReason, Piece, Stats

@@ -12,7 +12,7 @@ import numpy as np
 
 from .backend import DecoderSession, checked_threads
 from .bundle import WEIGHTS, Bundle, bundled_path
-from .engine import PREFILL_CHUNK, Engine
+from .engine import PREFILL_CHUNK, Engine, EngineCore
 from .errors import (
     ArgumentTypeError,
     BundleError,
@@ -111,13 +111,13 @@ def load(
             kv_cache=kv_cache,
             configure=configure_session,
         )
-        engine = Engine(
+        core = EngineCore(
             runner,
             max_cache_bytes=cache_bytes,
             speculate=None if draft is None else _speculate(smaller, opened, tokenizer, runner.num_threads),
             prefixes=_prefixes(opened, runner, prefix_bytes),
         )
-        return Model(opened, tokenizer, generation_config, runner, engine)
+        return Model(opened, tokenizer, generation_config, runner, Engine(core))
 
 
 @contextlib.contextmanager

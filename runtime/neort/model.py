@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from typing import Any, Unpack, overload
+from typing import Any, NoReturn, Unpack, overload
 
 import numpy as np
 
@@ -57,6 +57,13 @@ class Model:
     def num_threads(self) -> int:
         """Threads that one run of the model uses."""
         return self._session.num_threads
+
+    def __reduce__(self) -> NoReturn:
+        """Raise ArgumentTypeError: a model is loaded in every process, not sent there."""
+        raise ArgumentTypeError(
+            "a Model can be neither pickled nor copied; send the path of its bundle, and call neort.load there, with a "
+            "folder for packed_weights if processes are to share the weights"
+        )
 
     def __repr__(self) -> str:
         return f"<neort.Model {self.bundle.path.name}: {self.bundle.quantization}, {self.num_threads} threads>"
@@ -140,7 +147,8 @@ class Model:
         """
         options = self._options(config, overrides)
         _refuse_several(options, "use generate, or several streams")
-        collector = self._collector(self._encode(prompt), options, 0, own_processors(logits_processor, first=True))
+        own = own_processors(logits_processor, first=True)
+        collector = self._collector(self._encode(prompt), options, 0, own, streamed=True)
         self._engine.check(collector.request)
         return self._pieces(collector)
 
@@ -200,14 +208,15 @@ class Model:
         return Prefix(ids, pin, self._prefix_format(), self._engine.release)
 
     def _prefix_format(self) -> PrefixFormat:
-        return PrefixFormat(self.spec, self._session.row_types, self._session.model_hash, self._engine.prefill_chunk)
+        return PrefixFormat(
+            self.spec, self._session.row_types, self._session.model_hash, self._engine.core.prefill_chunk
+        )
 
     def _run(self, collectors: list[Collector]) -> None:
         """Take requests from their first step to their last."""
         with _Submitted(self._engine, collectors):
             for collector in collectors:
-                while not collector.request.done:
-                    self._engine.advance(collector.request)
+                self._engine.next_event(collector.events)
 
     def _options(self, config: GenerationConfig | None, overrides: Any) -> GenerationConfig:
         if config is not None and not isinstance(config, GenerationConfig):
@@ -231,22 +240,29 @@ class Model:
         return encoded
 
     def _collector(
-        self, ids: Ids, options: GenerationConfig, index: int, processors: Sequence[LogitsProcessor] = ()
+        self,
+        ids: Ids,
+        options: GenerationConfig,
+        index: int,
+        processors: Sequence[LogitsProcessor] = (),
+        *,
+        streamed: bool = False,
     ) -> Collector:
         chooser = TokenChooser.from_config(options, len(ids), index, processors=processors)
-        return Collector(ids, options, index, self.tokenizer.token_bytes, chooser)
+        return Collector(ids, options, index, self.tokenizer.token_bytes, chooser, streamed=streamed)
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
         with _Submitted(self._engine, [collector]):
-            while not collector.request.done:
-                self._engine.advance(collector.request)
-                while collector.pieces:
-                    yield collector.pieces.popleft()
-            yield from collector.drain()
+            while (piece := self._engine.next_event(collector.events)) is not None:
+                yield piece
+        collector.completion()  # raises the error, if there was one
 
 
 class _Submitted:
-    """Context in which requests are in the engine; on leaving, by whatever way, none of them stays there."""
+    """Context in which requests are in the engine; on leaving, by whatever way, none of them stays there.
+
+    Nor where the context is dropped without having been left, as Ctrl-C may have it between two lines.
+    """
 
     def __init__(self, engine: Engine, collectors: list[Collector]) -> None:
         self._engine, self._collectors = engine, collectors
@@ -258,6 +274,9 @@ class _Submitted:
             self._engine.submit(collector.request)
 
     def __exit__(self, *_: object) -> None:
+        self.__del__()
+
+    def __del__(self) -> None:
         for collector in self._collectors:
             self._engine.cancel(collector.request)
 

@@ -19,7 +19,8 @@ class ModelRunner(Protocol):
     """A model and the cache of the sequences that it runs; slots 0 to n - 1 hold the running ones.
 
     Arguments are trusted: token ids are of the vocabulary, slots are reserved and positions lie within the model's.
-    Not thread-safe.
+    Not thread-safe. A method that raises leaves what the slots hold as it was, but for the positions that it was to
+    write, and may be called again.
     """
 
     spec: ModelSpec
@@ -42,7 +43,7 @@ class ModelRunner(Protocol):
     def reserve(self, slots: int, lengths: list[int]) -> None:
         """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions.
 
-        Raises MemoryError where the system refuses the memory.
+        Raises OutOfMemoryError where the system refuses the memory; every slot is as it was then.
         """
 
     def move(self, source: int, target: int, length: int) -> None:

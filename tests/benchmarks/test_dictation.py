@@ -7,11 +7,11 @@ import numpy as np
 from benchmarks.engine.speculation import Dictation, dictated, lost_steps
 from neort.backend import DecoderSession
 from neort.bundle import Bundle, bundled_path
-from neort.engine import Engine
+from neort.engine import EngineCore
 
 
 def test_a_dictated_request_writes_its_text_whatever_the_logits() -> None:
-    engine = Engine(DecoderSession(Bundle(bundled_path()), num_threads=1, max_batch_size=1))
+    engine = EngineCore(DecoderSession(Bundle(bundled_path()), num_threads=1, max_batch_size=1))
     request = dictated([5, 6, 7], [9, 8, 9, 8])
     engine.submit(request)
     while not request.done:

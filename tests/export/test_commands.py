@@ -34,7 +34,7 @@ def meant(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, argparse.Namespace
     found: list[tuple[str, argparse.Namespace]] = []
     for name in ("export", "verify"):
         module = importlib.import_module(f"neort_export.cli.{name}")
-        monkeypatch.setattr(module, "run", lambda args, name=name: found.append((name, args)))
+        monkeypatch.setattr(module, "run", lambda args, _, name=name: found.append((name, args)))
     return found
 
 

@@ -26,7 +26,7 @@ from checkpoints import (
 )
 from neort.backend import DecoderSession
 from neort.bundle import Bundle, Quantization
-from neort.engine import Engine
+from neort.engine import EngineCore
 from neort.verification import batch_difference
 from neort_export import Report, export
 
@@ -88,7 +88,7 @@ def test_logits_equal_torch_at_every_position_whatever_the_chunks(pair: Pair) ->
     expected = torch_logits(pair.torch, pair.ids())
     session = pair.session()
     for chunk in {1, 3, pair.window, pair.window + 1, 2 * pair.window + 1, 100, POSITIONS}:
-        logits = Engine(session, prefill_chunk=chunk).logits(pair.ids())
+        logits = EngineCore(session, prefill_chunk=chunk).logits(pair.ids())
         assert largest(logits - expected) <= TOLERANCE, f"in chunks of {chunk}"
 
 
@@ -160,7 +160,7 @@ def test_an_int8_bundle_decodes_each_sequence_as_if_it_were_alone(int8_report: R
 def test_an_int8_bundle_is_near_the_fp32_model(int8_report: Report, model: GPTNeoForCausalLM) -> None:
     """The logits' error is a few percent of their spread: a layer gone wrong would leave nothing in common."""
     expected = torch_logits(model, random_ids(POSITIONS))
-    logits = Engine(DecoderSession(Bundle(int8_report.path))).logits(random_ids(POSITIONS))
+    logits = EngineCore(DecoderSession(Bundle(int8_report.path))).logits(random_ids(POSITIONS))
     assert 0 < np.std(logits - expected) < 0.05 * np.std(expected)
 
 

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 import neort
-from neort import StorageError, files
+from neort import StorageError
+from neort.files import partial_names, publishing
 from neort_export import ExportError, Limits, export
 from neort_export.staging import staged_folder
 
@@ -87,16 +87,15 @@ def live_run(target_name: str, tmp_path: Path) -> Iterator[subprocess.Popen[byte
             process.kill()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there leftovers stay: Windows cannot tell whether their process lives")
 @pytest.mark.parametrize("target_name", ["bundle", "bundle[1]"])
 def test_a_killed_run_leaves_no_bundle_and_the_next_run_cleans_up(
     target_name: str, live_run: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     target = tmp_path / target_name
-    live_run.send_signal(signal.SIGKILL)
+    live_run.kill()
     live_run.wait()
     assert not target.exists()
-    assert len(names(tmp_path)) == 1, "the half-written folder is there"
+    assert len(names(tmp_path)) == 2, "the half-written folder and its lock are there"
     write_bundle(target, "new")
     assert names(tmp_path) == [target_name]
 
@@ -105,7 +104,7 @@ def test_a_killed_run_leaves_no_bundle_and_the_next_run_cleans_up(
 @pytest.mark.usefixtures("live_run")
 def test_the_folder_of_a_live_run_is_left_alone(target_name: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / target_name, "new")
-    assert len(names(tmp_path)) == 2
+    assert len(names(tmp_path)) == 3
     assert target_name in names(tmp_path)
 
 
@@ -154,12 +153,63 @@ def test_force_refuses_what_is_no_bundle(make: Callable[[Path], None], target: P
     assert target.is_symlink() or target.is_file() or (target / "thesis.txt").read_text() == "years of work"
 
 
-def test_what_appears_in_the_target_s_place_meanwhile_is_not_replaced(target: Path) -> None:
-    with pytest.raises(ExportError), staged_folder(target, force=False) as folder:  # noqa: PT012
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("make", [a_folder, a_file, a_dangling_link])
+def test_what_appears_in_the_target_s_place_meanwhile_is_not_replaced(
+    make: Callable[[Path], None], force: bool, target: Path
+) -> None:
+    with pytest.raises(ExportError), staged_folder(target, force=force) as folder:  # noqa: PT012
         (folder / "manifest.json").write_text("new")
-        a_folder(target)
+        make(target)
+    assert not target.is_dir() or names(target) == ["thesis.txt"]
+    assert names(target.parent) == ["bundle"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_appears_in_the_last_moment_is_not_replaced(
+    force: bool, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the target was looked at and while the new one is brought to the disk."""
+    fsync = os.fsync
+
+    def appear(handle: int) -> None:
+        if not target.exists():
+            a_folder(target)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", appear)
+    with pytest.raises(ExportError):
+        write_bundle(target, "new", force=force)
     assert names(target) == ["thesis.txt"]
     assert names(target.parent) == ["bundle"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links and FIFOs")
+def test_force_follows_a_link_to_a_bundle_and_leaves_the_link(tmp_path: Path, target: Path) -> None:
+    real = tmp_path / "elsewhere" / "real"
+    write_bundle(real, "old")
+    target.symlink_to(real)
+    with pytest.raises(ExportError, match="exists already"):
+        write_bundle(target, "new")
+    write_bundle(target, "new", force=True)
+    assert target.is_symlink()
+    assert (real / "manifest.json").read_text() == "new"
+    assert names(real.parent) == ["real"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links and FIFOs")
+def test_a_fifo_is_refused(target: Path) -> None:
+    os.mkfifo(target)
+    with pytest.raises(ExportError, match="--force does not replace it"):
+        write_bundle(target, "new", force=True)
+    assert target.is_fifo()
+
+
+def test_a_mount_point_is_refused_before_any_work(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target.mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == target)
+    with pytest.raises(ExportError, match="mount point"), staged_folder(target, force=True):
+        pytest.fail("it was begun")
 
 
 def test_the_old_bundle_stays_when_the_new_one_cannot_be_renamed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,10 +217,11 @@ def test_the_old_bundle_stays_when_the_new_one_cannot_be_renamed(target: Path, m
     rename = Path.rename
 
     def fails_for_stages(self: Path, place: Path) -> Path:
-        if Path(place) == target and "old" not in self.name:
+        if Path(place) == target and not self.name.endswith(".old"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return rename(self, place)
 
+    monkeypatch.setattr(publishing, "exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fails_for_stages)
     with pytest.raises(StorageError, match=rf"cannot be written to {re.escape(str(target))} .*make room"):
         write_bundle(target, "new", force=True)
@@ -281,7 +332,7 @@ def test_a_home_folder_s_tilde_is_understood(
 def test_a_bundle_that_was_being_replaced_when_the_run_was_killed_returns(target: Path) -> None:
     finished = subprocess.Popen([sys.executable, "-c", ""])
     finished.wait()
-    old = target.with_name(f".{target.name}.partial-old-0123abcd-{files._host()}-{finished.pid}")
+    old = target.with_name(f".{target.name}.partial-old-0123abcd-{partial_names._host()}-{finished.pid}")
     old.mkdir()
     (old / "manifest.json").write_text("old")
     with pytest.raises(ExportError, match="exists already"):

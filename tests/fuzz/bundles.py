@@ -40,7 +40,19 @@ BAD_MESSAGE = "bad message"
 FORBIDDEN = (TRACEBACK, HANG, BAD_MESSAGE, "noise on stdout")  # and every signal and exit
 
 RAW, REHASHED = "raw", "rehashed"
-MANIFEST, PREFIX = "manifest.json", "a.prefix"
+MANIFEST, PREFIX, GENERATION = "manifest.json", "a.prefix", "generation_config.json"
+OPTIONS = {
+    "max_new_tokens": 2,
+    "min_new_tokens": 1,
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_k": 5,
+    "top_p": 0.9,
+    "repetition_penalty": 1.1,
+    "eos_token_id": [0, 1],
+    "stop_strings": ["xyzzy"],
+    "num_beams": 1,
+}  # that a generation_config.json may have, and the bundled one has not
 SECONDS = 60.0  # a case takes a tenth of a second
 MEMORY = 6 << 30  # bytes of address space
 LONGEST_MESSAGE = 2500
@@ -51,7 +63,7 @@ WEIGHT = {
     MANIFEST: 6,
     "decoder.onnx": 6,
     "tokenizer.json": 4,
-    "generation_config.json": 3,
+    GENERATION: 3,
     "decoder_int8_cache.onnx": 3,
     PREFIX: 3,
     "weights.data": 2,
@@ -106,6 +118,7 @@ class Lab:
         self.folder = folder / "bundle"
         shutil.copytree(neort.load(num_threads=1).bundle.path, self.folder)
         self.sound = {file.name: file.read_bytes() for file in self.folder.iterdir()}
+        self.options = json.dumps({**json.loads(self.sound[GENERATION]), **OPTIONS}).encode()
         self.prefix_file = folder / PREFIX
         self.model = neort.load(self.folder, num_threads=1)
         with self.model.prefix("The captain said nothing") as prefix:
@@ -135,7 +148,7 @@ class Lab:
     def _bundle(self, case: Case) -> tuple[str, str]:
         kv_cache: CacheType = "int8" if "int8" in case.file or case.number % 5 == 0 else "fp32"
         expected = self.expected(kv_cache)
-        contents = case.damaged(self.sound[case.file])
+        contents = case.damaged(self.options if case.file == GENERATION else self.sound[case.file])
         written = {case.file: contents}
         if case.mode == REHASHED:
             written[MANIFEST] = rehashed(self.sound[MANIFEST], case.file, contents)
@@ -155,6 +168,7 @@ class Lab:
         try:
             model = load()
             outcome = REFUSED_LATER
+            model.generate("The", seed=0)  # by the bundle's own options
             return (SAME if self.output(model) == expected else OTHER), ""
         except self.neort.NeortError as error:
             return judged(outcome, error, [*self.sound, str(self.folder)])
@@ -178,7 +192,8 @@ def judged(outcome: str, error: Exception, names: list[str]) -> tuple[str, str]:
         message.encode()
     except UnicodeEncodeError:
         return BAD_MESSAGE, f"no UTF-8: {message!r}"
-    if len(message) > LONGEST_MESSAGE or not any(name in message for name in names):
+    named = outcome == REFUSED_LATER or any(name in message for name in names)
+    if len(message) > LONGEST_MESSAGE or not named:
         return BAD_MESSAGE, f"{len(message)} characters, or names no file: {message[:300]!r}"
     return outcome, f"{type(error).__name__}: {message}"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import signal
+import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +18,18 @@ from typing import Any
 import pytest
 
 from neort import StorageError, files
-from neort.files import partial_folder, publish_folder, published_file, remove_leftovers, storage_errors
+from neort.files import (
+    locks,
+    partial_folder,
+    partial_names,
+    publish_folder,
+    published_file,
+    publishing,
+    remove_leftovers,
+    storage_errors,
+)
+from neort.files.locks import FileLock
+from patience import PATIENCE
 
 Publish = Callable[[Path, str], None]
 
@@ -93,7 +106,8 @@ def test_a_folder_that_is_not_to_be_replaced_never_leaves_its_place(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_a_folder(target, "old")
-    monkeypatch.setattr(files, "_swap", lambda *_: pytest.fail("the target was moved"))
+    monkeypatch.setattr(publishing, "exchange", lambda *_: False)
+    monkeypatch.setattr(publishing, "_swap", lambda *_: pytest.fail("the target was moved"))
     with partial_folder(target) as partial, pytest.raises(FileExistsError):  # noqa: PT012
         (partial / "first").write_text("new")
         publish_folder(partial, target, replace=lambda: False)
@@ -136,6 +150,7 @@ def test_two_replacements_of_one_process_put_the_old_ones_aside_under_different_
             aside.append(place)
         return rename(self, place)
 
+    monkeypatch.setattr(publishing, "exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", noted)
     for content in "123":
         publish_a_folder(target, content)
@@ -197,71 +212,135 @@ def test_a_name_may_be_as_long_as_the_file_system_s(publish: Publish, name: str,
     assert names(tmp_path) == [name]
 
 
-def test_a_folder_in_a_file_s_place_is_an_error_that_names_it(target: Path) -> None:
-    target.mkdir()
-    with pytest.raises(IsADirectoryError, match="target"):
-        publish_a_file(target, "new")
+@POSIX_ONLY
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "socket", "link to a device"])
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_no_regular_file_is_refused_in_one_sentence_and_stays(kind: str, late: bool, target: Path) -> None:
+    def make() -> None:
+        if kind == "folder":
+            target.mkdir()
+        elif kind == "FIFO":
+            os.mkfifo(target)
+        elif kind == "socket":
+            with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(target.parent):
+                listener.bind(target.name)
+        else:
+            target.symlink_to(os.devnull)
+
+    if not late:
+        make()
+    with pytest.raises(StorageError, match=f"target, which is a {kind.split()[-1]}; give a file"):  # noqa: PT012, SIM117
+        with published_file(target) as stream:
+            stream.write(b"new")
+            if late:
+                make()
     assert names(target.parent) == ["target"]
-    assert names(target) == []
+    assert not target.is_file()
 
 
 @POSIX_ONLY
-def test_what_is_no_regular_file_is_not_replaced(target: Path) -> None:
-    os.mkfifo(target)
-    with pytest.raises(FileExistsError):
-        publish_a_file(target, "new")
-    assert target.is_fifo()
+def test_a_folder_replaces_nothing_but_a_folder(target: Path) -> None:
+    target.write_text("old")
+    with pytest.raises(NotADirectoryError):
+        publish_a_folder(target, "new")
+    assert contents(target) == {"old"}
+    assert names(target.parent) == ["target"]
+
+
+def without_exchange(*_: object) -> bool:
+    return False
+
+
+@pytest.fixture(params=[True, False], ids=["exchanged", "renamed twice"])
+def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether two folders may change places in one step."""
+    if not request.param:
+        monkeypatch.setattr(publishing, "exchange", without_exchange)
+    return bool(request.param)
+
+
+def test_a_folder_is_replaced_as_a_whole(exchange: bool, target: Path) -> None:
+    for content in ("old", "new"):
+        publish_a_folder(target, content)
+        assert contents(target) == {content}
+        assert names(target.parent) == ["target"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems cannot exchange folders")
+def test_a_folder_that_is_replaced_is_never_missing(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_a_folder(target, "old")
+    monkeypatch.setattr(publishing, "_swap", lambda *_: pytest.fail("two renames"))
+    publish_a_folder(target, "new")
+    assert contents(target) == {"new"}
 
 
 # What killed processes leave
 
 WRITE = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from neort import files
-target = Path(sys.argv[2])
-with getattr(files, sys.argv[1])(target):
-    if sys.argv[3] == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
+with getattr(files, sys.argv[1])(Path(sys.argv[2])):
     print("ready", flush=True)
     sys.stdin.read()
 """
 WRITERS = {"published_file": publish_a_file, "partial_folder": publish_a_folder}
 
 
-def start(writer: str, target: Path, how: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITE, writer, os.fspath(target), how],
+@contextlib.contextmanager
+def live_writer(writer: str, target: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in the middle of writing."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE, writer, os.fspath(target)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
-@POSIX_ONLY
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("name", ["target", "a[1]*", "x" * 240])
-def test_what_a_killed_process_left_is_removed(writer: str, name: str, tmp_path: Path) -> None:
+def test_what_a_live_process_writes_stays_until_it_is_killed(writer: str, name: str, tmp_path: Path) -> None:
     target = tmp_path / name
-    with start(writer, target, "killed") as process:
+    with live_writer(writer, target) as process:
+        there = names(tmp_path)
+        assert len(there) == 2, "the partial one and its lock"
+        remove_leftovers(target)
+        assert names(tmp_path) == there
+        process.kill()
         process.wait()
-    assert process.returncode == -signal.SIGKILL
-    assert len(names(tmp_path)) == 1, "the partial one is there"
-    remove_leftovers(target.with_name("another"))
-    assert len(names(tmp_path)) == 1, "it is no leftover of another target"
-    remove_leftovers(target)
+        remove_leftovers(target.with_name("another"))
+        assert names(tmp_path) == there, "they are no leftovers of another target"
+        remove_leftovers(target)
     assert names(tmp_path) == []
 
 
-@POSIX_ONLY
 @pytest.mark.parametrize("writer", WRITERS)
-def test_what_a_live_process_writes_is_left_alone(writer: str, target: Path) -> None:
-    with start(writer, target, "alive") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        remove_leftovers(target)
-        assert len(names(target.parent)) == 1
-        process.kill()
+def test_two_processes_write_one_target_and_both_end_well(writer: str, target: Path) -> None:
+    with live_writer(writer, target) as process:
+        WRITERS[writer](target, "new")
+        assert len(names(target.parent)) == 3
+        process.communicate()
+        assert process.returncode == 0
+    assert names(target.parent) == ["target"]
+
+
+def test_threads_write_one_target_at_once(exchange: bool, target: Path) -> None:
+    def write(number: int) -> None:
+        for turn in range(10):
+            publish_a_folder(target, f"{number} {turn}")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(4)))
+    assert len(contents(target)) == 1
+    assert names(target.parent) == ["target"]
 
 
 def test_what_another_thread_writes_is_left_alone(target: Path) -> None:
@@ -271,18 +350,137 @@ def test_what_another_thread_writes_is_left_alone(target: Path) -> None:
         assert partial.is_dir()
 
 
+@POSIX_ONLY
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_forked_child_leaves_all_to_its_parent(writer: str, target: Path) -> None:
+    class ChildEndsError(Exception):
+        pass
+
+    try:
+        with getattr(files, writer)(target):
+            there = names(target.parent)
+            child = os.fork()
+            if not child:
+                raise ChildEndsError
+            os.waitpid(child, 0)
+            assert names(target.parent) == there
+            remove_leftovers(target)
+            assert names(target.parent) == there, "the child's end does not free its parent's lock"
+    except ChildEndsError:
+        os._exit(0)
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_lock_that_is_left_over_goes_when_it_is_free(free: bool, target: Path) -> None:
+    for name in (".target.partial-lock", ".target.partial-0123abcd.lock"):
+        lock = FileLock(target.with_name(name))
+        assert lock.take()
+        if free:
+            lock.close()
+        remove_leftovers(target)
+        assert names(target.parent) == ([] if free else [name])
+        lock.remove()
+        assert names(target.parent) == []
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that cleans up finds the lock between its making and its taking."""
+    take = locks._lock
+    removed: list[int] = []
+
+    def late(handle: int) -> bool | None:
+        if not removed:
+            target.unlink()
+            removed.append(handle)
+        return take(handle)
+
+    monkeypatch.setattr(locks, "_lock", late)
+    lock = FileLock(target)
+    assert lock.take(seconds=PATIENCE)
+    assert FileLock(target).take() is False
+    lock.remove()
+    assert removed
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("publish", PUBLISH)
+def test_where_no_lock_can_be_taken_the_target_is_replaced_all_the_same(
+    publish: Publish, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_lock", lambda _: None)
+    for content in ("old", "new"):
+        publish(target, content)
+        assert contents(target) == {content}
+        assert names(target.parent) == ["target"]
+
+
+def test_without_locks_what_is_being_written_stays(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "_lock", lambda _: None)
+    with partial_folder(target) as partial:
+        remove_leftovers(target)
+        assert names(target.parent) == [partial.name]
+        assert partial.name.endswith(f"-{os.getpid()}")
+
+
+def test_a_lock_that_cannot_be_asked_for_protects_what_is_there(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network's file system whose server is older than its clients."""
+    monkeypatch.setattr(locks, "_lock", lambda _: None)
+    for name in (".target.partial-0123abcd", ".target.partial-0123abcd.lock"):
+        target.with_name(name).touch()
+    remove_leftovers(target)
+    assert len(names(target.parent)) == 2
+
+
+def test_the_order_of_windows_ends_with_no_file_either(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a file is closed before it is removed."""
+    monkeypatch.setattr(locks, "ON_WINDOWS", True)
+    for content in ("old", "new"):
+        publish_a_folder(target, content)
+        assert names(target.parent) == ["target"]
+
+
+# What earlier versions left, and what is left where there are no locks
+
+
+def ended() -> int:
+    """The id of a process that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@POSIX_ONLY
+@pytest.mark.parametrize("kind", ["", "old-"])
+def test_what_names_prove_to_be_of_a_dead_process_is_removed(kind: str, target: Path) -> None:
+    publish_a_file(target, "new")
+    target.with_name(f".target.partial-{kind}0123abcd-{partial_names._host()}-{ended()}").mkdir()
+    remove_leftovers(target)
+    assert names(target.parent) == ["target"]
+
+
+@POSIX_ONLY
+@pytest.mark.parametrize("name", ["old-0123abcd-{}", "0123abcd-{}.old"])
+def test_an_old_target_that_a_dead_process_had_put_aside_returns(name: str, target: Path) -> None:
+    publish_a_file(target, "old")
+    host = f"{partial_names._host()}-{ended()}"
+    target.rename(target.with_name(f".target.partial-{name.format(host)}"))
+    target.with_name(f".target.partial-0123abcd-{host}").mkdir()
+    remove_leftovers(target)
+    assert names(target.parent) == ["target"]
+    assert contents(target) == {"old"}
+
+
 def test_what_a_former_process_with_the_same_id_left_is_removed(target: Path) -> None:
     """In containers, process ids begin anew with each start."""
-    (target.parent / f".target.partial-0123abcd-{files._host()}-{os.getpid()}").mkdir()
+    (target.parent / f".target.partial-0123abcd-{partial_names._host()}-{os.getpid()}").mkdir()
     remove_leftovers(target)
     assert names(target.parent) == []
 
 
 def test_what_processes_of_another_host_write_is_left_alone(target: Path) -> None:
     """Their ids say nothing here."""
-    finished = subprocess.Popen([sys.executable, "-c", ""])
-    finished.wait()
-    partial = target.parent / f".target.partial-0123abcd-00000000-{finished.pid}"
+    partial = target.parent / f".target.partial-0123abcd-00000000-{ended()}"
     partial.mkdir()
     remove_leftovers(target)
     assert partial.is_dir()
@@ -292,18 +490,98 @@ def test_leftovers_without_a_folder_are_none(target: Path) -> None:
     remove_leftovers(target / "missing" / "target")
 
 
+# Killed at any line
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from neort import files
+from neort.files import publishing
+sys.path.insert(0, sys.argv[1])
+from test_files import WRITERS, contents, names, without_exchange
+
+publish, existing, exchange, folder = WRITERS[sys.argv[2]], sys.argv[3] == "True", sys.argv[4] == "True", sys.argv[5]
+room = os.path.dirname(files.__file__)
+if not exchange:
+    publishing.exchange = without_exchange
+
+def killed(at):
+    left = at
+    def trace(frame, event, argument):
+        nonlocal left
+        if os.path.dirname(frame.f_code.co_filename) != room:
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    return trace
+
+for line in range(2000):
+    target = Path(folder, str(line), "target")
+    target.parent.mkdir()
+    if existing:
+        publish(target, "old")
+    child = os.fork()
+    if not child:
+        sys.settrace(killed(line))
+        publish(target, "new")
+        sys.settrace(None)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    found = contents(target) if target.exists() else set()
+    whole = [{"new"}, {"old"} if existing else set()] + ([] if exchange else [set()])
+    assert found in whole, (line, found)
+    files.remove_leftovers(target)
+    assert contents(target) in ([{"new"}, {"old"}] if existing else [{"new"}, set()]), (line, contents(target))
+    assert names(target.parent) in (["target"], []), (line, names(target.parent))
+    if status == 0:
+        break
+print(line)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize(
+    ("writer", "existing", "exchanged"),
+    [
+        ("published_file", False, True),
+        ("published_file", True, True),
+        ("partial_folder", False, True),
+        ("partial_folder", True, sys.platform.startswith("linux")),
+        ("partial_folder", True, False),
+    ],
+)
+def test_a_process_killed_at_any_line_leaves_a_whole_target_and_nothing_that_the_next_does_not_remove(
+    writer: str, existing: bool, exchanged: bool, tmp_path: Path
+) -> None:
+    here = os.fspath(Path(__file__).parent)
+    arguments = [here, writer, str(existing), str(exchanged), os.fspath(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert int(done.stdout) > 50, "lines at which it was killed"
+
+
 # Interruptions
 
 
 class Interrupted:
-    """Raises KeyboardInterrupt at one of the lines of the module under test."""
+    """Raises KeyboardInterrupt at one of the lines of the room under test."""
 
     def __init__(self, at: int) -> None:
         self.left = at
         self.raised = False
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename != files.__file__:
+        if Path(frame.f_code.co_filename).parent != Path(files.__file__).parent:
             return None
         if event == "line" and not self.raised:
             self.left -= 1
@@ -316,7 +594,9 @@ class Interrupted:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a stream that an interruption kept from being closed
 @pytest.mark.parametrize("publish", PUBLISH)
 @pytest.mark.parametrize("existing", [True, False])
-def test_ctrl_c_at_any_line_leaves_the_old_one_or_the_new_one(publish: Publish, existing: bool, tmp_path: Path) -> None:
+def test_ctrl_c_at_any_line_leaves_the_old_one_or_the_new_one(
+    publish: Publish, existing: bool, exchange: bool, tmp_path: Path
+) -> None:
     seen = set()
     for line in range(1000):
         target = tmp_path / str(line) / "target"
@@ -335,6 +615,7 @@ def test_ctrl_c_at_any_line_leaves_the_old_one_or_the_new_one(publish: Publish, 
             break
         found = contents(target) if target.exists() else set()
         assert found in ({"new"}, {"old"} if existing else set()), f"interrupted at line {line} of the run"
+        assert names(target.parent) == (["target"] if found else []), f"interrupted at line {line} of the run"
         seen |= found or {"nothing"}
     assert seen == {"new", "old" if existing else "nothing"}
 

@@ -24,8 +24,8 @@ from neort import (
     Prompt,
     PromptError,
 )
-from neort.engine import Engine
-from neort.engine.request import Request
+from neort.arrays import Ids, Logits
+from neort.backend import DecoderSession
 from patience import PATIENCE
 
 PROMPTS = [
@@ -202,15 +202,23 @@ def test_every_piece_but_the_last_has_text(model: Model) -> None:
 
 
 def test_a_piece_is_handed_out_as_soon_as_it_is_certain(model: Model) -> None:
-    """The first step writes two tokens, one of the prefill and one of a decode run; each further step one."""
-    written, ahead = 0, []
-    for piece in model.stream("The", max_new_tokens=12):
-        written += len(piece.token_ids)
-        ahead += [len(request.token_ids) - written for request in model._engine.running]
-    assert written == 12
-    assert len(ahead) > 5
-    assert ahead[0] <= 1
-    assert max(ahead[1:]) == 0
+    """A processor that is asked for a token finds all pieces but those of the last token there."""
+    ahead: list[int] = []
+
+    def wait_for_pieces(ids: Ids, logits: Logits) -> Logits:
+        before = len(ids) - prompt_length - 1
+        while len(received) < before:
+            assert more.acquire(timeout=PATIENCE)
+        ahead.append(before)
+        return logits
+
+    prompt_length = len(model.tokenizer.encode("The"))
+    received: list[int] = []
+    more = threading.Semaphore(0)
+    for piece in model.stream("The", max_new_tokens=12, logits_processor=[wait_for_pieces]):
+        received += piece.token_ids
+        more.release()
+    assert len(received) == len(ahead) == 12
 
 
 def test_a_stop_string_ends_the_text_before_it(model: Model) -> None:
@@ -234,7 +242,7 @@ def test_streams_hold_back_what_may_be_a_stop_string(model: Model, ending: str) 
 
 
 def test_closing_a_stream_frees_its_slot(narrow: Model) -> None:
-    stream = narrow.stream("The", max_new_tokens=100)
+    stream = narrow.stream("The", max_new_tokens=10**6, overflow="truncate_left")
     next(stream)
     with pytest.raises(BusyError, match="max_batch_size"):
         narrow.logits([1, 2])
@@ -243,7 +251,7 @@ def test_closing_a_stream_frees_its_slot(narrow: Model) -> None:
 
 
 def test_dropping_a_stream_frees_its_slot(narrow: Model) -> None:
-    for piece in narrow.stream("The", max_new_tokens=100):
+    for piece in narrow.stream("The", max_new_tokens=10**6, overflow="truncate_left"):
         assert piece.text
         break
     del piece
@@ -317,56 +325,32 @@ def test_threads_that_share_a_model_get_what_each_gets_alone(model: Model) -> No
     assert results == {p: (out.text, out.token_ids) for p, out in zip(PROMPTS, expected, strict=True)}
 
 
-class _Note:
-    """A sink that notes how far another request was when this one finished."""
-
-    def __init__(self, other: list[int]) -> None:
-        self.other = other
-        self.finished_at: int | None = None
-        self.pushed = 0
-        self.five = threading.Event()
-
-    def push(self, token_id: int) -> bool:
-        self.pushed += 1
-        if self.pushed == 5:
-            self.five.set()
-        return False
-
-    def finish(self, *_: object) -> None:
-        self.finished_at = len(self.other)
-
-    def fail(self, error: Exception) -> None:
-        raise error
-
-
 def test_a_short_request_beside_a_long_one_shares_its_steps(model: Model) -> None:
-    """Whoever submits from another thread must not wait until the thread that drives the engine has finished."""
-    long_tokens: list[int] = []
-    config = GenerationConfig(max_new_tokens=1200, overflow="truncate_left")
-    short_sink = _Note(long_tokens)
-    short = Request(np.array([5, 6, 7]), GenerationConfig(max_new_tokens=4), short_sink)
-    engine = Engine(model._session)
-    long_sink = _Note([])
-    long = Request(np.array([8, 9]), config, long_sink)
-    long.token_ids = long_tokens
-    started_at = []
+    under_way = threading.Event()
+    progress: list[int] = []  # of the long one, whenever the short one gets a token
 
-    def drive_long() -> None:
-        engine.submit(long)
-        while not long.done:
-            engine.advance(long)
+    def wait_for_the_short_one(ids: Ids, logits: Logits) -> Logits:
+        if len(ids) == 5:
+            under_way.set()
+            deadline = time.monotonic() + PATIENCE
+            while not model._engine.waiting and time.monotonic() < deadline:
+                time.sleep(0.001)
+        return logits
 
-    def drive_short() -> None:
-        assert long_sink.five.wait(timeout=PATIENCE)
-        started_at.append(len(long_tokens))
-        engine.submit(short)
-        while not short.done:
-            engine.advance(short)
+    def note_progress(ids: Ids, logits: Logits) -> Logits:
+        progress.append(len(model._engine.running[0].token_ids))
+        return logits
 
-    run_threads(drive_long, drive_short)
-    assert len(long_tokens) == 1200
-    assert short_sink.finished_at is not None
-    assert short_sink.finished_at - started_at[0] < 40
+    def generate_a_long_text() -> None:
+        model.generate([8, 9], max_new_tokens=450, logits_processor=[wait_for_the_short_one])
+
+    def generate_a_short_text() -> None:
+        assert under_way.wait(timeout=PATIENCE)
+        model.generate([5, 6, 7], max_new_tokens=4, logits_processor=[note_progress])
+
+    run_threads(generate_a_long_text, generate_a_short_text)
+    assert len(progress) == 4
+    assert progress[-1] - progress[0] <= 4
 
 
 # Logits
@@ -400,7 +384,7 @@ def test_greedy_decoding_past_twice_the_window_takes_the_argmax_of_the_logits(mo
 def test_decoding_token_by_token_gives_the_logits_of_scoring_at_once(model: Model) -> None:
     """Real text across the edge of the local window, its double, and the prefill's chunks."""
     ids = np.array(model.bundle.read_json("verification.json")["golden"]["token_ids"], np.int64)
-    window, session = model.spec.window_size, model._session
+    window, session = model.spec.window_size, DecoderSession(model.bundle, num_threads=2, max_batch_size=1)
     assert len(ids) > 2 * window + 1
     whole = model.logits(ids)
     session.reserve(1, [])

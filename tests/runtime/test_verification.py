@@ -17,7 +17,7 @@ from neort.arrays import Ids, Lengths, Logits
 from neort.backend import DecoderSession
 from neort.backend import runner as session_module
 from neort.bundle import Bundle
-from neort.engine import Engine
+from neort.engine import EngineCore
 from neort.verification import (
     Check,
     Golden,
@@ -138,7 +138,7 @@ def test_chunks_that_change_the_logits_are_noticed(bundle_path: Path, text: Ids)
 
 def test_golden_logits_of_the_same_session_differ_by_nothing(session: DecoderSession, text: Ids) -> None:
     positions = [0, 130, len(text) - 1]
-    golden = record_golden(Engine(session).logits(text)[positions], text, positions, tolerance=0.1)
+    golden = record_golden(EngineCore(session).logits(text)[positions], text, positions, tolerance=0.1)
     assert golden_difference(session, read(json.loads(json.dumps(golden)), session)) == pytest.approx(0, abs=1e-9)
 
 
@@ -366,7 +366,7 @@ def with_int8_golden(bundle_copy: Path, rewrite: Callable[..., None], int8_cache
     def change(content: dict[str, Any]) -> None:
         golden = content["golden"]
         ids, positions = np.array(golden["token_ids"], np.int64), golden["positions"]
-        logits = Engine(session).logits(ids)[positions]
+        logits = EngineCore(session).logits(ids)[positions]
         content["golden_int8_cache"] = record_golden(logits, ids, positions, golden["tolerance"])
 
     rewrite(change)

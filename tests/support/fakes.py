@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from neort.arrays import Ids, Lengths, Logits, Rows
 from neort.bundle import ModelSpec
-from neort.engine import Engine, FinishReason, Request, Stats
-from neort.errors import NeortError
+from neort.engine import EngineCore, FinishReason, Request, Stats
 from neort.generation import GenerationConfig, TokenChooser
 from patience import PATIENCE
 
@@ -131,7 +131,8 @@ class Sink:
         self.stop_at = stop_at
         self.token_ids: list[int] = []
         self.results: list[tuple[FinishReason, Stats]] = []
-        self.errors: list[NeortError] = []
+        self.errors: list[BaseException] = []
+        self.events: SimpleQueue[None] = SimpleQueue()
         self.request: Request | None = None
         self.done_when_told: list[bool] = []
 
@@ -149,13 +150,14 @@ class Sink:
         self.results.append((reason, stats))
         self._note_done()
 
-    def fail(self, error: NeortError) -> None:
+    def fail(self, error: BaseException) -> None:
         self.errors.append(error)
         self._note_done()
 
     def _note_done(self) -> None:
         assert self.request is not None
         self.done_when_told.append(self.request.done)
+        self.events.put(None)
 
 
 def make(
@@ -166,7 +168,7 @@ def make(
     return request, sink
 
 
-def submit(engine: Engine, prompt: Sequence[int], **options: Any) -> tuple[Request, Sink]:
+def submit(engine: EngineCore, prompt: Sequence[int], **options: Any) -> tuple[Request, Sink]:
     request, sink = make(prompt, **options)
     engine.submit(request)
     return request, sink
@@ -192,7 +194,7 @@ def run_threads(*targets: Callable[[], object]) -> None:
         raise errors[0]
 
 
-def drive(engine: Engine, *requests: Request) -> None:
+def drive(engine: EngineCore, *requests: Request) -> None:
     for request in requests:
         while not request.done:
             engine.step()
@@ -200,7 +202,7 @@ def drive(engine: Engine, *requests: Request) -> None:
 
 def alone(prompt: Sequence[int], **options: Any) -> Sink:
     """The result of a request that has an engine to itself."""
-    engine = Engine(FakeRunner(max_batch_size=1), prefill_chunk=CHUNK)
+    engine = EngineCore(FakeRunner(max_batch_size=1), prefill_chunk=CHUNK)
     request, sink = submit(engine, prompt, **options)
     drive(engine, request)
     return sink

@@ -17,6 +17,7 @@ from folders import ROOT
 
 ORDER = {
     "neort": [
+        "starting",
         "errors",
         "wording",
         "paths",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from neort.bundle import FORMATS, MANIFEST
+from neort.cli.arguments import named, named_path
+from neort.cli.streams import Output
 
 from .measures import add_measures, chosen_limits, figures, given_limits, megabytes, read_text
 from .outcome import Outcome
@@ -19,8 +20,10 @@ DESCRIPTION = "Export a GPT-Neo checkpoint to a bundle that neort runs without t
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("checkpoint", help="folder with config.json and weights, or a Hugging Face hub name")
-    parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=Path, help="folder to create")
+    parser.add_argument(
+        "checkpoint", type=named, help="folder with config.json and weights, or a Hugging Face hub name"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=named_path, help="folder to create")
     parser.add_argument("--quantization", choices=list(FORMATS), default="int8", help="default: int8")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument("--no-verify", action="store_true", help="do not compare with torch; the manifest says so")
@@ -34,7 +37,7 @@ def outcome(args: argparse.Namespace) -> Outcome:
     return Outcome(args.output / MANIFEST, unchanged="no bundle was written", written=written)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, output: Output) -> None:
     """Export, and print the figures. Raises what `neort_export.export` does; SystemExit for arguments that clash."""
     if args.no_verify and (args.text or args.strict or given_limits(args)):
         args.refuse("--no-verify measures nothing: leave out --text, --strict and the limits, or verify")
@@ -51,8 +54,8 @@ def run(args: argparse.Namespace) -> None:
         progress=Terminal(),
     )
     if report.verification is None:
-        print(f"{report.path}: {megabytes(report.path)} MB, not verified")
+        output.line(f"{report.path}: {megabytes(report.path)} MB, not verified")
     else:
-        print("\n".join(figures(report.path, report.verification)))
+        output.line("\n".join(figures(report.path, report.verification)))
     for remark in filter(None, (report.left_out, report.untried)):
-        print(f"  {remark}")
+        output.line(f"  {remark}")

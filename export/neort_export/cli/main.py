@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from neort import __version__
-from neort.errors import NeortError
+from neort.cli.ending import EXIT_STATUS, run_command
+from neort.cli.streams import Output
+from neort.errors import OutOfMemoryError
 
 from ..memory import keep_heap_small
 from . import export, verify
@@ -15,7 +18,7 @@ from .outcome import Outcome
 
 __all__ = ["main"]
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TORCH_OUT_OF_MEMORY = "DefaultCPUAllocator"  # in the text of a RuntimeError
 COMMANDS = {"export": export, "verify": verify}
 DEFAULT = "export"
 SHORT_FORM = """\
@@ -31,7 +34,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Make bundles of GPT-Neo checkpoints, which neort runs without torch, and measure them.",
         usage="neort-export [export] CHECKPOINT -o BUNDLE [options]\n"
         "       neort-export verify BUNDLE --against CHECKPOINT [options]",
-        epilog=SHORT_FORM,
+        epilog=f"{SHORT_FORM}\n\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -54,17 +57,34 @@ def _with_command(arguments: list[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 for an error (one sentence on stderr), 130 for Ctrl-C."""
-    args = parse_args(argv)
-    command = COMMANDS[args.command]
-    keep_heap_small()
-    outcome: Outcome = command.outcome(args)
+    """Run the command and return its exit status, which `neort-export --help` lists.
+
+    ``argv`` None means the process's own arguments: then the process ends with the command.
+    """
+    outcomes: list[Outcome] = []
+
+    def command(output: Output) -> int:
+        args = parse_args(argv)
+        chosen = COMMANDS[args.command]
+        keep_heap_small()
+        outcomes.append(chosen.outcome(args))
+        with output.alone(), _memory_errors():
+            chosen.run(args, output)
+        return 0
+
+    return run_command(
+        "neort-export", command, last=argv is None, left=lambda: outcomes[0].told() if outcomes else "nothing was done"
+    )
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Raises OutOfMemoryError where torch gets no memory."""
     try:
-        command.run(args)
-    except NeortError as error:
-        print(f"neort-export: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nneort-export: interrupted; {outcome.told()}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+        yield
+    except RuntimeError as error:
+        if TORCH_OUT_OF_MEMORY not in str(error):
+            raise
+        raise OutOfMemoryError(
+            "torch gets no more memory from the system; end other programs, or add memory"
+        ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neort.bundle import format_of
+from neort.cli.arguments import named_path
 
 from ..errors import ExportError
 from ..quantization.limits import POOR, STRICT_LIMITS, Limits
@@ -25,7 +26,7 @@ __all__ = ["add_measures", "chosen_limits", "figures", "given_limits", "megabyte
 def add_measures(parser: argparse.ArgumentParser) -> None:
     """Options of the text that is measured on, and of the limits."""
     parser.add_argument(
-        "--text", type=Path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
+        "--text", type=named_path, metavar="FILE", help="UTF-8 text to verify on, instead of the built-in one"
     )
     poor = f"without any, only a poor loss stops: perplexity {100 * (POOR - 1):.0f} % above torch's"
     limits = parser.add_argument_group("limits", poor)

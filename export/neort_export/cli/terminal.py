@@ -1,8 +1,10 @@
-"""Progress on a terminal."""
+"""Progress on a terminal; where it cannot be told, the work goes on all the same."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
+
+from neort.cli.streams import tell
 
 __all__ = ["Terminal"]
 
@@ -18,10 +20,15 @@ class Terminal:
 
     def stage(self, name: str, nbytes: int = 0) -> None:
         """End the last stage's bar and begin another; 0 bytes: no bar."""
-        self._bar.close()
-        print(f"{name} ...", file=sys.stderr)
-        self._bar = self._tqdm(total=nbytes, unit="B", unit_scale=True, leave=False, disable=None if nbytes else True)
+        with contextlib.suppress(OSError):
+            self._bar.close()
+        tell(f"{name} ...")
+        with contextlib.suppress(OSError):
+            self._bar = self._tqdm(
+                total=nbytes, unit="B", unit_scale=True, leave=False, disable=None if nbytes else True
+            )
 
     def advance(self, nbytes: int) -> None:
         """Move the bar."""
-        self._bar.update(nbytes)
+        with contextlib.suppress(OSError):
+            self._bar.update(nbytes)

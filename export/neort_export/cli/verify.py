@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from neort.bundle import Bundle
+from neort.cli.arguments import named, named_path
+from neort.cli.streams import Output
 from neort.verification import VERIFICATION
 
 from .measures import add_measures, chosen_limits, figures, read_text
@@ -23,8 +24,10 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("bundle", type=Path, help="folder that neort-export wrote")
-    parser.add_argument("--against", required=True, metavar="CHECKPOINT", help="what the bundle was made of")
+    parser.add_argument("bundle", type=named_path, help="folder that neort-export wrote")
+    parser.add_argument(
+        "--against", required=True, type=named, metavar="CHECKPOINT", help="what the bundle was made of"
+    )
     add_measures(parser)
 
 
@@ -37,7 +40,7 @@ def outcome(args: argparse.Namespace) -> Outcome:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, output: Output) -> None:
     """Verify, and print the figures. Raises what `neort_export.verify` does."""
     from .. import verify
 
@@ -49,4 +52,4 @@ def run(args: argparse.Namespace) -> None:
         limits=chosen_limits(args, bundle.quantization),
         progress=Terminal(),
     )
-    print("\n".join(figures(args.bundle, measured)))
+    output.line("\n".join(figures(args.bundle, measured)))

@@ -12,11 +12,12 @@ neo-mini (it predicts other books at 5.2 nats per token, neo-mini at 4.8):
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from neort.errors import NeortError
+from neort.cli.arguments import named_path
+from neort.cli.ending import EXIT_STATUS, run_command
+from neort.cli.streams import Output, ReaderGoneError
+from neort.errors import NeortError, StorageError
 
 from .options import Options
 from .train import run
@@ -45,12 +46,16 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m neort_export.training",
         description="Trains a small GPT-Neo and its tokenizer from plain text.",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("texts", nargs="+", type=Path, metavar="TEXT", help="UTF-8 text file, .txt or .txt.xz")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CHECKPOINT", help="folder to write")
-    parser.add_argument("--valid", type=Path, metavar="TEXT", help="held-out text to measure the result on")
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to take instead of training one")
+    parser.add_argument("texts", nargs="+", type=named_path, metavar="TEXT", help="UTF-8 text file, .txt or .txt.xz")
+    parser.add_argument("-o", "--output", type=named_path, required=True, metavar="CHECKPOINT", help="folder to write")
+    parser.add_argument("--valid", type=named_path, metavar="TEXT", help="held-out text to measure the result on")
+    parser.add_argument(
+        "--tokenizer", type=named_path, metavar="FILE", help="tokenizer.json to take instead of training one"
+    )
     parser.add_argument("--force", action="store_true", help="replace a checkpoint that is there")
     length = parser.add_mutually_exclusive_group()
     for name, kind, meaning in SETTINGS:
@@ -63,13 +68,18 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    try:
-        run(parse_args(arguments))
-    except (NeortError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    """Run the command and return its exit status, which --help lists."""
+
+    def command(output: Output) -> int:
+        try:
+            run(parse_args(arguments))
+        except BrokenPipeError:
+            raise ReaderGoneError from None
+        except NeortError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{error}", error) from error
+        output.write("")  # brings out what was printed
+        return 0
+
+    return run_command("error", command, last=arguments is None, left=lambda: "nothing was written")

@@ -21,10 +21,12 @@ import onnxruntime as ort
 from ..arrays import AnyArray, Ids, Lengths, Logits
 from ..bundle import ModelSpec
 from ..bundle import graph_names as names
+from ..errors import EngineError, NeortError, OutOfMemoryError
 from ..kvcache import CacheType, KVCache
 
 __all__ = ["BoundInputs", "RunInputs", "bind_buffer", "bind_past", "first_row", "needs_dummy"]
 
+NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")  # what onnxruntime's errors say
 ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
 
 
@@ -96,7 +98,7 @@ class BoundInputs:
     """What runs of one kind read and write, bound once: inputs, the cache of their slots, and logits.
 
     Valid as long as the cache's buffers stay where they are. ``first`` is the row where the past of local layers
-    begins.
+    begins; None while they are bound to another one.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class BoundInputs:
 
         ``logits`` [B, logits_to_keep, V] is what every run overwrites; None: each run gets an array of its own.
         """
-        self.first = 0
+        self.first: int | None = 0
         self._session, self._cache, self._slots, self._inputs, self._logits = session, cache, slots, inputs, logits
         self._local = [i for i, kind in enumerate(cache.spec.attention_layers) if kind == "local"]
         self._binding = session.io_binding()
@@ -132,17 +134,37 @@ class BoundInputs:
         first = first_row(self._cache.spec, int(lengths.min()), self._cache.kv_cache)
         moved = first != self.first
         if moved:
-            self.first = first
+            self.first = None
             for layer in self._local:
                 for part in names.layer_parts(layer):
                     bind_past(self._binding, part, self._cache.buffers[part][self._slots], first)
+            self.first = first
         self._inputs.fill(token_ids, lengths, first)
         return moved
 
     def run(self) -> Logits:
-        """Run the graph; returns its logits, float32 [B, logits_to_keep, V], the dummy's included."""
-        self._session.run_with_iobinding(self._binding)
+        """Run the graph; returns its logits, float32 [B, logits_to_keep, V], the dummy's included.
+
+        Raises OutOfMemoryError where onnxruntime gets no memory, EngineError where it fails otherwise.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime's errors share no public base class
+            raise _run_error(error) from error
         if self._logits is not None:
             return self._logits
         logits: Logits = self._binding.get_outputs()[-1].numpy()
         return logits
+
+
+def _run_error(error: Exception) -> NeortError:
+    """What onnxruntime says about a run that failed, as one of neort's errors."""
+    said = " ".join(str(error).split())[:200]
+    if isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY):
+        return OutOfMemoryError(
+            f"onnxruntime gets no memory for a run of the model ({said}); lower max_batch_size, max_cache_bytes or "
+            "prefix_cache_bytes, or give the process more memory"
+        )
+    return EngineError(
+        f"onnxruntime {ort.__version__} failed in a run of the model ({said}); check it by `neort verify`"
+    )

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..bundle import WEIGHTS, Bundle
 from ..errors import StorageError
-from ..files import partial_folder, publish_folder, remove_leftovers, storage_errors
+from ..files import partial_folder, publish_folder, remove_leftovers, storage_errors, target_lock
 
 __all__ = ["packed_graph", "save_packed"]
 
@@ -40,7 +40,7 @@ def packed_graph(bundle: Bundle, file: Path, folder: Path, variant: str, save: C
     digest = hashlib.sha256(f"{bundle.model_hash(file.name)} {variant}".encode()).hexdigest()
     target = folder / f"{bundle.path.resolve().name}-{digest[:16]}"
     remove_leftovers(target)
-    if not _is_whole(target):
+    if not _is_whole(target) and not _becomes_whole(target):
         with storage_errors("packed weights", folder, "name another folder, or none"):
             _make(bundle, target, save)
     return target / GRAPH
@@ -67,7 +67,7 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
             "folder, or none"
         )
     with partial_folder(target, mode=OWNER_ONLY) as partial:
-        save(partial)
+        _save(partial, save)
         sizes = {name: (partial / name).stat().st_size for name in (GRAPH, DATA)}
         (partial / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
         try:
@@ -76,6 +76,30 @@ def _make(bundle: Bundle, target: Path, save: Callable[[Path], None]) -> None:
         except OSError:
             if not _is_whole(target):  # else another process was faster
                 raise
+
+
+def _save(partial: Path, save: Callable[[Path], None]) -> None:
+    """Raises StorageError where the files cannot be written: onnxruntime names neither the cause nor the place."""
+    try:
+        save(partial)
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime's errors share no public base class
+        if not any(partial.iterdir()):  # it did not come so far
+            raise
+        folder = partial.parent
+        raise StorageError(
+            f"packed weights cannot be written to {folder}, which has {shutil.disk_usage(folder).free:,} bytes free; "
+            "make room, name another folder, or none"
+        ) from error
+
+
+def _becomes_whole(target: Path) -> bool:
+    """Whether the folder is whole once no process is replacing it any more."""
+    if not os.path.lexists(target.parent):
+        return False
+    with target_lock(target):
+        return _is_whole(target)
 
 
 def _is_whole(target: Path) -> bool:

@@ -6,6 +6,7 @@ Knows tensors and slots; knows nothing about requests, sampling or text.
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from ..arrays import Ids, Lengths, Logits, Rows
 from ..bundle import Bundle
 from ..kvcache import CacheType, KVCache
 from .checks import split_below
-from .inputs import BoundInputs, RunInputs, needs_dummy
+from .forks import keep_for_ever, tell_in_child
+from .inputs import BoundInputs, RunInputs, first_row, needs_dummy
 from .session import Configure, decoder_file, open_decoder
 from .threads import available_cpus
 
@@ -26,7 +28,7 @@ __all__ = ["DecoderSession"]
 class DecoderSession:
     """A loaded model and the cache of the sequences that it is decoding: a `runner.ModelRunner`.
 
-    Not thread-safe: the engine holds a lock around it.
+    Not thread-safe. In a forked child the graph is opened anew, unless it runs on one thread, see `forks`.
     """
 
     def __init__(
@@ -61,12 +63,15 @@ class DecoderSession:
         self.num_threads = num_threads or available_cpus()
         self.max_batch_size = max_batch_size
         file = decoder_file(bundle, kv_cache)
-        self._session = open_decoder(bundle, file, self.num_threads, packed_weights, configure)
+        self._open = functools.partial(open_decoder, bundle, file, self.num_threads, packed_weights, configure)
+        self._session = self._open()
+        self._inherited = False
         self._split_below = split_below(self.num_threads, bundle.spec)
         self._spare = int(self._split_below > 1)  # a slot after the last one, for a dummy
         self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
         self._bound: dict[tuple[int, int, bool], BoundInputs] = {}
+        tell_in_child(self)
 
     @property
     def inference_session(self) -> ort.InferenceSession:
@@ -76,10 +81,18 @@ class DecoderSession:
     def reserve(self, slots: int, lengths: list[int]) -> None:
         """Make room for ``slots`` sequences; slot i keeps its first ``lengths[i]`` positions.
 
-        Raises MemoryError when the system refuses the address space.
+        Raises OutOfMemoryError when the system refuses the address space; every slot is as it was then.
         """
-        if self._cache.reserve(slots + self._spare, lengths):
-            self._bound.clear()
+        if self._inherited:
+            self._reopen()
+        if slots + self._spare > self._cache.slots:
+            self._bound.clear()  # before any buffer moves
+            self._cache.reserve(slots + self._spare, lengths)
+
+    def after_fork(self) -> None:
+        """See `forks.Inherited`."""
+        keep_for_ever(self._session)
+        self._inherited = self.num_threads > 1
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` positions of one slot to another, where the sequence continues."""
@@ -131,7 +144,8 @@ class DecoderSession:
         inputs = RunInputs(1, len(token_ids), logits_to_keep, dummy=dummy)
         bound = BoundInputs(self._session, self._cache, slice(slot, slot + 1 + dummy), inputs)
         bound.fill(token_ids[None], lengths)
-        with self._cache.untouched(slot + 1, bound.first) if dummy else contextlib.nullcontext():
+        first = first_row(self.spec, start, self._cache.kv_cache)
+        with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
             logits: Logits = bound.run()[0]
         return logits
 
@@ -150,6 +164,12 @@ class DecoderSession:
         """
         logits: Logits = self._append(token_ids[None], np.array([start], np.int32))[0]
         return logits
+
+    def _reopen(self) -> None:
+        """Open the graph in a forked child; the inherited one is only kept. Raises what opening it raises."""
+        session = self._open()
+        self._bound.clear()
+        self._session, self._inherited = session, False
 
     def _append(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append tokens [B, S] to the first B slots, of ``lengths`` [B]; logits of all, float32 [B, S, V]."""

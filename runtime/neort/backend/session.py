@@ -1,6 +1,6 @@
 """Opens a bundle's decoder graph in onnxruntime, with packed weights where a folder for them is given.
 
-Knows files and onnxruntime's options; runs no model.
+Knows files and onnxruntime's options; runs a model on two tokens only, to see that it does.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
-from ..bundle import Bundle, check_graph
+from ..bundle import Bundle, check_graph, graph_names
 from ..errors import BundleError, NeortError, OutOfMemoryError
-from ..kvcache import CacheType
+from ..kvcache import CACHE_TYPES, CacheType
 from ..wording import shortened
 from .checks import check_int8_cache, check_windows
+from .inputs import RunInputs, bind_buffer, bind_past
 from .options import open_session, session_options
 from .packed_weights import packed_graph, save_packed
 
@@ -26,6 +29,7 @@ DECODER = "decoder.onnx"
 DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
 ELEMENT_TYPES: dict[CacheType, int] = {"fp32": 1, "int8": 3}  # of the cache, by ONNX's numbers
 
+TRIED = 2  # tokens that every graph is tried on
 NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "annot allocate memory")  # what onnxruntime says
 
 #: Changes the options of a session right before its graph is opened.
@@ -58,14 +62,54 @@ def open_decoder(
     session that is returned, not of the one that only saves packed weights.
 
     Raises BundleError when the graph cannot be read, when weights lie in a file that the manifest does not list, when
-    the graph is of another model, and when onnxruntime refuses it; OutOfMemoryError when there is no memory for it;
-    UnsupportedError when onnxruntime computes local attention wrongly.
+    the graph is of another model, and when onnxruntime cannot load or run it; OutOfMemoryError when there is no memory
+    for it; UnsupportedError when onnxruntime computes local attention wrongly.
     """
     graph = bundle.read_bytes(file.name)
     kind: CacheType = next((kind for kind, name in DECODERS.items() if name == file.name), "fp32")
     check_graph(graph, file, bundle.spec, bundle.file_sizes, ELEMENT_TYPES[kind])
     check_windows()
-    return _load(bundle, file, graph, num_threads, packed_weights, configure)
+    session = _load(bundle, file, graph, num_threads, packed_weights, configure)
+    if not session.get_session_options().enable_profiling:  # a profile is of the caller's runs
+        _try(session, bundle, file, CACHE_TYPES[kind])
+    return session
+
+
+def _try(session: ort.InferenceSession, bundle: Bundle, file: Path, row_type: np.dtype[Any]) -> None:
+    """Run two tokens. Raises BundleError where onnxruntime cannot, or gives something else than their logits."""
+    spec = bundle.spec
+    rows = [np.zeros((1, spec.num_heads, TRIED, spec.head_dim), row_type) for _ in range(2 * spec.num_layers)]
+    inputs = RunInputs(1, TRIED, 1, dummy=False)
+    inputs.fill(np.zeros((1, TRIED), np.int64), np.zeros(1, np.int32), 0)
+    try:
+        binding = session.io_binding()
+        for name, array in inputs.feeds.items():
+            bind_buffer(binding.bind_input, name, array)
+        for part, buffer in zip(graph_names.cache_parts(spec.num_layers), rows, strict=True):
+            bind_past(binding, part, buffer, 0)
+        binding.bind_output(graph_names.LOGITS, "cpu")
+        session.run_with_iobinding(binding)
+        logits = binding.get_outputs()[-1].numpy()
+    except Exception as error:  # onnxruntime's errors share no public base class
+        raise _refusal("run", file, error) from error
+    if logits.shape != (1, 1, spec.vocab_size) or logits.dtype != np.float32:
+        raise BundleError(
+            f"{file} gives logits of {logits.dtype} {list(logits.shape)} for one position, where float32 "
+            f"[1, 1, {spec.vocab_size}] is due; copy or export the bundle again"
+        )
+
+
+def _refusal(what: str, file: Path, error: Exception) -> NeortError:
+    """The error for a graph that onnxruntime cannot load or run; whose fault it is follows from what it says."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+        return OutOfMemoryError(
+            f"there is no memory to {what} {file} ({shortened(str(error))}); free some or allow more, use a format "
+            "with smaller weights, or share them among processes by packed_weights"
+        )
+    return BundleError(
+        f"onnxruntime {ort.__version__} cannot {what} {file} ({shortened(str(error))}); "
+        "check the bundle with `neort verify`, or update onnxruntime"
+    )
 
 
 def _load(
@@ -87,15 +131,7 @@ def _load(
     except NeortError:
         raise
     except Exception as error:  # onnxruntime's errors share no public base class
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
-            raise OutOfMemoryError(
-                f"there is no memory to load {file} ({shortened(str(error))}); free some or allow more, use a format "
-                "with smaller weights, or share them among processes by packed_weights"
-            ) from error
-        raise BundleError(
-            f"onnxruntime {ort.__version__} cannot load {file} ({shortened(str(error))}); "
-            "check the bundle with `neort verify`, or update onnxruntime"
-        ) from error
+        raise _refusal("load", file, error) from error
 
 
 def _packed(bundle: Bundle, file: Path, folder: Path, graph: bytes, level: ort.GraphOptimizationLevel) -> Path:

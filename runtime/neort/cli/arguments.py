@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..bundle import bundled_path
 from ..generation import OPTIONS
 from ..kvcache import CACHE_TYPES
 
-__all__ = ["add_bundle", "add_generation_options", "add_kv_cache", "bundle_of"]
+__all__ = ["add_bundle", "add_generation_options", "add_kv_cache", "bundle_of", "named", "named_path"]
 
 FOLDER = "folder of a bundle; default: the bundled demonstration model"
 
@@ -25,6 +26,18 @@ def bundle_of(args: argparse.Namespace) -> str:
     """The folder that the arguments of `add_bundle` name. Raises BundleError where there is no bundled model."""
     named: str | None = args.model if args.model is not None else getattr(args, "bundle", None)
     return str(bundled_path()) if named is None else named
+
+
+def named(text: str) -> str:
+    """An argument that is not empty, as an unset variable of a shell is. Raises argparse.ArgumentTypeError."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; name a file or folder")
+    return text
+
+
+def named_path(text: str) -> Path:
+    """The path that an argument names; raises what `named` does."""
+    return Path(named(text))
 
 
 def add_kv_cache(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
-import sys
 from typing import Any
 
 from ..engine import Completion
@@ -14,6 +12,7 @@ from ..generation import OPTIONS, GenerationConfig
 from ..loading import load
 from ..model import Model
 from .arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
+from .streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "run"]
 
@@ -30,10 +29,12 @@ def add_parser(commands: Any) -> None:
     add_kv_cache(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per result")
     add_generation_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, output: Output) -> int:
+    """Load and generate. Raises what `load` and `Model.generate` do, PromptError for a prompt that cannot be read."""
+    prompts, options = _prompts(args), _options(args)
     model = load(
         bundle_of(args),
         num_threads=args.num_threads,
@@ -41,29 +42,44 @@ def run(args: argparse.Namespace) -> int:
         draft=args.draft,
         kv_cache=args.kv_cache,
     )
-    prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompts]
-    config = model.generation_config.replace(**{name: value for name, value in vars(args).items() if name in OPTIONS})
+    config = model.generation_config.replace(**options)
     if not args.json and len(prompts) == 1 and config.num_return_sequences == 1:
-        _stream(model, prompts[0], config)
+        _stream(model, prompts[0], config, output)
         return 0
     completions = model.generate(prompts, config)
     for i, completion in enumerate(completions):
         prompt = prompts[i // config.num_return_sequences]
         if args.json:
-            print(json.dumps(_as_json(prompt, completion), ensure_ascii=False), flush=True)
+            output.json(_as_json(prompt, completion))
         else:
-            print(f"{prompt}{completion.text}\n", flush=True)
+            output.line(f"{prompt}{completion.text}\n")
     return 0
 
 
-def _stream(model: Model, prompt: str, config: GenerationConfig) -> None:
+def _prompts(args: argparse.Namespace) -> list[str]:
+    if args.prompts.count("-") > 1:
+        args.refuse("- is given more than once; standard input is read once")
+    given = [prompt if prompt == "-" else utf8_argument(prompt, "the prompt") for prompt in args.prompts]
+    return [read_input() if prompt == "-" else prompt for prompt in given]
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """The generation options that were given."""
+    options = {name: value for name, value in vars(args).items() if name in OPTIONS}
+    for name, value in options.items():
+        if isinstance(value, list):
+            options[name] = [utf8_argument(each, name) if isinstance(each, str) else each for each in value]
+    return options
+
+
+def _stream(model: Model, prompt: str, config: GenerationConfig, output: Output) -> None:
     """Print the prompt and its continuation, piece by piece as it is generated."""
     pieces = model.stream(prompt, config)
-    print(prompt, end="", flush=True)
     with contextlib.closing(pieces):
+        output.write(prompt)
         for piece in pieces:
-            print(piece.text, end="", flush=True)
-    print()
+            output.write(piece.text)
+    output.write("\n")
 
 
 def _as_json(prompt: str, completion: Completion) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from ..bundle import Bundle
 from ..verification import read_stored
 from .arguments import add_bundle, bundle_of
+from .streams import Output
 
 __all__ = ["add_parser", "run"]
 
@@ -19,9 +19,9 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, output: Output) -> int:
     bundle = Bundle(bundle_of(args))
     stored = read_stored(bundle)
     figures = stored.figures if stored else None
-    print(json.dumps({**bundle.manifest, "verification": figures}, indent=1, ensure_ascii=False))
+    output.json({**bundle.manifest, "verification": figures}, indent=1)
     return 0

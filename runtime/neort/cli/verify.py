@@ -7,6 +7,7 @@ from typing import Any
 
 from ..verification import check
 from .arguments import add_bundle, add_kv_cache, bundle_of
+from .streams import Output
 
 __all__ = ["add_parser", "run"]
 
@@ -20,14 +21,14 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run, kv_cache=None)  # None: every graph
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, output: Output) -> int:
     path = bundle_of(args)
     checks = check(path, kv_cache=args.kv_cache)
-    print(f"{path}: all files match the manifest")
+    output.line(f"{path}: all files match the manifest")
     for each in checks:
         if each.skipped:
-            print(f"skip   {each.name}: not checked: {each.skipped}")
+            output.line(f"skip   {each.name}: not checked: {each.skipped}")
             continue
         limit = "" if each.limit is None else f" (limit {each.limit:g})"
-        print(f"{'ok    ' if each.passed else 'FAILED'} {each.name}: {each.value:.3g}{limit}")
+        output.line(f"{'ok    ' if each.passed else 'FAILED'} {each.name}: {each.value:.3g}{limit}")
     return 0 if all(each.passed for each in checks) else 1

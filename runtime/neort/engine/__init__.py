@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..runner import PREFILL_CHUNK
+from .core import EngineCore
 from .engine import Engine
 from .output import Collector, Completion, Piece
 from .request import FinishReason, Request, Stats, TokenSink
@@ -13,6 +14,7 @@ __all__ = [
     "Collector",
     "Completion",
     "Engine",
+    "EngineCore",
     "FinishReason",
     "Piece",
     "Request",

@@ -1,235 +1,288 @@
-"""Turns requests into tokens: one `step()` schedules requests on slots, runs the model for them, and hands out tokens.
+"""A thread that steps for all: callers submit, wait and cancel, and never touch what a step touches.
 
-Knows runs and logits; knows nothing about text or about onnxruntime.
+So an exception that hits a caller from outside, as Ctrl-C does, ends what he waits for and nothing else, and a caller
+may be anywhere: in a signal handler, a finalizer, a thread of any kind. What callers and the thread share are queues of
+the standard library that are written in C, whose operations happen or do not.
+
+The thread starts with the first request. It ends with the engine, and with the interpreter, once the step that runs
+then has ended.
+
+Knows threads; knows nothing about what a step does.
 """
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextlib
-import time
+import functools
+import itertools
+import os
+import threading
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-
-import numpy as np
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from ..arrays import Ids, Logits, Rows
-from ..errors import ConfigError
-from ..kvcache import Pin, PrefixCache
-from ..runner import PREFILL_CHUNK, ModelRunner
-from ..speculative import Speculator
-from .fair_lock import FairLock
+from ..errors import EngineError, OutOfMemoryError
+from ..kvcache import Pin
+from .core import EngineCore
 from .request import Request
-from .scheduler import Scheduler, check_ids
 
 __all__ = ["Engine"]
 
+Event = TypeVar("Event")
+
+HEARTBEAT = 1.0  # seconds after which a caller looks whether the thread that he waits for is alive
+STARTS = 3  # heartbeats without a thread after which there will be none
+LEFT = "the interpreter ends, and with it the model's thread; generate before, or in a process of its own"
+FORKED = (
+    "this process was forked while its parent was generating, in the middle of a step; fork while the model is idle, "
+    "start workers by spawn, or load the model in each worker"
+)
+NO_THREAD = "the model's thread cannot run, there is no memory for it; give the process more memory"
+NESTED = (
+    "the model was used within its own step, which would wait for itself: by a logits processor, or by a finalizer "
+    "that the garbage collector ran there; use it from another thread"
+)
+
 
 class Engine:
-    """Runs any number of requests on one model, up to ``runner.max_batch_size`` at a time.
+    """An `EngineCore` that any number of threads share, each of which waits for its own requests."""
 
-    Several threads may share an engine: each drives it for all, one step at a time and in the order in which they ask.
-    """
-
-    def __init__(
-        self,
-        runner: ModelRunner,
-        *,
-        prefill_chunk: int = PREFILL_CHUNK,
-        max_cache_bytes: int | None = None,
-        speculate: Callable[[], Speculator] | None = None,
-        prefixes: PrefixCache | None = None,
-    ) -> None:
-        """``max_cache_bytes`` limits the cache; None means no limit. ``speculate`` makes what drafts for a sequence, as
-        long as it is the only one that runs. ``prefixes``, a cache with blocks of ``prefill_chunk`` tokens, keeps
-        prompts for later ones that begin alike.
-        """
-        self.runner = runner
-        self.prefill_chunk = prefill_chunk
-        self.speculate = speculate
-        self.prefixes = prefixes
-        self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, prefixes=prefixes)
-        self._lock = FairLock()
-        self._unsettled = False  # whether something was cancelled or unpinned that may still hold memory
+    def __init__(self, core: EngineCore) -> None:
+        """``core`` is the engine's alone from now on."""
+        self.core = core
+        self._worker = _Worker(core)
+        self._finalizer = weakref.finalize(self, self._worker.stop)
+        self._finalizer.atexit = False  # see `_finish_all`
+        _engines.add(self)
 
     @property
     def waiting(self) -> deque[Request]:
         """The requests that wait for a slot or for room in the cache, oldest first."""
-        return self.scheduler.waiting
+        return self.core.waiting
 
     @property
     def running(self) -> list[Request]:
         """The requests that are being decoded; the one at index i owns slot i."""
-        return self.scheduler.running
+        return self.core.running
 
     def check(self, request: Request) -> None:
-        """Check that a request can be served at all; `submit` does not check it again.
-
-        Raises PromptError for a prompt that is empty, holds unknown ids, or does not fit: when overflow is "error" and
-        the context is too short, or when the request alone needs more cache than ``max_cache_bytes``.
-        """
-        self.scheduler.check(request)
+        """See `EngineCore.check`."""
+        self.core.check(request)
 
     def submit(self, request: Request) -> None:
-        """Queue a request. Raises what `check` does, unless the request was checked. Never waits."""
-        self.scheduler.submit(request)
+        """Queue a request; never waits.
+
+        Raises what `EngineCore.check` does, and EngineError in a process that cannot generate: forked in the middle of
+        a step, about to end, or without a thread to spare; or from within a step.
+        """
+        self._worker.check_usable()
+        self.core.submit(request)
+        self._worker.wake()
 
     def cancel(self, request: Request) -> None:
-        """Drop a request that nobody waits for any more; a finished one is left alone.
+        """See `EngineCore.cancel`."""
+        self.core.cancel(request)
 
-        Never waits: sinks and the garbage collector, which closes dropped streams, may call it in the middle of a
-        step. The slot is free at once, or when that step has ended.
+    def next_event(self, events: SimpleQueue[Event]) -> Event:
+        """Wait for what a request's sink puts into ``events``.
+
+        Raises EngineError as `submit` does, OutOfMemoryError where the thread dies again and again as it starts.
         """
-        request.done = True
-        self._unsettled = True
-        self._settle()
-
-    def pin(self, pin: Pin, token_ids: Ids, read: Callable[[int, int], Rows], logits: Logits) -> None:
-        """Put a prefix into the prefix cache whose rows and logits are known; see `PrefixCache.add`."""
-        if self.prefixes:
-            with self._locked():
-                self.prefixes.add(token_ids, read, logits, pin)
-
-    def release(self, pin: Pin) -> None:
-        """Unpin a prefix. Never waits, as `cancel`."""
-        if self.prefixes:
-            self.prefixes.release(pin)
-            self._unsettled = True
-            self._settle()
-
-    def step(self) -> None:
-        """Prefill what fits, then decode one token for every running sequence."""
-        with self._locked():
-            self._step()
-
-    def advance(self, request: Request) -> None:
-        """Take one step, unless another thread's steps have finished the request meanwhile."""
-        with self._locked():
-            if not request.done:
-                self._step()
+        for beat in itertools.count():
+            with contextlib.suppress(Empty):
+                return events.get(timeout=HEARTBEAT)
+            self._worker.check_usable()
+            if beat >= STARTS and not self._worker.serves:
+                raise OutOfMemoryError(NO_THREAD)
+            self._worker.wake()
+        raise AssertionError  # it counts for ever
 
     def logits(self, token_ids: Ids) -> Logits:
-        """Return the logits after every position of ``token_ids``, int64 [T]: float32 [T, V].
+        """See `EngineCore.logits`; raises EngineError, too, as `submit` does."""
+        logits: Logits = self._ask(lambda wanted: self.core.logits(token_ids, wanted))
+        return logits
 
-        Raises PromptError for bad ids, or more of them than can ever fit; BusyError where the running sequences leave
-        no slot or too little of ``max_cache_bytes`` now.
+    def pin(self, pin: Pin, token_ids: Ids, read: Callable[[int, int], Rows], logits: Logits) -> None:
+        """Put a prefix into the prefix cache whose rows and logits are known; see `PrefixCache.add`.
+
+        Raises EngineError as `submit` does.
         """
-        spec = self.runner.spec
-        check_ids(token_ids, spec)
-        self.scheduler.check_positions(len(token_ids))
-        with self._locked():
-            self.scheduler.drop_done()
-            slot = self.scheduler.borrow_slot(len(token_ids))
-            out = np.empty((len(token_ids), spec.vocab_size), np.float32)
-            for start in range(0, len(token_ids), self.prefill_chunk):
-                chunk = token_ids[start : start + self.prefill_chunk]
-                out[start : start + len(chunk)] = self.runner.prefill(slot, chunk, start, len(chunk))
-            self.scheduler.release_idle()
-            return out
+        if prefixes := self.core.prefixes:
+            self._ask(lambda wanted: prefixes.add(token_ids, read, logits, pin))
 
-    def _step(self) -> None:
-        scheduler = self.scheduler
-        scheduler.drop_done()
-        while (request := scheduler.next_request()) is not None:
-            self._prefill(request, len(scheduler.running))
-            scheduler.start(request)
-        for slot, request in scheduler.restarting():
-            self._prefill(request, slot)
-        scheduler.sweep()
-        if scheduler.running:
-            self._decode(scheduler.running)
-        self._drop_done()
+    def release(self, pin: Pin) -> None:
+        """Unpin a prefix; never waits."""
+        if self.core.prefixes:
+            self._worker.order(functools.partial(self.core.prefixes.release, pin))
 
-    def _prefill(self, request: Request, slot: int) -> None:
-        """Run the context in chunks, after what is stored of it; only the last one computes logits, of its end.
+    def settle(self) -> None:
+        """Wait until what was cancelled or released before has been freed."""
+        self._ask(lambda wanted: self.core.settle())
 
-        Ends early, without a token, where the request is cancelled meanwhile.
-        """
-        started = time.perf_counter()
-        ids = np.asarray(request.context, np.int64)
-        reused, logits = self.prefixes.restore(slot, ids) if self.prefixes else (0, None)
-        for start in range(reused, len(ids), self.prefill_chunk):
-            if request.done:
-                request.cached = start
-                return
-            chunk = ids[start : start + self.prefill_chunk]
-            last = start + len(chunk) == len(ids)
-            rows = self.runner.prefill(slot, chunk, start, int(last))
-            logits = rows[-1] if last else None
-        assert logits is not None  # of a run, or stored
-        request.cached = len(ids)
-        if self.prefixes and not request.token_ids:  # a prompt; what goes on after a full context is of no use later
-            request.reused = reused
-            self.prefixes.store(slot, ids, logits, request.pin)
-        request.prefill_seconds += time.perf_counter() - started
-        request.take(logits)
+    def close(self) -> None:
+        """Let the step that runs end, and the thread with it. Whoever waits for a request gets an EngineError."""
+        self._worker.close(LEFT)
 
-    def _decode(self, running: list[Request]) -> None:
-        """One token for each of the sequences; several for a single one, where drafts are right."""
-        if len(running) == 1 and (drafted := self._draft(running[0])):
-            self._extend(running[0], drafted)
-            return
-        last_ids = np.array([request.context[-1] for request in running], np.int64)
-        lengths = np.array([request.cached for request in running], np.int32)
-        logits = self.runner.decode(last_ids, lengths)
-        for request, row in zip(running, logits, strict=True):
-            request.cached += 1
-            request.take(row)
+    def renew(self) -> None:
+        """Go on in a forked child, which has the memory of the thread, and not the thread."""
+        self._finalizer.detach()
+        self._worker = _Worker(self.core, unusable=FORKED if self._worker.active else None)
+        self._finalizer = weakref.finalize(self, self._worker.stop)
+        self._finalizer.atexit = False
 
-    def _draft(self, request: Request) -> list[int]:
-        """Tokens that may come next; several sequences share a run's weights already, so only one alone has any.
-
-        The request fails where one of its processors cannot be copied, as a draft model needs it.
-        """
-        if self.speculate is None:
-            return []
-        request.speculator = request.speculator or self.speculate()
-        positions = self.runner.spec.max_position_embeddings - request.cached
-        wanted = request.config.max_new_tokens - len(request.token_ids)
+    def _ask(self, function: Callable[[Callable[[], bool]], Any]) -> Any:
+        """Have the thread call a function between two steps; returns or raises what it does."""
+        self._worker.check_usable()
+        question = _Question(function)
+        self._worker.order(question.answer)
+        self._worker.wake()
         try:
-            return request.speculator.draft(request.context, min(positions, wanted) - 1, request.fork)
-        except ConfigError as error:  # a processor that cannot be copied
-            request.fail(error)
-            return []
-
-    def _extend(self, request: Request, drafted: list[int]) -> None:
-        """Run the last token and the drafted ones; hand out tokens up to the first that was not drafted.
-
-        The cache then holds rows of rejected tokens, beyond ``request.cached``, which the next run overwrites.
-        """
-        ids = np.array([request.context[-1], *drafted], np.int64)
-        before = request.accepted
-        request.drafted += len(drafted)
-        logits = self.runner.extend(ids, request.cached)
-        for row, expected in zip(logits, [*drafted, None], strict=True):
-            request.cached += 1
-            request.take(row)
-            if request.done or request.context[-1] != expected:
-                break
-            request.accepted += 1
-        if request.speculator:
-            request.speculator.learn(len(drafted), request.accepted - before)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock; whoever has held it settles what came too late for what it did."""
-        try:
-            with self._lock:
-                yield
+            return self.next_event(question.answers)()
         finally:
-            self._settle()
+            question.wanted = False
 
-    def _settle(self) -> None:
-        """Free what was cancelled or unpinned, now or, if the lock is taken, when its owner releases it.
 
-        Nothing is missed: who cancels says so before he tries the lock, and its owner looks after he has released it.
-        """
-        while self._unsettled and self._lock.try_acquire():
+class _Question:
+    """What a caller wants to know, and the queue in which he finds a function that returns or raises the answer."""
+
+    def __init__(self, function: Callable[[Callable[[], bool]], Any]) -> None:
+        self.answers: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self.wanted = True
+        self._function = function
+
+    def answer(self) -> None:
+        try:
+            value = self._function(lambda: self.wanted)
+        except BaseException as error:
+            self.answers.put(_raising(error))
+        else:
+            self.answers.put(lambda: value)
+
+
+class _Worker:
+    """The thread: it waits for orders, and steps as long as there are requests. Holds the core, not the engine."""
+
+    def __init__(self, core: EngineCore, unusable: str | None = None) -> None:
+        """``unusable`` is why no request can be served in this process."""
+        self.active = False  # while anything that a forked child inherits may be half done
+        self._core = core
+        self._unusable = unusable
+        self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._thread: int | None = None  # the thread's identifier
+        self._serving = threading.Lock()  # held by the thread, so that there is one however many were started
+        self._stopped = False
+        _workers.add(self)
+
+    @property
+    def serves(self) -> bool:
+        """Whether the thread is there."""
+        return self._serving.locked()
+
+    def check_usable(self) -> None:
+        """Raises EngineError where no request can be served, or the caller would wait for himself."""
+        if self._unusable:
+            raise EngineError(self._unusable)
+        if self._thread == threading.get_ident():
+            raise EngineError(NESTED)
+
+    def order(self, order: Callable[[], object]) -> None:
+        """Have something done between two steps, in the order of the orders. Never waits."""
+        self._orders.put(order)
+
+    def wake(self) -> None:
+        """See to it that the thread runs and looks for requests. Raises EngineError where none can be started."""
+        self._orders.put(_nothing)
+        if not self.serves:
+            try:  # a `threading.Thread` waits until it has begun, for ever where there is no memory for that
+                _thread.start_new_thread(self._serve, ())
+            except RuntimeError as error:
+                raise EngineError(
+                    f"the model's thread cannot be started ({error}); let this user have more threads, or use the "
+                    "model before the interpreter ends"
+                ) from error
+
+    def stop(self) -> None:
+        """Let the thread end after the step that it is in."""
+        self._stopped = True
+        self._orders.put(_nothing)
+
+    def close(self, why: str) -> None:
+        """As `stop`, and wait for it."""
+        self._unusable = why
+        self.stop()
+        if self._thread != threading.get_ident():
+            with self._serving:
+                pass
+
+    def _serve(self) -> None:
+        """Run until `stop`; at once, where another thread serves."""
+        if not self._serving.acquire(blocking=False):
+            return
+        try:
+            self._thread = threading.get_ident()
+            while not self._stopped:
+                order = self._orders.get()
+                self.active = True
+                self._follow(order)
+                self._work()
+                self.active = False
+        finally:
+            self.active, self._thread = False, None
+            self._serving.release()
+
+    def _work(self) -> None:
+        """Step until no request is left. A step that fails for none of them is tried once more."""
+        failures = 0
+        while self._core.busy:
             try:
-                self._unsettled = False
-                self._drop_done()
-            finally:
-                self._lock.release()
+                while not self._orders.empty():
+                    self._follow(self._orders.get())
+                if self._stopped:
+                    return
+                self._core.step()
+                failures = 0
+            except BaseException as error:
+                failures += 1
+                if failures > 1:
+                    self._core.fail_all(error)
 
-    def _drop_done(self) -> None:
-        self.scheduler.drop_done()
-        self.scheduler.release_idle()
+    def _follow(self, order: Callable[[], object]) -> None:
+        with contextlib.suppress(Exception):  # a question has its answer by then, and nobody waits for the rest
+            order()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _raising(error: BaseException) -> Callable[[], Any]:
+    def answer() -> Any:
+        raise error
+
+    return answer
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_workers: weakref.WeakSet[_Worker] = weakref.WeakSet()  # of dropped engines, too
+
+
+@atexit.register
+def _finish_all() -> None:
+    """Let running steps end: a thread that is killed in the middle of one takes the process with it."""
+    for worker in list(_workers):
+        worker.close(LEFT)
+
+
+def _renew_all() -> None:
+    _workers.clear()  # their threads did not come along
+    for engine in list(_engines):
+        engine.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

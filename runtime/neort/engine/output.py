@@ -5,12 +5,11 @@ Knows what a request hands out; knows nothing about models or engines.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 from ..arrays import Ids
-from ..errors import NeortError
 from ..generation import GenerationConfig, TokenChooser
 from ..tokenizer import TextStream
 from .request import FinishReason, Request, Stats
@@ -47,7 +46,12 @@ class Piece:
 
 
 class Collector:
-    """A request's tokens as text: pieces for streams, a completion for the rest."""
+    """A request's tokens as text: pieces for streams, a completion for the rest.
+
+    Attributes:
+        request: what is submitted to the engine.
+        events: the pieces of a stream as they become certain, and None at the end of every request.
+    """
 
     def __init__(
         self,
@@ -56,16 +60,22 @@ class Collector:
         index: int,
         token_bytes: Callable[[int], bytes],
         chooser: TokenChooser | None = None,
+        *,
+        streamed: bool = False,
     ) -> None:
-        """Make the request; arguments are those of `Request`, ``token_bytes`` returns a token's part of the text."""
+        """Make the request; arguments are those of `Request`, ``token_bytes`` returns a token's part of the text.
+
+        Only where it is ``streamed`` is there an event for every piece: each wakes who waits.
+        """
         self.request = Request(ids, options, self, index, chooser)
-        self.pieces: deque[Piece] = deque()
+        self.events: SimpleQueue[Piece | None] = SimpleQueue()
+        self._streamed = streamed
         self._token_bytes = token_bytes
         self._stream = TextStream(options.stops)
         self._pending: list[int] = []
         self._text: list[str] = []
         self._result: tuple[FinishReason, Stats] | None = None
-        self._error: NeortError | None = None
+        self._error: BaseException | None = None
 
     def push(self, token_id: int) -> bool:
         """See `TokenSink`; True after a stop string."""
@@ -82,26 +92,22 @@ class Collector:
         rest = "" if self._stream.stopped else self._stream.finish()
         self._result = reason, stats
         self._emit(Piece(rest, tuple(self._pending), reason, stats))
+        self.events.put(None)
 
-    def fail(self, error: NeortError) -> None:
+    def fail(self, error: BaseException) -> None:
         """See `TokenSink`."""
         self._error = error
-
-    def drain(self) -> Iterator[Piece]:
-        """Yield the pieces not yet taken. Raises the error that ended the request, if one did."""
-        while self.pieces:
-            yield self.pieces.popleft()
-        if self._error:
-            raise self._error
+        self.events.put(None)
 
     def completion(self) -> Completion:
         """Return the whole result. Raises the error that ended the request, if one did."""
-        if self._error:
+        if self._error is not None:
             raise self._error
         assert self._result is not None  # done without an error means finished
         return Completion("".join(self._text), tuple(self.request.token_ids), *self._result)
 
     def _emit(self, piece: Piece) -> None:
-        self.pieces.append(piece)
+        if self._streamed:
+            self.events.put(piece)
         self._text.append(piece.text)
         self._pending.clear()

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from ..arrays import Ids, Logits
-from ..errors import NeortError
+from ..errors import NeortError, OutOfMemoryError
 from ..generation import GenerationConfig, TokenChooser
 from ..kvcache import Pin
 from ..speculative import Speculator
@@ -32,8 +32,8 @@ class TokenSink(Protocol):
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         """No more tokens will come."""
 
-    def fail(self, error: NeortError) -> None:
-        """The request ended in an error."""
+    def fail(self, error: BaseException) -> None:
+        """The request ended in an error: one of neort's, or what a processor of the caller's raised."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Request:
         pin: keeps the prompt in the engine's prefix cache as long as it lives; set before the request is submitted.
         checked: whether the engine has found that the request can be served.
         done: no more tokens will come: the request is finished, failed or cancelled.
-        finished: the request is done, and neither failed nor cancelled.
+        finished: the request has come to its own end, and its sequence may still be stored.
     """
 
     def __init__(
@@ -123,15 +123,12 @@ class Request:
     def take(self, logits: Logits) -> None:
         """Choose the next token from ``logits`` [V] and hand it out; end the request where it is complete, or fails.
 
-        A request that is done already takes none.
+        A request that is done already takes none. Raises what its chooser or its sink does; the request is to `fail`
+        then.
         """
         if self.done:
             return
-        try:
-            token_id = self.chooser.choose(self._ids.view(), logits)
-        except NeortError as error:
-            self.fail(error)
-            return
+        token_id = self.chooser.choose(self._ids.view(), logits)
         if not self.token_ids:
             self.first_token = time.perf_counter()
         self.token_ids.append(token_id)
@@ -147,12 +144,17 @@ class Request:
         """End the request."""
         self.finished = True
         self.sink.finish(reason, self.stats())
-        self.done = True  # last: other threads look at it without the lock
+        self.done = True  # last: other threads look at it
 
-    def fail(self, error: NeortError) -> None:
-        """End the request with an error."""
-        self.sink.fail(error)
-        self.done = True  # last, as in `finish`
+    def fail(self, error: BaseException) -> None:
+        """End the request with an error, unless it is done; memory that is lacking is an OutOfMemoryError."""
+        if self.done:
+            return
+        self.finished = False
+        try:
+            self.sink.fail(_named(error))
+        finally:
+            self.done = True
 
     def fork(self) -> Callable[[Logits], int]:
         """Return a function that chooses the next tokens, one after the other, as the request would.
@@ -168,6 +170,18 @@ class Request:
             return token_id
 
         return choose
+
+
+def _named(error: BaseException) -> BaseException:
+    """The error, where it is Python's own for memory as one of neort's."""
+    if not isinstance(error, MemoryError) or isinstance(error, NeortError):
+        return error
+    named = OutOfMemoryError(
+        f"there is no memory for the next token ({error}); lower max_batch_size, max_cache_bytes or "
+        "prefix_cache_bytes, or give the process more memory"
+    )
+    named.__cause__ = error
+    return named
 
 
 class _GrowingIds:

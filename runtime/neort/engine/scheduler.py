@@ -24,7 +24,8 @@ __all__ = ["Scheduler", "check_ids"]
 class Scheduler:
     """The requests that wait and those that run; the request at index i of ``running`` owns slot i.
 
-    Not thread-safe, but for `submit`: the engine holds a lock.
+    Not thread-safe, but for `check` and `submit`. Whatever is raised in the middle of a method, its next call finds
+    requests and slots that belong together.
     """
 
     def __init__(
@@ -63,15 +64,16 @@ class Scheduler:
         """Queue a request. Raises what `check` does. Any thread may call it."""
         self.check(request)
         if request.config.overflow == "truncate_left" and self._too_long(request):
-            self._truncate(request)
+            self.truncate(request)
         request.submitted = request.first_token = time.perf_counter()
         self.waiting.append(request)  # atomic
 
     def next_request(self) -> Request | None:
-        """Return the next request to start, with a slot for it after those of the running ones.
+        """Return the next request to start.
 
-        None: no request waits, or none may start before a running one ends. Whoever gets one fills its slot and calls
-        `start`; until then it waits. Cancelled ones leave the queue.
+        None: no request waits, or none may start before a running one ends. Whoever gets one calls `reserve_next`,
+        fills the slot after those of the running requests, and calls `start`; until then it waits. Cancelled ones leave
+        the queue.
         """
         while self.waiting and len(self.running) < self.runner.max_batch_size:
             request = self.waiting[0]
@@ -81,12 +83,15 @@ class Scheduler:
             if not self._has_room(self._positions(request)):
                 return None
             if not self._too_long(request):
-                self._reserve(len(self.running) + 1)
                 return request
             request.finish("length")  # overflow="stop"
             self.waiting.popleft()
             self.sweep()
         return None
+
+    def reserve_next(self) -> None:
+        """Make room for one more running request. Raises OutOfMemoryError where the system refuses it."""
+        self._reserve(len(self.running) + 1)
 
     def start(self, request: Request) -> None:
         """Let the request that `next_request` returned run, now that its slot holds its context."""
@@ -94,29 +99,36 @@ class Scheduler:
         self.waiting.popleft()
         self.sweep()
 
-    def restarting(self) -> Iterator[tuple[int, Request]]:
-        """Deal with the running requests whose context is full: they finish, or drop their oldest tokens.
+    def full(self) -> Iterator[tuple[int, Request]]:
+        """Finish the running requests whose context is full, or yield them with their slots, if they may go on.
 
-        Yields the latter with their slots, which must be filled anew.
+        Those must be cut by `truncate`, and their slots filled anew.
         """
         for slot, request in enumerate(self.running):
             if request.done or request.cached < self.runner.spec.max_position_embeddings:
                 continue
             if request.config.overflow == "truncate_left":
-                self._truncate(request)
                 yield slot, request
             else:
                 request.finish("length")
+
+    def truncate(self, request: Request) -> None:
+        """Drop the oldest tokens, so many that the missing ones fit, but never more than half the positions."""
+        limit = self.runner.spec.max_position_embeddings
+        missing = request.config.max_new_tokens - len(request.token_ids)
+        request.context = request.context[-(limit - min(missing - 1, limit // 2)) :]
+        request.speculator = None  # it followed the longer context
 
     def sweep(self) -> None:
         """Give the slots of requests that are done to the last ones, so that running sequences stay contiguous."""
         for slot in reversed(range(len(self.running))):
             if self.running[slot].done:
                 self._store_finished(self.running[slot], slot)
-                last = self.running.pop()
-                if slot < len(self.running):
-                    self.runner.move(len(self.running), slot, last.cached)
-                    self.running[slot] = last
+                *others, last = self.running
+                if slot < len(others):
+                    self.runner.move(len(others), slot, last.cached)
+                    others[slot] = last
+                self.running = others  # at once: no request is missing or there twice in between
 
     def drop_done(self) -> None:
         """Forget the requests that are done: those that were cancelled while they waited, too."""
@@ -124,10 +136,13 @@ class Scheduler:
             self.waiting.remove(request)
         self.sweep()
 
+    def forget_done(self) -> None:
+        """As `drop_done`, where all that run are done: no slot is stored or moved."""
+        self.running = [request for request in self.running if not request.done]
+        self.drop_done()
+
     def release_idle(self) -> None:
-        """Give idle slots' memory back, unless waiting requests are about to use it again; and unpinned prefixes'."""
-        if self.prefixes:
-            self.prefixes.trim()
+        """Give idle slots' memory back, unless waiting requests are about to use it again."""
         if self.waiting and self.max_cache_bytes is None:
             return
         if len(self.running) < self._used:
@@ -180,16 +195,9 @@ class Scheduler:
     def _too_long(self, request: Request) -> bool:
         return len(request.context) > self.runner.spec.max_position_embeddings
 
-    def _truncate(self, request: Request) -> None:
-        """Drop the oldest tokens, so many that the missing ones fit, but never more than half the positions."""
-        limit = self.runner.spec.max_position_embeddings
-        missing = request.config.max_new_tokens - len(request.token_ids)
-        request.context = request.context[-(limit - min(missing - 1, limit // 2)) :]
-        request.speculator = None  # it followed the longer context
-
     def _reserve(self, slots: int) -> None:
-        self.runner.reserve(slots, [request.cached for request in self.running])
         self._used = max(self._used, slots)
+        self.runner.reserve(slots, [request.cached for request in self.running])
 
     def _store_finished(self, request: Request, slot: int) -> None:
         """Store a finished sequence with its prompt, where decode steps give the bits of a prefill.
@@ -198,6 +206,7 @@ class Scheduler:
         """
         whole = request.finished and request.cached > len(request.prompt_ids)
         if self.prefixes and self.prefixes.granularity == 1 and whole:
+            request.finished = False  # once, whatever is raised: the slot is about to be another's
             self.prefixes.store(slot, np.asarray(request.context[: request.cached], np.int64), None)
 
 

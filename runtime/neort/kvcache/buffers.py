@@ -23,6 +23,7 @@ import numpy as np
 
 from ..arrays import AnyArray, Rows
 from ..bundle import ModelSpec, graph_names
+from ..errors import OutOfMemoryError
 
 __all__ = ["CACHE_TYPES", "CacheType", "KVCache"]
 
@@ -51,23 +52,24 @@ class KVCache:
         """The dtype of each buffer, by its name; known before there are any."""
         return dict.fromkeys(self._names, CACHE_TYPES[self.kv_cache])
 
-    def reserve(self, slots: int, lengths: list[int]) -> bool:
+    def reserve(self, slots: int, lengths: list[int]) -> None:
         """Make room for ``slots`` sequences, keeping the first ``lengths[i]`` positions of slot i.
 
-        Returns whether the buffers moved, so that what was bound to them must be bound again.
-        Raises MemoryError when the system refuses the address space.
+        Where there are too few, the buffers move, and what was bound to them must not be used any more.
+
+        Raises OutOfMemoryError when the system refuses the address space; every slot is as it was then.
         """
         if slots <= self.slots:
-            return False
+            return
         slots = min(self.max_slots, max(slots, 2 * self.slots))
-        for name in self._names:  # one after the other: the old buffer goes before the next one is copied
-            grown, memory = _allocate((slots, *self._slot_shape), CACHE_TYPES[self.kv_cache])
+        grown = {name: _allocate((slots, *self._slot_shape), CACHE_TYPES[self.kv_cache]) for name in self._names}
+        for name in self._names:  # one after the other: the old buffer goes before pages of the next one are touched
+            buffer, memory = grown.pop(name)
             if name in self.buffers:
                 for slot, length in enumerate(lengths):
-                    grown[slot, :, :length] = self.buffers[name][slot, :, :length]
-            self.buffers[name], self._memory[name] = grown, memory
-        self.slots = slots
-        return True
+                    buffer[slot, :, :length] = self.buffers[name][slot, :, :length]
+            self.buffers[name], self._memory[name] = buffer, memory
+        self.slots = slots  # last: a buffer may have more slots than this, never fewer
 
     def release(self, slot: int) -> None:
         """Give a slot's whole pages back to the system; their contents are lost.
@@ -105,8 +107,15 @@ class KVCache:
         try:
             yield
         finally:
-            for row, rows in kept.items():
-                self.write(slot, row, rows)
+            try:
+                self._restore(slot, kept)
+            except BaseException:
+                self._restore(slot, kept)  # another sequence's rows: they return, whatever was raised in the middle
+                raise
+
+    def _restore(self, slot: int, kept: dict[int, Rows]) -> None:
+        for row, rows in kept.items():
+            self.write(slot, row, rows)
 
     @property
     def _slot_shape(self) -> tuple[int, int, int]:
@@ -125,8 +134,14 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[AnyArray, m
     """
     count = int(np.prod(shape))
     nbytes = dtype.itemsize * (count + int(np.prod(shape[2:])))
-    if sys.platform == "win32":
-        memory = mmap.mmap(-1, nbytes)
-    else:
-        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        if sys.platform == "win32":
+            memory = mmap.mmap(-1, nbytes)
+        else:
+            memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError, MemoryError) as error:
+        raise OutOfMemoryError(
+            f"the system gives no memory for a key-value cache of {shape[0]} sequences ({nbytes:,} bytes in one of its "
+            f"buffers: {error}); lower max_batch_size, or give the process more memory"
+        ) from error
     return np.frombuffer(memory, dtype, count).reshape(shape), memory

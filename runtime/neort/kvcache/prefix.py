@@ -30,11 +30,12 @@ class Prefix:
         self._pin = pin
         self._format = file_format
         self._release = release
+        self._closed = False
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes, together with the prompts that share it; 0 once closed."""
-        return sum(block.nbytes for block in self._pin.blocks)
+        return 0 if self._closed else sum(block.nbytes for block in self._pin.blocks)
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write it to a file that `Model.load_prefix` reads; the file is there as a whole or not at all.
@@ -44,7 +45,7 @@ class Prefix:
         Raises PrefixError for a closed prefix, StorageError where the file cannot be written.
         """
         blocks = list(self._pin.blocks)
-        if not blocks:
+        if self._closed or not blocks:
             raise PrefixError("the prefix is closed; save it before")
         logits = blocks[-1].logits
         assert logits is not None  # those of a pinned prefix are always kept
@@ -57,7 +58,9 @@ class Prefix:
 
     def close(self) -> None:
         """Unpin it. Never waits; a second time does nothing."""
-        self._release(self._pin)
+        if not self._closed:
+            self._closed = True
+            self._release(self._pin)
 
     def __enter__(self) -> Prefix:
         return self

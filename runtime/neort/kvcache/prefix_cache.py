@@ -50,8 +50,7 @@ class PrefixBlock:
 class PrefixCache:
     """What is stored of prompts: at most ``budget`` bytes, the least recently used goes first.
 
-    Pinned blocks count, but stay even where they alone exceed the budget. Not thread-safe, but for `release`: the
-    engine holds a lock.
+    Pinned blocks count, but stay even where they alone exceed the budget. Not thread-safe.
     """
 
     def __init__(self, runner: ModelRunner, *, budget: int, block_size: int) -> None:
@@ -62,7 +61,6 @@ class PrefixCache:
         self._runner = runner
         self._root = PrefixBlock(None, b"", 0, {})
         self._clock = 0
-        self._released = False
 
     @property
     def nbytes(self) -> int:
@@ -92,7 +90,7 @@ class PrefixCache:
         """Store a slot's first positions, which hold ``ids``, int64 [T], and the logits after the last one.
 
         ``logits`` are float32 [V], None where they are not known. Copies what is not stored already, as far as the
-        budget allows, and all of it for ``pin``.
+        budget and the system's memory allow, and all of it for ``pin``; raises MemoryError where it cannot.
         """
         self.add(ids, lambda start, stop: self._runner.read(slot, start, stop), logits, pin)
 
@@ -107,7 +105,12 @@ class PrefixCache:
                 needed = (stop - start) * self._runner.bytes_per_position
                 if not self._make_room(needed, spare=block) and pin is None:
                     break
-                child = PrefixBlock(block, key, start, read(start, stop))
+                try:
+                    child = PrefixBlock(block, key, start, read(start, stop))
+                except MemoryError:
+                    if pin is not None:
+                        raise
+                    break
                 self._drop_contained(block, key)
                 block.children[key] = child
             block = block.children[key]
@@ -123,17 +126,11 @@ class PrefixCache:
         self._make_room(0)
 
     def release(self, pin: Pin) -> None:
-        """Unpin a prefix; from the next `trim` on it stays as far as the budget allows. Any thread may call it."""
+        """Unpin a prefix, which stays as far as the budget allows."""
         for block in pin.blocks[-1:]:
             block.pins.discard(pin)
         pin.blocks = []
-        self._released = True
-
-    def trim(self) -> None:
-        """Drop what the budget does not allow since pins were released."""
-        if self._released:
-            self._released = False
-            self._make_room(0)
+        self._make_room(0)
 
     def _path(self, ids: Ids) -> list[PrefixBlock]:
         """The stored blocks, one after the other, of which each is the next of ``ids`` as a whole."""

@@ -128,6 +128,7 @@ class ModelDrafter:
         same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(self._held, context, strict=False))
         start = min(sum(1 for _ in same), len(context) - 1)
         ids = np.array(context, np.int64)
+        self._held = self._held[:start]  # until all of it is read
         for begin in range(start, len(ids), PREFILL_CHUNK):
             chunk = ids[begin : begin + PREFILL_CHUNK]
             logits = self._runner.prefill(0, chunk, begin, int(begin + len(chunk) == len(ids)))

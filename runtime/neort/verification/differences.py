@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..arrays import Doubles, Floats, Ids
-from ..engine import Engine
+from ..engine import EngineCore
 from ..runner import ModelRunner
 from .golden import Golden, log_sum_exp
 
@@ -29,7 +29,7 @@ def largest(values: Iterable[float]) -> float:
 
 def golden_difference(runner: ModelRunner, golden: Golden) -> float:
     """Return the largest absolute difference of the stored logits and log-sum-exp to those of now; inf for NaN."""
-    logits = Engine(runner).logits(golden.token_ids)[golden.positions]
+    logits = EngineCore(runner).logits(golden.token_ids)[golden.positions]
     if not np.isfinite(logits).all():
         return math.inf
     now = np.take_along_axis(logits, golden.top_ids, axis=-1)

@@ -11,8 +11,9 @@ import onnx_ir as ir
 import pytest
 
 from neort.backend import DECODER
-from neort.bundle import FORMATS, BlockFormat, Bundle, Quantization
+from neort.bundle import FORMAT_VERSION, FORMATS, BlockFormat, Bundle, Quantization, manifest_checksum
 from neort_export import export
+from neort_export.bundle.manifest import with_checksum
 
 Replace = Callable[[str, object], None]
 HEAD = "lm_head/"
@@ -53,3 +54,17 @@ def test_formats_without_blocks_have_no_block_size(
     assert section["block_size"] is section["head"]["block_size"] is None
     assert operator in {node.op_type for node in graph}
     assert Bundle(tmp_path / "bundle").format is FORMATS[quantization]
+
+
+def test_an_exported_manifest_has_its_checksum(exporter: Replace, checkpoint: Path, tmp_path: Path) -> None:
+    bundle = export(checkpoint, tmp_path / "bundle", quantization="int8", verify=False).path
+    manifest = Bundle(bundle).manifest
+    assert manifest["format_version"] == FORMAT_VERSION
+    assert manifest["sha256"] == manifest_checksum(manifest)
+
+
+def test_a_manifest_of_the_version_before_becomes_one_of_this_version_by_its_checksum() -> None:
+    old = {"format_version": 2, "model": {"window_size": 128}}
+    new = with_checksum(old)
+    assert new == {**old, "format_version": FORMAT_VERSION, "sha256": manifest_checksum(new)}
+    assert with_checksum(new) == new

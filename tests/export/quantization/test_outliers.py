@@ -24,7 +24,7 @@ from checkpoints import (
 )
 from neort.backend import DecoderSession
 from neort.bundle import Bundle
-from neort.engine import Engine
+from neort.engine import EngineCore
 from neort.tokenizer import Tokenizer
 from neort_export import export
 from neort_export.checkpoint import Checkpoint
@@ -38,7 +38,7 @@ Sequences = Sequence[Sequence[int]]
 
 
 def logits_of(session: DecoderSession, sequences: Sequences) -> list[Floats]:
-    engine = Engine(session)
+    engine = EngineCore(session)
     return [engine.logits(np.asarray(ids, np.int64)) for ids in sequences]
 
 

@@ -14,7 +14,7 @@ import pytest
 from checkpoints import NO_LIMITS, POSITIONS, random_ids, random_model, save
 from neort.backend import DECODER, DecoderSession
 from neort.bundle import Bundle, Quantization
-from neort.engine import Engine
+from neort.engine import EngineCore
 from neort.verification import batch_difference, chunk_differences
 from neort.verification import check as check_without_torch
 from neort_export import ExportError, Report, VerificationError, export, verify
@@ -44,7 +44,7 @@ def layerwise(bundle: Bundle) -> LayerwiseRunner:
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "logits": lambda runner: Engine(runner).logits(IDS),
+    "logits": lambda runner: EngineCore(runner).logits(IDS),
     "batch": lambda runner: batch_difference(runner, IDS),
     "chunks": lambda runner: chunk_differences(runner, IDS),
 }

@@ -14,7 +14,7 @@ import neort
 from neort.backend import DecoderSession, options, plain_options, run_with
 from neort.backend import int8_products as cpu
 from neort.bundle import Bundle
-from neort.engine import Engine
+from neort.engine import EngineCore
 from releases import CONVERTS_WEIGHTS
 
 IDS = np.arange(40, dtype=np.int64)
@@ -113,7 +113,7 @@ def test_a_graph_without_int8_products_asks_nothing(bundle_path: Path, monkeypat
 
 
 def logits(path: Path) -> NDArray[np.float32]:
-    return Engine(DecoderSession(Bundle(path), num_threads=1)).logits(IDS)
+    return EngineCore(DecoderSession(Bundle(path), num_threads=1)).logits(IDS)
 
 
 def answer_first(monkeypatch: pytest.MonkeyPatch, *, saturates: bool) -> None:

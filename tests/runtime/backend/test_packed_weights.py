@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 import neort
-from neort import StorageError, files
+from neort import StorageError
 from neort.backend import packed_weights as packed
 from neort.cli.main import main
+from neort.files import publishing, target_lock
+from releases import QUIET
 
 IDS = list(range(40))
 
@@ -75,7 +78,6 @@ def test_a_folder_that_another_process_finished_meanwhile_stays_in_its_place(
 
 
 @pytest.mark.parametrize("existing", [True, False])
-@pytest.mark.skipif(os.name == "nt", reason="there leftovers stay: Windows cannot tell whether their process lives")
 def test_what_a_killed_process_left_is_removed_by_the_next_load(
     bundle_path: Path, tmp_path: Path, existing: bool
 ) -> None:
@@ -83,11 +85,54 @@ def test_what_a_killed_process_left_is_removed_by_the_next_load(
     target = only_folder(tmp_path)
     if not existing:
         shutil.rmtree(target)
-    killed = subprocess.Popen([sys.executable, "-c", ""])
-    killed.wait()
-    (tmp_path / f".{target.name}.partial-0123abcd-{files._host()}-{killed.pid}").mkdir()
+    partial = tmp_path / f".{target.name}.partial-0123456789abcdef"
+    partial.mkdir()
+    (partial / packed.DATA).write_bytes(b"half")
+    partial.with_name(f"{partial.name}.lock").touch()  # nobody has it locked
     neort.load(bundle_path, packed_weights=tmp_path)
     assert only_folder(tmp_path) == target
+
+
+def test_a_whole_folder_is_not_moved_by_who_saw_it_truncated(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes find the same truncated folder; the slower one finds the other's in its place."""
+    neort.load(bundle_path, packed_weights=tmp_path)
+    target = only_folder(tmp_path)
+    whole = shutil.copytree(target, tmp_path.with_name("whole"))
+    (target / packed.DATA).write_bytes(b"")
+    lock = target_lock
+
+    @contextlib.contextmanager
+    def slower(place: Path) -> Iterator[None]:
+        if any(partial.joinpath(packed.SIZES).exists() for partial in tmp_path.glob(".*.partial-*")):
+            shutil.copytree(whole, target, dirs_exist_ok=True)
+        with lock(place):
+            yield
+
+    monkeypatch.setattr(publishing, "target_lock", slower)
+    place = target.stat().st_ino
+    neort.load(bundle_path, packed_weights=tmp_path)
+    assert only_folder(tmp_path).stat().st_ino == place
+
+
+def test_a_folder_that_is_missing_while_it_is_replaced_is_waited_for(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neort.load(bundle_path, packed_weights=tmp_path)
+    target = only_folder(tmp_path)
+    aside = target.rename(tmp_path.with_name("aside"))
+    lock = target_lock
+
+    @contextlib.contextmanager
+    def waited_for(place: Path) -> Iterator[None]:
+        with lock(place):
+            aside.rename(target)  # what the process that had the lock before did
+            yield
+
+    monkeypatch.setattr(packed, "target_lock", waited_for)
+    monkeypatch.setattr(packed, "_make", lambda *_: pytest.fail("it was made again"))
+    neort.load(bundle_path, packed_weights=tmp_path)
 
 
 def test_another_bundle_has_other_packed_weights(
@@ -108,6 +153,25 @@ def test_too_little_space_is_one_error_and_leaves_nothing(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4321))
     with pytest.raises(StorageError, match=r"need [\d,]+ bytes in .*, which has 4,321 free"):
         neort.load(bundle_path, packed_weights=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit of the system's")
+def test_weights_that_can_only_be_written_in_part_are_one_error_and_leave_nothing(tmp_path: Path) -> None:
+    """As where another process fills the disk meanwhile."""
+    program = """
+import resource, sys
+import neort
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+try:
+    neort.load(packed_weights=sys.argv[1])
+except neort.StorageError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, *QUIET, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"packed weights cannot be written to {tmp_path}, which has ")
     assert not list(tmp_path.iterdir())
 
 

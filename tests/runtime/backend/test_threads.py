@@ -1,4 +1,4 @@
-"""The default number of threads: affinity, cut by the quotas of fake control groups."""
+"""Numbers of threads: affinity, cut by the quotas of fake control groups; and the most that are let through."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from neort.backend import available_cpus, threads
+from neort.backend import available_cpus, plain_options, threads
 from neort.backend.threads import cgroup_quota
+from neort.errors import ConfigError
 
 
 class Groups:
@@ -131,3 +132,45 @@ def test_available_cpus_without_affinity_counts_the_machines(monkeypatch: pytest
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(threads, "cgroup_quota", lambda: math.inf)
     assert available_cpus() == 6
+
+
+# The most threads
+
+
+@pytest.mark.parametrize(("cpus", "most"), [(1, 64), (16, 64), (17, 68), (128, 512)])
+def test_the_limit_is_64_threads_or_4_per_cpu(monkeypatch: pytest.MonkeyPatch, cpus: int, most: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(threads, "cgroup_processes", lambda: math.inf)
+    monkeypatch.setattr(threads, "_processes_of_the_user", lambda: math.inf)
+    assert threads.thread_limit() == most
+    assert threads.checked_threads(most) == most
+    with pytest.raises(
+        ConfigError, match=rf"num_threads is {most + 1}; .* {most} at most on this machine: leave it out"
+    ):
+        threads.checked_threads(most + 1)
+
+
+@pytest.mark.parametrize(("group", "user", "most"), [(10, math.inf, 10), (math.inf, 7, 7), (-3, math.inf, 1)])
+def test_the_limit_is_never_more_than_the_system_lets_the_process_start(
+    monkeypatch: pytest.MonkeyPatch, group: float, user: float, most: int
+) -> None:
+    monkeypatch.setattr(threads, "cgroup_processes", lambda: group)
+    monkeypatch.setattr(threads, "_processes_of_the_user", lambda: user)
+    assert threads.thread_limit() == most
+    assert available_cpus() <= most
+
+
+@pytest.mark.parametrize("folder", ["app", "pids/app"])
+@pytest.mark.parametrize(("most", "now", "left"), [("100", "30", 70), ("max", "30", math.inf), ("a", "b", math.inf)])
+def test_a_cgroup_s_limit_leaves_what_is_not_running(
+    groups: Groups, folder: str, most: str, now: str, left: float
+) -> None:
+    groups.write(f"{folder}/pids.max", f"{most}\n")
+    groups.write(f"{folder}/pids.current", f"{now}\n")
+    groups.proc.write_text("4:pids:/app\n0::/app\n")
+    assert threads.cgroup_processes(groups.proc, groups.root) == left
+
+
+def test_no_session_gets_more_threads_than_the_limit() -> None:
+    with pytest.raises(ConfigError, match="num_threads is 10000"):
+        plain_options(10_000)

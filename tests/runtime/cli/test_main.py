@@ -298,7 +298,7 @@ def test_a_reader_that_has_seen_enough_ends_generation_without_a_traceback() -> 
     assert process.stderr is not None
     with process.stderr:
         assert process.stderr.read() == b""
-    assert process.wait(timeout=PATIENCE) == 1
+    assert process.wait(timeout=PATIENCE) == 141
 
 
 @posix_only
@@ -309,7 +309,7 @@ def test_a_reader_that_is_gone_gives_no_traceback(command: list[str]) -> None:
     process = start(*command, stdout=write_end)
     os.close(write_end)
     _, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, err) == (1, b"")
+    assert (process.returncode, err) == (141, b"")
 
 
 def test_info_of_a_damaged_verification_json_is_one_sentence(run: Any, bundle_copy: Path, replace_file: Any) -> None:

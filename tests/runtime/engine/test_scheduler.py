@@ -39,6 +39,7 @@ def started(scheduler: Scheduler) -> list[Request]:
     """Start what may start, as an engine does."""
     requests = []
     while (request := scheduler.next_request()) is not None:
+        scheduler.reserve_next()
         fill(scheduler, len(scheduler.running), request)
         scheduler.start(request)
         requests.append(request)
@@ -123,8 +124,9 @@ def test_a_full_context_finishes_or_drops_its_oldest_tokens() -> None:
     started(scheduler)
     for request in (stopping, going_on):
         request.cached = LIMIT
-    assert list(scheduler.restarting()) == [(1, going_on)]
+    assert list(scheduler.full()) == [(1, going_on)]
     assert (stopping.done, going_on.done, beside.done) == (True, False, False)
+    scheduler.truncate(going_on)
     assert len(going_on.context) < LIMIT
     assert len(beside.context) == 4
 

@@ -17,7 +17,7 @@ import neort
 from neort import GenerationConfig, Model, PrefixError, PromptError, StorageError
 from neort.arrays import Ids, Logits
 from neort.backend import DecoderSession
-from neort.engine import PREFILL_CHUNK, Engine, Request
+from neort.engine import PREFILL_CHUNK, EngineCore, Request
 from neort.generation import TokenChooser
 from neort.kvcache import PrefixCache
 from patience import PATIENCE
@@ -25,8 +25,9 @@ from patience import PATIENCE
 
 def kept_bytes(model: Model) -> int:
     """What the model's prefix cache takes."""
-    assert model._engine.prefixes is not None
-    return model._engine.prefixes.nbytes
+    model._engine.settle()
+    assert model._engine.core.prefixes is not None
+    return model._engine.core.prefixes.nbytes
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ class _Sink:
 
     def finish(self, *_: object) -> None: ...
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         raise error
 
 
@@ -76,7 +77,7 @@ def recording(ids: Ids, count: int = 6) -> tuple[Request, list[Logits]]:
     return Request(ids, GenerationConfig(max_new_tokens=count), _Sink(), chooser=recorder), recorder.seen
 
 
-def recorded(engine: Engine, ids: Ids, count: int = 6) -> tuple[Request, list[Logits]]:
+def recorded(engine: EngineCore, ids: Ids, count: int = 6) -> tuple[Request, list[Logits]]:
     room = engine.runner.spec.max_position_embeddings - len(ids) + 1
     request, seen = recording(ids, min(count, room))
     engine.submit(request)
@@ -111,10 +112,10 @@ def test_a_reused_prefix_gives_the_logits_of_a_cold_prefill_bit_for_bit(
     model: Model, text: Ids, threads: int, first: int, common: int, length: int, reused: int
 ) -> None:
     session = DecoderSession(model.bundle, num_threads=threads)
-    warm = Engine(session, prefixes=PrefixCache(session, budget=1 << 30, block_size=PREFILL_CHUNK))
+    warm = EngineCore(session, prefixes=PrefixCache(session, budget=1 << 30, block_size=PREFILL_CHUNK))
     recorded(warm, text[:first])
     prompt = np.concatenate([text[:common], (text[common:length] + 1) % model.spec.vocab_size])[:length]
-    (cold, cold_logits), (again, logits) = recorded(Engine(session), prompt), recorded(warm, prompt)
+    (cold, cold_logits), (again, logits) = recorded(EngineCore(session), prompt), recorded(warm, prompt)
     assert (cold.reused, again.reused) == (0, reused)
     assert np.array_equal(cold_logits, logits)
     assert cold.token_ids == again.token_ids
@@ -122,9 +123,9 @@ def test_a_reused_prefix_gives_the_logits_of_a_cold_prefill_bit_for_bit(
 
 def test_a_reused_prefix_beside_other_sequences_gives_the_logits_it_gives_alone(model: Model, text: Ids) -> None:
     session = DecoderSession(model.bundle, num_threads=2)
-    warm = Engine(session, prefixes=PrefixCache(session, budget=1 << 30, block_size=PREFILL_CHUNK))
+    warm = EngineCore(session, prefixes=PrefixCache(session, budget=1 << 30, block_size=PREFILL_CHUNK))
     prompts = [text[:n] for n in (300, 310, 256, 20, 300)]
-    cold = [recorded(Engine(session), prompt) for prompt in prompts]
+    cold = [recorded(EngineCore(session), prompt) for prompt in prompts]
     together = [recording(prompt) for prompt in prompts]
     for request, _ in together:
         warm.submit(request)
@@ -245,10 +246,10 @@ def saved(bundle_path: Path, text: Ids, tmp_path_factory: pytest.TempPathFactory
 def test_a_loaded_prefix_gives_the_logits_of_a_cold_prefill_bit_for_bit(
     without: Model, saved: Path, text: Ids, length: int
 ) -> None:
-    _, cold = recorded(Engine(without._session), text[:length])
+    _, cold = recorded(EngineCore(without._session), text[:length])
     with without.load_prefix(saved) as prefix:
         assert prefix.token_ids == tuple(text[:300].tolist())
-        request, warm = recorded(without._engine, text[:length])
+        request, warm = recorded(without._engine.core, text[:length])
     assert request.reused == (300 if length == 300 else 256)
     assert np.array_equal(warm, cold)
     assert kept_bytes(without) == 0

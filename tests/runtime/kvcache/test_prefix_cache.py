@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, drive, make, run_threads, submit
-from neort.engine import Engine, Request
+from neort.engine import Engine, EngineCore, Request
 from neort.kvcache import Pin, PrefixCache
 
 POSITION = FakeRunner().bytes_per_position
@@ -37,22 +37,22 @@ class Free(FakeRunner):
     prefix_granularity = 1
 
 
-def keeping(runner: FakeRunner, budget: int = PLENTY) -> Engine:
-    return Engine(runner, prefill_chunk=CHUNK, prefixes=PrefixCache(runner, budget=budget, block_size=CHUNK))
+def keeping(runner: FakeRunner, budget: int = PLENTY) -> EngineCore:
+    return EngineCore(runner, prefill_chunk=CHUNK, prefixes=PrefixCache(runner, budget=budget, block_size=CHUNK))
 
 
-def kept(engine: Engine) -> PrefixCache:
+def kept(engine: EngineCore) -> PrefixCache:
     assert engine.prefixes is not None
     return engine.prefixes
 
 
-def run(engine: Engine, prompt: Sequence[int], **options: Any) -> tuple[Request, Sink]:
+def run(engine: EngineCore, prompt: Sequence[int], **options: Any) -> tuple[Request, Sink]:
     request, sink = submit(engine, prompt, **{"max_new_tokens": 3, **options})
     drive(engine, request)
     return request, sink
 
 
-def prefilled(engine: Engine, prompt: Sequence[int]) -> tuple[int, int]:
+def prefilled(engine: EngineCore, prompt: Sequence[int]) -> tuple[int, int]:
     """Prompt tokens that are reused, and that are run."""
     runner = engine.runner
     assert isinstance(runner, FakeRunner)
@@ -63,7 +63,7 @@ def prefilled(engine: Engine, prompt: Sequence[int]) -> tuple[int, int]:
 
 
 def cold(runner: type[FakeRunner], prompt: Sequence[int], **options: Any) -> Sink:
-    return run(Engine(runner(max_batch_size=1), prefill_chunk=CHUNK), prompt, **options)[1]
+    return run(EngineCore(runner(max_batch_size=1), prefill_chunk=CHUNK), prompt, **options)[1]
 
 
 # What is reused
@@ -258,7 +258,7 @@ def test_what_is_kept_changes_no_answer_and_stays_within_the_budget(
             if spec["cancel"] == step >= spec["arrival"]:
                 engine.cancel(request)
             if spec["pinned"] == step:
-                engine.release(pins[i])
+                kept(engine).release(pins[i])
         engine.step()
         pinned = sum(block.nbytes for pin in pins.values() for block in pin.blocks)
         assert kept(engine).nbytes <= budget + pinned
@@ -277,7 +277,7 @@ def test_what_is_kept_changes_no_answer_and_stays_within_the_budget(
 # Pins
 
 
-def pinned(engine: Engine, prompt: Sequence[int]) -> Pin:
+def pinned(engine: EngineCore, prompt: Sequence[int]) -> Pin:
     request, _ = make(prompt, max_new_tokens=1)
     request.pin = pin = Pin()
     engine.submit(request)
@@ -298,18 +298,18 @@ def test_a_pinned_prefix_stays_beyond_the_budget(budget: int) -> None:
 def test_a_released_prefix_stays_as_far_as_the_budget_allows() -> None:
     engine = keeping(Cuts(), budget=5 * POSITION)
     pin = pinned(engine, range(10))
-    engine.release(pin)
+    kept(engine).release(pin)
     assert kept(engine).nbytes == 4 * POSITION
-    engine.release(pin)  # again
+    kept(engine).release(pin)  # again
     assert prefilled(engine, range(10))[0] == 4
 
 
 def test_a_prefix_is_pinned_as_often_as_it_was_asked_for() -> None:
     engine = keeping(Cuts(), budget=0)
     first, second = pinned(engine, range(8)), pinned(engine, range(8))
-    engine.release(first)
+    kept(engine).release(first)
     assert prefilled(engine, range(8))[0] == 8
-    engine.release(second)
+    kept(engine).release(second)
     assert kept(engine).nbytes == 0
 
 
@@ -326,40 +326,30 @@ def test_releasing_inside_a_step_frees_the_memory_when_it_ends() -> None:
     engine = keeping(runner, budget=0)
     pin = pinned(engine, range(8))
     request, _ = submit(engine, [1, 2], max_new_tokens=3)
-    runner.before_decode = lambda: engine.release(pin)
-    drive(engine, request)
-    assert kept(engine).nbytes == 0
-
-
-def test_releasing_at_the_very_end_of_a_step_frees_the_memory_with_the_lock() -> None:
-    runner = Cuts()
-    engine = keeping(runner, budget=0)
-    pin = pinned(engine, range(8))
-    request, _ = submit(engine, [1, 2], max_new_tokens=3)
-    runner.before_release = lambda: engine.release(pin)
+    runner.before_decode = lambda: kept(engine).release(pin)
     drive(engine, request)
     assert kept(engine).nbytes == 0
 
 
 def test_threads_that_pin_and_release_get_the_tokens_they_get_alone() -> None:
-    engine = keeping(Cuts(), budget=20 * POSITION)
+    engine = Engine(keeping(Cuts(), budget=20 * POSITION))
 
     def work(seed: int) -> Callable[[], None]:
         def repeat() -> None:
             for i in range(20):
                 prompt = [*range(4 * (i % 3)), seed, i % 5]
-                request, _ = make(prompt, max_new_tokens=6, do_sample=True, seed=seed)
+                request, sink = make(prompt, max_new_tokens=6, do_sample=True, seed=seed)
                 request.pin = pin = Pin()
                 engine.submit(request)
-                while not request.done:
-                    engine.advance(request)
+                engine.next_event(sink.events)
                 engine.release(pin)
                 assert request.token_ids == cold(Cuts, prompt, max_new_tokens=6, do_sample=True, seed=seed).token_ids
 
         return repeat
 
     run_threads(*(work(seed) for seed in range(4)))
-    assert kept(engine).nbytes <= 20 * POSITION
+    engine.settle()
+    assert kept(engine.core).nbytes <= 20 * POSITION
 
 
 def test_known_rows_can_be_pinned_as_those_of_a_prompt() -> None:
@@ -369,11 +359,11 @@ def test_known_rows_can_be_pinned_as_those_of_a_prompt() -> None:
     logits = pin.blocks[-1].logits
     assert logits is not None
     other = Pin()
-    target.pin(
-        other,
+    kept(target).add(
         np.arange(10),
         lambda start, stop: {name: array[:, start:stop].copy() for name, array in rows.items()},
         logits,
+        other,
     )
     for prompt in (range(10), [*range(8), 3]):
         assert prefilled(target, prompt)[0] == min(10, 8 + 2 * (prompt == range(10)))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, Sink, alone, drive, logits_of, make, submit
 from neort.arrays import Ids, Logits
-from neort.engine import Engine, Request
+from neort.engine import EngineCore, Request
 from neort.errors import ConfigError
 from neort.generation import GenerationConfig, TokenChooser
 from neort.speculative import Fork, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
@@ -114,9 +114,9 @@ DRAFTERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def drafting(drafter: Any, runner: FakeRunner | None = None) -> Engine:
+def drafting(drafter: Any, runner: FakeRunner | None = None) -> EngineCore:
     runner = runner or FakeRunner()
-    return Engine(runner, prefill_chunk=CHUNK, speculate=lambda: Speculator(drafter, Cost(0.0, 0.05)))
+    return EngineCore(runner, prefill_chunk=CHUNK, speculate=lambda: Speculator(drafter, Cost(0.0, 0.05)))
 
 
 def speculated(name: str, prompt: Sequence[int], **options: Any) -> tuple[Request, Sink]:

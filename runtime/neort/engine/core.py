@@ -1,0 +1,254 @@
+"""Turns requests into tokens: one `step()` schedules requests on slots, runs the model for them, and hands out tokens.
+
+A step is all or nothing for each request: it takes its token, or it fails and the others go on as they would have. So
+whatever a run, a processor or the system's memory does, what is left is sound.
+
+Knows runs and logits; knows nothing about threads, text or onnxruntime.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from ..arrays import Ids, Logits
+from ..kvcache import PrefixCache
+from ..runner import PREFILL_CHUNK, ModelRunner
+from ..speculative import Speculator
+from .request import Request
+from .scheduler import Scheduler, check_ids
+
+__all__ = ["EngineCore"]
+
+
+class EngineCore:
+    """Runs any number of requests on one model, up to ``runner.max_batch_size`` at a time.
+
+    Not thread-safe, but for `check` and `submit`: see `Engine`, which gives it a thread.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        *,
+        prefill_chunk: int = PREFILL_CHUNK,
+        max_cache_bytes: int | None = None,
+        speculate: Callable[[], Speculator] | None = None,
+        prefixes: PrefixCache | None = None,
+    ) -> None:
+        """``max_cache_bytes`` limits the cache; None means no limit. ``speculate`` makes what drafts for a sequence, as
+        long as it is the only one that runs. ``prefixes``, a cache with blocks of ``prefill_chunk`` tokens, keeps
+        prompts for later ones that begin alike.
+        """
+        self.runner = runner
+        self.prefill_chunk = prefill_chunk
+        self.speculate = speculate
+        self.prefixes = prefixes
+        self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, prefixes=prefixes)
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests wait or run."""
+        return bool(self.waiting or self.running)
+
+    @property
+    def waiting(self) -> deque[Request]:
+        """The requests that wait for a slot or for room in the cache, oldest first."""
+        return self.scheduler.waiting
+
+    @property
+    def running(self) -> list[Request]:
+        """The requests that are being decoded; the one at index i owns slot i."""
+        return self.scheduler.running
+
+    def check(self, request: Request) -> None:
+        """Check that a request can be served at all; `submit` does not check it again.
+
+        Raises PromptError for a prompt that is empty, holds unknown ids, or does not fit: when overflow is "error" and
+        the context is too short, or when the request alone needs more cache than ``max_cache_bytes``.
+        """
+        self.scheduler.check(request)
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Raises what `check` does, unless the request was checked. Never waits."""
+        self.scheduler.submit(request)
+
+    def cancel(self, request: Request) -> None:
+        """Drop a request that nobody waits for any more; a finished one is left alone.
+
+        Any thread may call it, at any time: the next step, or `settle`, frees the slot.
+        """
+        request.done = True
+
+    def settle(self) -> None:
+        """Free what was cancelled."""
+        self.scheduler.drop_done()
+        self.scheduler.release_idle()
+
+    def step(self) -> None:
+        """Prefill what fits, then decode one token for every running sequence.
+
+        A request whose processors, prefill, decode run or memory fails ends with that error, which its sink gets. What
+        belongs to no request, such as Ctrl-C, is raised; then another step may follow, or `fail_all`.
+        """
+        scheduler = self.scheduler
+        scheduler.drop_done()
+        while (request := scheduler.next_request()) is not None:
+            with _ChargedTo(request):
+                scheduler.reserve_next()
+                self._prefill(request, len(scheduler.running))
+                scheduler.start(request)
+        for slot, request in scheduler.full():
+            with _ChargedTo(request):
+                scheduler.truncate(request)
+                self._prefill(request, slot)
+        scheduler.sweep()
+        if scheduler.running:
+            self._decode(scheduler.running)
+        self.settle()
+
+    def fail_all(self, error: BaseException) -> None:
+        """End every request with an error."""
+        for request in [*self.running, *self.waiting.copy()]:
+            request.fail(error)
+        self.scheduler.forget_done()
+
+    def logits(self, token_ids: Ids, wanted: Callable[[], bool] = lambda: True) -> Logits:
+        """Return the logits after every position of ``token_ids``, int64 [T]: float32 [T, V].
+
+        Stops, with rows that mean nothing, once they are not ``wanted`` any more.
+
+        Raises PromptError for bad ids, or more of them than can ever fit; BusyError where the running sequences leave
+        no slot or too little of ``max_cache_bytes`` now.
+        """
+        spec = self.runner.spec
+        check_ids(token_ids, spec)
+        self.scheduler.check_positions(len(token_ids))
+        self.scheduler.drop_done()
+        try:
+            slot = self.scheduler.borrow_slot(len(token_ids))
+            out = np.empty((len(token_ids), spec.vocab_size), np.float32)
+            for start in range(0, len(token_ids), self.prefill_chunk):
+                if not wanted():
+                    break
+                chunk = token_ids[start : start + self.prefill_chunk]
+                out[start : start + len(chunk)] = self.runner.prefill(slot, chunk, start, len(chunk))
+            return out
+        finally:
+            self.scheduler.release_idle()
+
+    def _prefill(self, request: Request, slot: int) -> None:
+        """Run the context in chunks, after what is stored of it; only the last one computes logits, of its end.
+
+        Ends early, without a token, where the request is cancelled meanwhile.
+        """
+        started = time.perf_counter()
+        ids = np.asarray(request.context, np.int64)
+        reused, logits = self.prefixes.restore(slot, ids) if self.prefixes else (0, None)
+        for start in range(reused, len(ids), self.prefill_chunk):
+            if request.done:
+                request.cached = start
+                return
+            chunk = ids[start : start + self.prefill_chunk]
+            last = start + len(chunk) == len(ids)
+            rows = self.runner.prefill(slot, chunk, start, int(last))
+            logits = rows[-1] if last else None
+        assert logits is not None  # of a run, or stored
+        request.cached = len(ids)
+        if self.prefixes and not request.token_ids:  # a prompt; what goes on after a full context is of no use later
+            request.reused = reused
+            self.prefixes.store(slot, ids, logits, request.pin)
+        request.prefill_seconds += time.perf_counter() - started
+        request.take(logits)
+
+    def _decode(self, running: list[Request]) -> None:
+        """One token for each of the sequences; several for a single one, where drafts are right."""
+        if len(running) == 1:
+            with _ChargedTo(running[0]):
+                self._decode_alone(running[0])
+            return
+        try:
+            last_ids = np.array([request.context[-1] for request in running], np.int64)
+            lengths = np.array([request.cached for request in running], np.int32)
+            logits = self.runner.decode(last_ids, lengths)
+        except Exception:  # whose it is shows when each is run by itself, with the same bits
+            for slot, request in enumerate(running):
+                with _ChargedTo(request):
+                    row = self.runner.prefill(slot, np.array(request.context[-1:]), request.cached, 1)[0]
+                    _advance(request, row)
+            return
+        for request, row in zip(running, logits, strict=True):
+            try:
+                _advance(request, row)
+            except BaseException as error:  # as `_ChargedTo`, which takes longer
+                _fail(request, error)
+
+    def _decode_alone(self, request: Request) -> None:
+        drafted = self._draft(request)
+        if request.done:
+            return
+        if drafted:
+            self._extend(request, drafted)
+        else:
+            lengths = np.array([request.cached], np.int32)
+            _advance(request, self.runner.decode(np.array(request.context[-1:]), lengths)[0])
+
+    def _draft(self, request: Request) -> list[int]:
+        """Tokens that may come next; several sequences share a run's weights already, so only one alone has any.
+
+        Raises ConfigError where one of the request's processors cannot be copied, as a draft model needs it.
+        """
+        if self.speculate is None:
+            return []
+        request.speculator = request.speculator or self.speculate()
+        positions = self.runner.spec.max_position_embeddings - request.cached
+        wanted = request.config.max_new_tokens - len(request.token_ids)
+        return request.speculator.draft(request.context, min(positions, wanted) - 1, request.fork)
+
+    def _extend(self, request: Request, drafted: list[int]) -> None:
+        """Run the last token and the drafted ones; hand out tokens up to the first that was not drafted.
+
+        The cache then holds rows of rejected tokens, beyond ``request.cached``, which the next run overwrites.
+        """
+        ids = np.array([request.context[-1], *drafted], np.int64)
+        before = request.accepted
+        request.drafted += len(drafted)
+        logits = self.runner.extend(ids, request.cached)
+        for row, expected in zip(logits, [*drafted, None], strict=True):
+            _advance(request, row)
+            if request.done or request.context[-1] != expected:
+                break
+            request.accepted += 1
+        if request.speculator:
+            request.speculator.learn(len(drafted), request.accepted - before)
+
+
+def _advance(request: Request, row: Logits) -> None:
+    """Note that the last token is in the cache, and let the request choose the next one from ``row`` [V]."""
+    request.cached += 1
+    request.take(row)
+
+
+class _ChargedTo:
+    """Context in which whatever goes wrong ends this request alone."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is not None:
+            _fail(self._request, error)
+        return error is not None
+
+
+def _fail(request: Request, error: BaseException) -> None:
+    """End a request with an error; what is no Exception, such as Ctrl-C, is raised besides."""
+    request.fail(error)
+    if not isinstance(error, Exception):
+        raise error
