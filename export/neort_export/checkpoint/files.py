@@ -46,8 +46,8 @@ def _files(folder: Path, single: str) -> list[Path]:
     for name in names:
         if Path(name).name != name or len(name) > LONGEST_NAME:
             raise CheckpointError(
-                f"{index} names the shard {shortened(name)}; shards lie in the checkpoint's own folder, under names of at "
-                f"most {LONGEST_NAME} characters: fetch the checkpoint again"
+                f"{index} names the shard {shortened(name)}; shards lie in the checkpoint's own folder, under names of "
+                f"at most {LONGEST_NAME} characters: fetch the checkpoint again"
             )
         if not has_file(folder / name):
             raise CheckpointError(
