@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from neort.wording import shortened
+
 from ..errors import CheckpointError
 from .pickles import open_pickle
 from .reading import LARGE_FILE, has_file, read_object
@@ -12,6 +14,8 @@ from .safetensors_files import open_safetensors
 from .stored import StoredTensor
 
 __all__ = ["open_tensors"]
+
+LONGEST_NAME = 255  # what file systems have
 
 
 def open_tensors(folder: Path) -> Mapping[str, StoredTensor]:
@@ -40,8 +44,13 @@ def _files(folder: Path, single: str) -> list[Path]:
         raise CheckpointError(f"{index} has no weight_map from tensors to shards; fetch the checkpoint again")
     names = sorted(set(weight_map.values()))
     for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index} names the shard {name!r}; shards lie in the checkpoint's own folder")
+        if Path(name).name != name or len(name) > LONGEST_NAME:
+            raise CheckpointError(
+                f"{index} names the shard {shortened(name)}; shards lie in the checkpoint's own folder, under names of "
+                f"at most {LONGEST_NAME} characters: fetch the checkpoint again"
+            )
         if not has_file(folder / name):
-            raise CheckpointError(f"{folder} lacks the shard {name}, which {index.name} names; fetch it again")
+            raise CheckpointError(
+                f"{folder} lacks the shard {shortened(name)}, which {index.name} names; fetch it again"
+            )
     return [folder / name for name in names]

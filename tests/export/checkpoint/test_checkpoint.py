@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, GPTNeoForCausalLM
 
 from checkpoints import edit_json, random_ids, random_model, save, torch_logits
 from neort.errors import NeortError
+from neort.wording import shortened
 from neort_export import CheckpointError
 from neort_export.bundle import write_tokenizer
 from neort_export.checkpoint import Checkpoint
@@ -174,17 +175,17 @@ def test_a_missing_shard_is_named(model: GPTNeoForCausalLM, tmp_path: Path) -> N
     folder = save(model, tmp_path / "sharded", max_shard_size="30KB")
     shard = sorted(folder.glob("model-*.safetensors"))[1]
     shard.unlink()
-    assert f"lacks the shard {shard.name}" in refusal(folder)
+    assert f"lacks the shard {shard.name!r}" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors"])
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors", "9" * 300])
 def test_an_index_may_not_lead_out_of_the_folder(name: str, folder: Path) -> None:
     shutil.copy(folder / "model.safetensors", folder.parent)
     (folder / "sub").mkdir()
     (folder / "model.safetensors").rename(folder / "sub" / "model.safetensors")
     index = {"weight_map": {EMBEDDING: name}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert repr(name) in refusal(folder)
+    assert shortened(name) in refusal(folder)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"x": 3}}'])
