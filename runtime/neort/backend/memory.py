@@ -1,4 +1,4 @@
-"""Tells errors for want of memory from others: those of onnxruntime and of the dynamic linker share no class, only words."""
+"""Tells errors for want of memory from others. onnxruntime's and the dynamic linker's share no class, only words."""
 
 from __future__ import annotations
 
