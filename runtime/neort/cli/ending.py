@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
@@ -49,7 +50,7 @@ def run_command(
     """
     received: list[int] = []
     try:
-        with _signals(received, last=last), standard_streams(last=last) as output:
+        with _signals(received, last=last), standard_streams(last=last) as output, _plain_warnings(name):
             try:
                 return _run(command, output)
             except Exception as error:
@@ -90,6 +91,17 @@ def _interrupted(name: str, number: int, left: str) -> int:
     if left or number != signal.SIGINT:
         tell(f"{name}: {how}; {left}" if left else f"{name}: {how}")
     return 128 + number
+
+
+@contextlib.contextmanager
+def _plain_warnings(name: str) -> Iterator[None]:
+    """Let a warning be a sentence of the command's, without the line of the source that it comes from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{name}: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 @contextlib.contextmanager
