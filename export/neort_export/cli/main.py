@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from neort import __version__
 from neort.cli.ending import EXIT_STATUS, run_command
 from neort.cli.streams import Output
-from neort.errors import OutOfMemoryError
 
 from ..memory import keep_heap_small
 from . import export, verify
@@ -18,7 +16,6 @@ from .outcome import Outcome
 
 __all__ = ["main"]
 
-TORCH_OUT_OF_MEMORY = "DefaultCPUAllocator"  # in the text of a RuntimeError
 COMMANDS = {"export": export, "verify": verify}
 DEFAULT = "export"
 SHORT_FORM = """\
@@ -68,23 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = COMMANDS[args.command]
         keep_heap_small()
         outcomes.append(chosen.outcome(args))
-        with output.alone(), _memory_errors():
+        with output.alone():
             chosen.run(args, output)
         return 0
 
     return run_command(
         "neort-export", command, last=argv is None, left=lambda: outcomes[0].told() if outcomes else "nothing was done"
     )
-
-
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Raises OutOfMemoryError where torch gets no memory."""
-    try:
-        yield
-    except RuntimeError as error:
-        if TORCH_OUT_OF_MEMORY not in str(error):
-            raise
-        raise OutOfMemoryError(
-            "torch gets no more memory from the system; end other programs, or add memory"
-        ) from error
