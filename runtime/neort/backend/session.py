@@ -1,6 +1,6 @@
 """Opens a bundle's decoder graph in onnxruntime, with packed weights where a folder for them is given.
 
-Knows files and onnxruntime's options; runs a model on two tokens only, to see that it does.
+Knows files and onnxruntime's options; runs a model on three tokens only, to see that it does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DECODER = "decoder.onnx"
 DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
 ELEMENT_TYPES: dict[CacheType, int] = {"fp32": 1, "int8": 3}  # of the cache, by ONNX's numbers
 
-TRIED = 2  # tokens that every graph is tried on
+TRIED = 3  # tokens that every graph is tried on; more than twice the logits that are asked for
 
 #: Changes the options of a session right before its graph is opened.
 Configure = Callable[[ort.SessionOptions], None]
@@ -76,7 +76,7 @@ def open_decoder(
 
 
 def _try(session: ort.InferenceSession, bundle: Bundle, file: Path, row_type: np.dtype[Any]) -> None:
-    """Run two tokens. Raises BundleError where onnxruntime cannot, or gives something else than their logits."""
+    """Run three tokens. Raises BundleError where onnxruntime cannot, or gives something else than their logits."""
     spec = bundle.spec
     rows = [np.zeros((1, spec.num_heads, TRIED, spec.head_dim), row_type) for _ in range(2 * spec.num_layers)]
     inputs = RunInputs(1, TRIED, 1, dummy=False)
