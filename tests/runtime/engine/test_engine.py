@@ -71,7 +71,7 @@ def test_a_cancelled_request_has_left_its_slot_when_the_engine_has_settled(engin
 def test_a_question_that_nobody_waits_for_any_more_is_not_answered_to_its_end(
     engine: Engine, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leave(_: object) -> None:
+    def leave(*_: object) -> None:
         assert first_chunk.wait(timeout=PATIENCE)
         raise KeyboardInterrupt
 
@@ -82,7 +82,7 @@ def test_a_question_that_nobody_waits_for_any_more_is_not_answered_to_its_end(
     first_chunk, gone = threading.Event(), threading.Event()
     runner.before_prefill = wait_for_the_caller_to_go
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "next_event", leave)
+        patch.setattr(engine, "_wait", leave)
         with pytest.raises(KeyboardInterrupt):
             engine.logits(np.arange(4 * CHUNK, dtype=np.int64))
     gone.set()
