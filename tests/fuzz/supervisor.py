@@ -31,7 +31,7 @@ TRACEBACK = "traceback"  # the function raised
 NOISE = "noise on stdout"
 HANG = "hang"
 GRACE_SECONDS = 10.0  # for a worker that was asked to say where it hangs
-START_SECONDS = 120.0  # for a worker that imports and prepares
+START_SECONDS = 600.0  # for a worker that imports and prepares
 DETAIL = 4000  # characters of what faulthandler wrote
 
 
