@@ -205,7 +205,7 @@ def test_who_waits_when_the_engine_is_closed_gets_an_error(engine: Engine, monke
 def run_python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     """Run a program in an interpreter of its own."""
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *args],
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *args],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
