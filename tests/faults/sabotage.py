@@ -212,7 +212,7 @@ def _sabotaged(tracer: Tracer, subject: Subject, scenario: str, where: str) -> s
         found = SCENARIOS[scenario](subject.model)
         tracer.stop()
         outcome = judge(subject, scenario, found)
-    except (KeyboardInterrupt, InjectedError, MemoryError) as error:
+    except (KeyboardInterrupt, InjectedError, MemoryError, NeortError) as error:
         tracer.stop()
         outcome = "the error" if isinstance(error, (NeortError, type(tracer.error))) else "MemoryError, not neort's"
     except BrokenError as error:

@@ -159,7 +159,7 @@ class BoundInputs:
 
 def _run_error(error: Exception) -> NeortError:
     """What onnxruntime says about a run that failed, as one of neort's errors."""
-    said = " ".join(str(error).split())[:200]
+    said = " ".join(str(error).split())[:200] or type(error).__name__
     if lacks_memory(error):
         return OutOfMemoryError(
             f"onnxruntime gets no memory for a run of the model ({said}); lower max_batch_size, max_cache_bytes or "
