@@ -152,19 +152,19 @@ class _Question:
         self.answers: SimpleQueue[Callable[[], Any]] = SimpleQueue()
         self.wanted = True
         self._function = function
-        self._begun = False
+        self._answered = False
 
     def answer(self) -> None:
-        """Answer, the first time."""
+        """Answer; once, however often the question is asked."""
+        if self._answered:
+            return
         try:
-            if self._begun:
-                return
-            self._begun = True
             value = self._function(lambda: self.wanted)
         except BaseException as error:
             self.answers.put(_raising(error))
         else:
             self.answers.put(lambda: value)
+        self._answered = True  # last: what is lost before is asked again
 
 
 def _raising(error: BaseException) -> Callable[[], Any]:
