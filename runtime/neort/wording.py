@@ -1,10 +1,10 @@
-"""How a value from outside stands in a message: short, whatever it is."""
+"""How a value from outside stands in a message, short, whatever it is; and whether it can be written at all."""
 
 from __future__ import annotations
 
 import reprlib
 
-__all__ = ["LONGEST_VALUE", "shortened"]
+__all__ = ["LONGEST_VALUE", "is_utf8", "shortened"]
 
 LONGEST_VALUE = 200  # characters
 
@@ -28,3 +28,12 @@ def shortened(value: object) -> str:
     except Exception:  # an integer of thousands of digits, say
         return f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written in UTF-8: not where it has lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

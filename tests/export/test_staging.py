@@ -19,6 +19,7 @@ from neort import StorageError
 from neort.files import partial_names, publishing
 from neort_export import ExportError, Limits, export
 from neort_export.staging import staged_folder
+from processes import running
 
 Replace = Callable[[str, object], None]
 
@@ -72,19 +73,8 @@ with staged_folder(Path(sys.argv[1]), force=False) as folder:
 @pytest.fixture
 def live_run(target_name: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has written half of its bundle."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path / target_name)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            yield process
-        finally:
-            process.kill()
+    with running(KILLED, str(tmp_path / target_name)) as process:
+        yield process
 
 
 @pytest.mark.parametrize("target_name", ["bundle", "bundle[1]"])

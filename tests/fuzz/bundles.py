@@ -7,25 +7,23 @@ load are compared with the sound bundle, tokens and logits bit for bit.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
 import json
-import os
 import random
 import shutil
 import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from messages import MESSAGES
 from mutations import BYTES, JSON, Mutation, mutated
-from supervisor import HANG, TRACEBACK, Result, serve, supervise, table
+from supervisor import HANG, TRACEBACK, Result, limit_memory, run_command, serve, supervise
 
 if TYPE_CHECKING:
     from neort.kvcache import CacheType
@@ -224,15 +222,9 @@ def command() -> list[str]:
     return [sys.executable, __file__, "--serve"]
 
 
-def run_cases(cases: range, processes: int, told: Callable[[Result], None] = lambda result: None) -> list[Result]:
-    """The results of cases, each handed to ``told`` as it comes."""
-    results = []
-    for result in supervise(
-        command(), cases, seconds=SECONDS, processes=processes, kind_of=lambda case: Case.of(case).kind
-    ):
-        told(result)
-        results.append(result)
-    return results
+def run_cases(cases: range, processes: int) -> Iterator[Result]:
+    """Yield the results of cases as they come."""
+    return supervise(command(), cases, seconds=SECONDS, processes=processes, kind_of=lambda case: Case.of(case).kind)
 
 
 def unexpected(results: list[Result]) -> list[Result]:
@@ -243,37 +235,10 @@ def unexpected(results: list[Result]) -> list[Result]:
 
 def _serve() -> None:
     warnings.simplefilter("ignore")
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, ValueError, OSError):  # no such limits here
-        pass
+    limit_memory(MEMORY)
     with tempfile.TemporaryDirectory() as folder:
         serve(Lab(Path(folder)).run)
 
 
-def main() -> int:
-    """Run the cases and print the table; 1 where something must not be."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=1000, help="how many")
-    parser.add_argument("--first", type=int, default=0, help="the first one's number")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve:
-        _serve()
-        return 0
-
-    def told(result: Result) -> None:
-        if unexpected([result]):
-            sys.stderr.write(f"case {result.case}, {result.kind}: {result.outcome}\n{result.detail}\n\n")
-
-    results = run_cases(range(args.first, args.first + args.cases), args.processes, told)
-    bad = unexpected(results)
-    sys.stdout.write(f"{table(results)}\n{len(results)} cases, {len(bad)} that must not be\n")
-    return int(bool(bad))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(__doc__, 1000, _serve, run_cases, unexpected))

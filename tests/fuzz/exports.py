@@ -8,9 +8,7 @@ model with the same configuration and tensors.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 import shutil
 import sys
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from mutations import BYTES, JSON, Mutation, mutated
-from supervisor import TRACEBACK, Result, serve, supervise, table
+from supervisor import TRACEBACK, Result, limit_memory, run_command, serve, supervise
 
 if TYPE_CHECKING:
     from neort_export.checkpoint import Checkpoint
@@ -240,12 +238,7 @@ def unexpected(results: list[Result]) -> list[Result]:
 
 def _serve() -> None:
     warnings.simplefilter("ignore")
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, ValueError, OSError):  # no such limits here
-        pass
+    limit_memory(MEMORY)
     import torch
 
     torch.set_num_threads(1)
@@ -256,26 +249,5 @@ def _serve() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main() -> int:
-    """Run the cases and print the table; 1 where something must not be."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=300, help="how many")
-    parser.add_argument("--first", type=int, default=0, help="the first one's number")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve:
-        _serve()
-        return 0
-    results = []
-    for result in run_cases(range(args.first, args.first + args.cases), args.processes):
-        results.append(result)
-        if unexpected([result]):
-            sys.stderr.write(f"case {result.case}, {result.kind}: {result.outcome}\n{result.detail}\n\n")
-    bad = unexpected(results)
-    sys.stdout.write(f"{table(results)}\n{len(results)} cases, {len(bad)} that must not be\n")
-    return int(bool(bad))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(__doc__, 300, _serve, run_cases, unexpected))

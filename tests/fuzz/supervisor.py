@@ -9,6 +9,7 @@ Knows processes; knows nothing about what a case does.
 
 from __future__ import annotations
 
+import argparse
 import collections
 import contextlib
 import faulthandler
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-__all__ = ["HANG", "NOISE", "TRACEBACK", "Result", "serve", "supervise", "table"]
+__all__ = ["HANG", "NOISE", "TRACEBACK", "Result", "limit_memory", "run_command", "serve", "supervise", "table"]
 
 TRACEBACK = "traceback"  # the function raised
 NOISE = "noise on stdout"
@@ -214,3 +215,46 @@ def table(results: Iterable[Result]) -> str:
         most = longest.get(kind, max(longest.values(), default=0.0))
         lines.append([kind, *(str(counts[name] or "") for name in outcomes), str(counts.total()), f"{most:.2f}"])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# What the fuzzers' commands share
+
+
+def limit_memory(address_space: int) -> None:
+    """Let this process have so many bytes of addresses, where there are such limits."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    except (ImportError, ValueError, OSError):
+        pass
+
+
+def run_command(
+    description: str | None,
+    cases: int,
+    work: Callable[[], None],
+    run_cases: Callable[[range, int], Iterable[Result]],
+    unexpected: Callable[[list[Result]], list[Result]],
+) -> int:
+    """Run the cases that the command line names, ``cases`` by default, and print the table.
+
+    What ``unexpected`` picks is told as it comes; 1 where there is any. With ``--serve`` the process is a worker.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--cases", type=int, default=cases, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first one's number")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        work()
+        return 0
+    results = []
+    for result in run_cases(range(args.first, args.first + args.cases), args.processes):
+        results.append(result)
+        if unexpected([result]):
+            sys.stderr.write(f"case {result.case}, {result.kind}: {result.outcome}\n{result.detail}\n\n")
+    bad = unexpected(results)
+    sys.stdout.write(f"{table(results)}\n{len(results)} cases, {len(bad)} that must not be\n")
+    return int(bool(bad))

@@ -21,7 +21,7 @@ def test_a_case_is_the_same_whenever_it_is_asked_for() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files that a session has mapped cannot be replaced there")
 def test_damaged_bundles_are_refused_in_a_sentence_or_give_the_same_output() -> None:
-    results = run_cases(range(CASES), processes=2)
+    results = list(run_cases(range(CASES), processes=2))
     assert [(r.case, r.kind, r.outcome, r.detail) for r in unexpected(results)] == []
     assert sorted(result.case for result in results) == list(range(CASES))
     assert {REFUSED, SAME, OTHER} <= {result.outcome for result in results}

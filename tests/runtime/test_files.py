@@ -30,6 +30,7 @@ from neort.files import (
 )
 from neort.files.locks import FileLock
 from patience import PATIENCE
+from processes import running
 
 Publish = Callable[[Path, str], None]
 
@@ -290,19 +291,8 @@ WRITERS = {"published_file": publish_a_file, "partial_folder": publish_a_folder}
 @contextlib.contextmanager
 def live_writer(writer: str, target: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process in the middle of writing."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITE, writer, os.fspath(target)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            yield process
-        finally:
-            process.kill()
+    with running(WRITE, writer, os.fspath(target)) as process:
+        yield process
 
 
 @pytest.mark.parametrize("writer", WRITERS)

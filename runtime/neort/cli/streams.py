@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ..errors import PromptError, StorageError
+from ..wording import is_utf8
 
 __all__ = ["Output", "ReaderGoneError", "read_input", "standard_streams", "tell", "utf8_argument"]
 
@@ -64,7 +65,7 @@ class Output:
             value = json.loads(json.dumps(value), parse_constant=lambda _: None)
             text = json.dumps(value, indent=indent, ensure_ascii=False)
         encoding = getattr(self._opened(), "encoding", None) or "utf-8"
-        if codecs.lookup(encoding).name != "utf-8" or not _is_utf8(text):
+        if codecs.lookup(encoding).name != "utf-8" or not is_utf8(text):
             text = json.dumps(value, indent=indent)
         self.line(text)
 
@@ -155,7 +156,7 @@ def read_input() -> str:
 
 def utf8_argument(text: str, what: str) -> str:
     """An argument as the text that its bytes are in UTF-8, whatever the locale. Raises PromptError if they are none."""
-    if _is_utf8(text):
+    if is_utf8(text):
         return text
     try:
         return os.fsencode(text).decode("utf-8")
@@ -163,15 +164,6 @@ def utf8_argument(text: str, what: str) -> str:
         raise PromptError(
             f"{what} {text!r} has bytes that are no UTF-8; convert it, with iconv say, or set LC_ALL to its encoding"
         ) from None
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a text can be written in UTF-8: not where it has lone surrogates."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _reconfigure(stream: io.TextIOWrapper, errors: str | None) -> None:

@@ -46,9 +46,7 @@ class Engine:
     def __init__(self, core: EngineCore) -> None:
         """``core`` is the engine's alone from now on."""
         self.core = core
-        self._worker = Worker(core)
-        self._finalizer = weakref.finalize(self, self._worker.stop)
-        self._finalizer.atexit = False  # the worker ends by itself then
+        self._employ(Worker(core))
         _engines.add(self)
 
     @property
@@ -115,9 +113,13 @@ class Engine:
     def renew(self) -> None:
         """Go on in a forked child, which has the memory of the thread, and not the thread."""
         self._finalizer.detach()
-        self._worker = Worker(self.core, unusable=FORKED if self._worker.active else None)
-        self._finalizer = weakref.finalize(self, self._worker.stop)
-        self._finalizer.atexit = False
+        self._employ(Worker(self.core, unusable=FORKED if self._worker.active else None))
+
+    def _employ(self, worker: Worker) -> None:
+        """Let a worker serve until the engine is dropped."""
+        self._worker = worker
+        self._finalizer = weakref.finalize(self, worker.stop)
+        self._finalizer.atexit = False  # the worker ends by itself then
 
     def _ask(self, function: Callable[[Callable[[], bool]], Any]) -> Any:
         """Have the thread call a function between two steps; returns or raises what it does."""

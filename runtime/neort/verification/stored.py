@@ -11,7 +11,7 @@ from typing import Any
 from ..bundle import Bundle
 from ..errors import BundleError
 from ..kvcache import CacheType
-from ..wording import shortened
+from ..wording import is_utf8, shortened
 from .golden import REMEDY, Golden
 
 __all__ = ["GOLDEN", "VERIFICATION", "Stored", "read_stored"]
@@ -62,15 +62,7 @@ def _check_values(content: dict[str, Any], file: Path) -> None:
             waiting += [(name, each) for each in value]
         elif isinstance(value, float) and not math.isfinite(value):
             raise BundleError(f"{file} has {shortened(name)[1:-1]} {value}, which is no finite number; {REMEDY}")
-        elif isinstance(value, str) and not _is_text(value):
+        elif isinstance(value, str) and not is_utf8(value):
             raise BundleError(
                 f"{file} has {shortened(name)[1:-1]} {shortened(value)}, which is no valid text; {REMEDY}"
             )
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neort.tokenizer import Tokenizer
+from neort.wording import is_utf8
 
 from ...architectures import Dimensions
 from ...errors import ExportError
@@ -35,7 +36,7 @@ class Texts:
 
         Raises ExportError when it is too short to measure on, or no text.
         """
-        if verification_text is not None and not _is_text(verification_text):
+        if verification_text is not None and not is_utf8(verification_text):
             raise ExportError("the text has halves of characters (surrogates), which no text file can hold; correct it")
         self.window = model.window_size
         self._length = min(model.max_position_embeddings, max(2 * self.window + GOLDEN_EXTRA, 512))
@@ -75,14 +76,6 @@ class Texts:
 
 def _read(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _facts(text: str, sequences: list[list[int]]) -> dict[str, Any]:
