@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from neort.backend import DECODER, DecoderSession
 from neort.bundle import Bundle
-from neort_export.bundle import write_graph, write_manifest, write_tokenizer
+from neort_export.bundle import write_configs, write_graph, write_manifest, write_tokenizer
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph import decoder_graph
 from neort_export.reference import Reference
@@ -39,6 +39,7 @@ class Ablation:
         self.reference = Reference(self.checkpoint)
         self.folder = folder / f"bundle-{path.name}"
         self.folder.mkdir()
+        write_configs(self.checkpoint, self.folder)
         tokenizer = write_tokenizer(self.checkpoint, self.folder)
         self.calibration = Texts(tokenizer, self.checkpoint.config).calibration
         self.sequences = read_sequences(args, self.folder, self.checkpoint.config.max_position_embeddings)

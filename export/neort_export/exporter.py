@@ -23,6 +23,7 @@ from .bundle import (
     disk_error,
     external_weights,
     model_section,
+    write_configs,
     write_graph,
     write_json,
     write_manifest,
@@ -70,6 +71,9 @@ def export(
     checkpoint: str | os.PathLike[str],
     bundle: str | os.PathLike[str],
     *,
+    revision: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
     quantization: Quantization = "int8",
     force: bool = False,
     verify: bool = True,
@@ -79,6 +83,8 @@ def export(
 ) -> Report:
     """Export a ``gpt_neo`` checkpoint (a folder or a hub name) to the folder ``bundle`` and verify it against torch.
 
+    ``revision`` is a branch, tag or commit of a hub name; ``adapter`` a folder with a LoRA adapter, which is
+    merged into the weights; ``tokenizer`` where the tokenizer is taken from, a folder or a hub name, for a checkpoint without one.
     ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold: without it only
     a poor quantization loss fails. An int8 cache that misses them is left out. ``force`` replaces an existing
     bundle. Without ``verify`` nothing is compared with torch, and the manifest says so. In any case neort loads what
@@ -98,7 +104,7 @@ def export(
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
     target = given_path(bundle, "the bundle", ConfigError).absolute()
     with memory_errors(f"the checkpoint {checkpoint}"):
-        source = Checkpoint(checkpoint)
+        source = Checkpoint(checkpoint, revision=revision, adapter=adapter, tokenizer=tokenizer)
     try:
         with memory_errors(f"the export of {source.path}"), staged_folder(target, force=force) as folder:
             job = _Job(source, folder, quantization, progress or Silent())
@@ -136,6 +142,7 @@ class _Job:
         self.left_out: str | None = None
 
     def run(self, text: str | None, limits: Limits, *, verify: bool) -> Verification | None:
+        write_configs(self.source, self.folder)
         texts = Texts(write_tokenizer(self.source, self.folder), self.source.dimensions, text)
         self.progress.stage("tracing")
         graph = decoder_graph(self.source)

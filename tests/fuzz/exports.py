@@ -164,10 +164,11 @@ def export_early(place: Path, scratch: Path) -> str:
     """Open a checkpoint and read all of it; returns which tensor is not what its format's library reads."""
     import torch
 
-    from neort_export.bundle import write_tokenizer
+    from neort_export.bundle import write_configs, write_tokenizer
     from neort_export.checkpoint import Checkpoint
 
     source = Checkpoint(place)
+    write_configs(source, scratch)
     write_tokenizer(source, scratch)
     own = {name: source.tensor(name) for name in source.expected_shapes()}
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .hf_files import write_tokenizer
+from .config_files import write_configs
 from .manifest import model_section, write_json, write_manifest
 from .portable import write_portable
 from .space import check_space, disk_error
+from .tokenizer_files import write_tokenizer
 from .weights_file import external_weights, write_graph
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "disk_error",
     "external_weights",
     "model_section",
+    "write_configs",
     "write_graph",
     "write_json",
     "write_manifest",

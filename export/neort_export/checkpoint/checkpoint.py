@@ -29,11 +29,23 @@ class Checkpoint:
     """Tensors of a checkpoint by their state-dict names, converted to float32 as they are read.
 
     ``path`` is the folder, ``revision`` the hub commit or None, ``config`` transformers' configuration,
-    ``architecture`` the family and ``dimensions`` the model's sizes.
+    ``architecture`` the family and ``dimensions`` the model's sizes; ``tokenizer_path`` is the folder with the
+    tokenizer's files.
     """
 
-    def __init__(self, source: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        adapter: str | os.PathLike[str] | None = None,
+        tokenizer: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Open a folder, or fetch a hub name such as ``EleutherAI/gpt-neo-125m`` where a network exists.
+
+        ``revision`` is a branch, tag or commit of a hub name; ``adapter`` is the folder of a LoRA adapter, which is
+        merged into the weights as they are read; ``tokenizer`` is where the tokenizer's files are, a folder or a hub
+        name, if they are not beside the weights.
 
         Raises CheckpointError when nothing is there, when its architecture is not one of `ARCHITECTURES`, or when its
         files do not hold the tensors that its configuration asks for, and these alone.
@@ -42,6 +54,7 @@ class Checkpoint:
             raise ArgumentTypeError(f"checkpoint is a folder's path or a hub name, not {type(source).__name__}")
         self.source = os.fspath(source)
         self.path, self.revision = locate(self.source)
+        self.tokenizer_path = self.path if tokenizer is None else locate(os.fspath(tokenizer))[0]
         self.config = read_config(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.dimensions: Dimensions = self.architecture.dimensions(self.config)

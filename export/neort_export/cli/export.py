@@ -10,6 +10,7 @@ from neort.cli.streams import Output
 
 from .measures import add_measures, chosen_limits, figures, given_limits, megabytes, read_text
 from .outcome import Outcome
+from .source import add_source, chosen_source
 from .terminal import Terminal
 
 __all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", type=named, help="folder with config.json and weights, or a Hugging Face hub name"
     )
+    add_source(parser)
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=named_path, help="folder to create")
     parser.add_argument("--quantization", choices=list(FORMATS), default="int8", help="default: int8")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace, output: Output) -> None:
     report = export(
         args.checkpoint,
         args.output,
+        **chosen_source(args),
         quantization=args.quantization,
         force=args.force,
         verify=not args.no_verify,

@@ -11,6 +11,7 @@ from neort.verification import VERIFICATION
 
 from .measures import add_measures, chosen_limits, figures, read_text
 from .outcome import Outcome
+from .source import add_source, chosen_source
 from .terminal import Terminal
 
 __all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", required=True, type=named, metavar="CHECKPOINT", help="what the bundle was made of"
     )
+    add_source(parser)
     add_measures(parser)
 
 
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace, output: Output) -> None:
     measured = verify(
         args.bundle,
         args.against,
+        **chosen_source(args),
         text=read_text(args.text) if args.text else None,
         limits=chosen_limits(args, bundle.quantization),
         progress=Terminal(),

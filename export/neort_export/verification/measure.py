@@ -104,13 +104,17 @@ def verify(
     bundle: str | os.PathLike[str],
     checkpoint: str | os.PathLike[str],
     *,
+    revision: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
     text: str | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Measure a bundle against the checkpoint that it was made of, and write its verification.json anew.
 
-    ``text`` replaces the built-in text, ``limits`` the figures that must hold.
+    ``revision``, ``adapter`` and ``tokenizer`` are those with which it was exported; ``text`` replaces the built-in
+    text, ``limits`` the figures that must hold.
 
     Raises BundleError for a damaged bundle, CheckpointError for a bad checkpoint, ExportError when the two do not
     belong together, StorageError when the bundle cannot be written anew (which is tried before anything is measured),
@@ -118,7 +122,8 @@ def verify(
     the bundle; the bundle stays as it was then. What the old verification.json says is not looked at.
     """
     with memory_errors(f"measuring {bundle}"):
-        return _verify(Bundle(bundle, check_weights=True), Checkpoint(checkpoint), text, limits, progress)
+        source = Checkpoint(checkpoint, revision=revision, adapter=adapter, tokenizer=tokenizer)
+        return _verify(Bundle(bundle, check_weights=True), source, text, limits, progress)
 
 
 def _verify(

@@ -22,7 +22,7 @@ from checkpoints import edit_json, random_ids, random_model, save, torch_logits
 from neort.errors import NeortError
 from neort.wording import shortened
 from neort_export import CheckpointError
-from neort_export.bundle import write_tokenizer
+from neort_export.bundle import write_configs, write_tokenizer
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference
 
@@ -357,6 +357,7 @@ def test_vocabulary_and_merges_become_a_tokenizer_of_the_same_ids(folder: Path, 
 def test_files_that_old_checkpoints_lack_are_made(folder: Path, tmp_path: Path) -> None:
     edit_json(folder / "config.json", bos_token_id=5, eos_token_id=7)
     (folder / "generation_config.json").unlink()
+    write_configs(Checkpoint(folder), tmp_path)
     write_tokenizer(Checkpoint(folder), tmp_path)
     made = json.loads((tmp_path / "generation_config.json").read_text())
     assert made == {"bos_token_id": 5, "eos_token_id": 7}
@@ -367,6 +368,7 @@ def test_files_that_old_checkpoints_lack_are_made(folder: Path, tmp_path: Path) 
 def test_an_older_tokenizer_config_learns_what_the_model_reads(folder: Path, tmp_path: Path) -> None:
     """transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo adds as embeddings."""
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    write_configs(Checkpoint(folder), tmp_path)
     write_tokenizer(Checkpoint(folder), tmp_path)
     written = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert written == {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": INPUTS}

@@ -1,14 +1,12 @@
-"""The bundle's small files: tokenizer, configuration and generation defaults, as Hugging Face has them."""
+"""tokenizer.json and tokenizer_config.json of a bundle, read as the runtime will read them."""
 
 from __future__ import annotations
 
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
-from neort.errors import NeortError, TokenizerError
-from neort.generation import GenerationConfig
+from neort.errors import TokenizerError
 from neort.tokenizer import Tokenizer
 
 from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object, said
@@ -17,7 +15,7 @@ from .manifest import write_json
 
 __all__ = ["write_tokenizer"]
 
-CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
+CONFIG = "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 OLD_TOKENIZER = ("vocab.json", "merges.txt")
 READ_WITH_IT = (CONFIG, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
@@ -26,16 +24,10 @@ MODEL_INPUTS = ["input_ids", "attention_mask"]
 
 
 def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
-    """Copy or make the Hugging Face files of a bundle; return the tokenizer, as the runtime will read it.
+    """Copy or make the tokenizer's files; return the tokenizer, as the runtime will read it.
 
-    All of them are read as the runtime will read them. One `UserWarning` names the generation options that the runtime
-    does not have.
-
-    Raises CheckpointError when the checkpoint has no tokenizer, or one that the runtime cannot reproduce, and for
-    generation options that the runtime refuses.
+    Raises CheckpointError when the checkpoint has no tokenizer, or one that the runtime cannot reproduce.
     """
-    (folder / CONFIG).write_bytes(read_bytes(checkpoint.path / CONFIG))
-    _write_generation_config(checkpoint, folder / GENERATION_CONFIG)
     _write_tokenizer_config(checkpoint, folder / TOKENIZER_CONFIG)
     source = checkpoint.path / TOKENIZER
     if has_file(source):
@@ -89,36 +81,6 @@ def _convert_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(scratch)
-
-
-def _write_generation_config(checkpoint: Checkpoint, target: Path) -> None:
-    """Copy the file, or make what older checkpoints lack, once the runtime has read it."""
-    source = checkpoint.path / GENERATION_CONFIG
-    if has_file(source):
-        options = read_object(source)
-        target.write_bytes(read_bytes(source))
-    else:
-        source = checkpoint.path / CONFIG
-        options = {name: getattr(checkpoint.config, name) for name in ("bos_token_id", "eos_token_id")}
-        write_json(target, options)
-    _check_options(options, source, checkpoint.dimensions.vocab_size)
-
-
-def _check_options(options: dict[str, Any], source: Path, vocab_size: int) -> None:
-    """Raises CheckpointError for options with which the bundle could not be loaded, or not generate."""
-    try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            config = GenerationConfig.from_hf(options)
-    except NeortError as error:
-        raise CheckpointError(f"{source}: {error} Correct it there: neort could not load the bundle") from error
-    beyond = [token for token in config.eos_token_ids if token >= vocab_size]
-    if beyond:
-        raise CheckpointError(
-            f"{source}: eos_token_id {beyond[0]} is none of the model's {vocab_size:,} tokens; correct it there"
-        )
-    for each in told:
-        warnings.warn(f"{source}: {each.message}", UserWarning, stacklevel=2)
 
 
 def _write_tokenizer_config(checkpoint: Checkpoint, target: Path) -> None:
