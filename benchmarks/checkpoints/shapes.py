@@ -14,12 +14,14 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 from neort.bundle import bundled_path
-from neort_export.architectures import GPTNeo
+from neort_export.architectures import ARCHITECTURES, Architecture
 from neort_models import PRESETS, preset
 
 from ..harness.arguments import script_parser
@@ -27,9 +29,6 @@ from .tokenizer import copy_tokenizer
 
 __all__ = ["INITIALIZER_RANGE", "make_shape", "make_two_layers"]
 
-FAMILY = GPTNeo()  # of the presets
-NORMS = (*FAMILY.names.norms, FAMILY.names.final_norm)
-QUERY_KEY = FAMILY.names.query_key_value[:2]
 SHARD_BYTES = 1 << 30
 INITIALIZER_RANGE = 0.02
 QUERY_RANGE = 0.01  # scores of a trained model's size; larger ones single out keys, and float32 itself errs by 1e-3
@@ -43,15 +42,16 @@ def make_shape(
     ``query_range`` is the standard deviation of the weights of queries and keys.
     """
     output.mkdir(parents=True)
-    config = FAMILY.read_config(preset(name).config())
+    family = ARCHITECTURES[preset(name).family]
+    config = family.read_config(preset(name).config())
     config.save_pretrained(output)
     copy_tokenizer(bundled_path(), output)
-    shapes = FAMILY.shapes(FAMILY.dimensions(config), tied=True)
+    shapes = _stored_shapes(family, config)
     shards = list(_shards(shapes, dtype.itemsize))
     weight_map: dict[str, str] = {}
     for i, names in enumerate(shards, start=1):
         file_name = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {key: _tensor(key, shapes[key], dtype, query_range) for key in names}
+        tensors = {key: _tensor(family, key, shapes[key], dtype, query_range) for key in names}
         save_file(tensors, output / file_name, {"format": "pt"})
         weight_map |= dict.fromkeys(names, file_name)
     index = {"metadata": {"total_size": sum(map(math.prod, shapes.values())) * dtype.itemsize},
@@ -61,17 +61,18 @@ def make_shape(
 
 @torch.no_grad()
 def make_two_layers(name: str, output: Path, *, spread: float = 0.05) -> None:
-    """Write two layers, global and local, of a published shape with random weights of deviation ``spread``.
+    """Write two layers, of either kind if there are two, of a published shape; weights have the deviation ``spread``.
 
     Scores have a trained model's size; the vocabulary is small, the tokenizer that of the bundled model.
     """
-    two = FAMILY.layers_in_turn(2) | {"vocab_size": 4096}
+    family = ARCHITECTURES[preset(name).family]
+    two = family.layers_in_turn(2) | {"vocab_size": 4096}
     two |= {"bos_token_id": None, "eos_token_id": None}  # the published ones lie beyond this vocabulary
     torch.manual_seed(0)
-    model = FAMILY.causal_lm(FAMILY.read_config(preset(name).config() | two))
+    model = AutoModelForCausalLM.from_config(family.read_config(preset(name).config() | two))
     for key, parameter in model.named_parameters():
-        parameter.normal_(0, spread / 2 if is_of(key, QUERY_KEY) else spread)
-        if is_of(key, NORMS) and key.endswith("weight"):
+        parameter.normal_(0, spread / 2 if is_of(key, _scored(family)) else spread)
+        if is_of(key, _norms(family)) and key.endswith("weight"):
             parameter.add_(1)
     model.save_pretrained(output)
     copy_tokenizer(bundled_path(), output)
@@ -80,6 +81,25 @@ def make_two_layers(name: str, output: Path, *, spread: float = 0.05) -> None:
 def is_of(tensor: str, modules: Sequence[str]) -> bool:
     """Whether a tensor is the weight or the bias of one of some modules, which end in ``modules``."""
     return f".{tensor}".rpartition(".")[0].endswith(tuple(f".{module}" for module in modules))
+
+
+def _norms(family: Architecture) -> tuple[str, ...]:
+    return *family.names.norms, family.names.final_norm
+
+
+def _scored(family: Architecture) -> tuple[str, ...]:
+    """The linear layers of queries and keys, where they are no part of one for the values too."""
+    return family.names.query_key_value[:-1]
+
+
+def _stored_shapes(family: Architecture, config: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors as files have them."""
+    dimensions = family.dimensions(config)
+    linears = family.linear_weights(dimensions)
+    return {
+        name: shape[::-1] if name in linears and linears[name].transposed else shape
+        for name, shape in family.shapes(dimensions, tied=True).items()
+    }
 
 
 def _shards(shapes: dict[str, tuple[int, ...]], itemsize: int) -> Iterator[list[str]]:
@@ -95,14 +115,16 @@ def _shards(shapes: dict[str, tuple[int, ...]], itemsize: int) -> Iterator[list[
     yield names
 
 
-def _tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype, query_range: float) -> torch.Tensor:
+def _tensor(
+    family: Architecture, name: str, shape: tuple[int, ...], dtype: torch.dtype, query_range: float
+) -> torch.Tensor:
     """Values of the size that transformers initializes them with, from a generator of the tensor's own."""
     if name.endswith("bias"):
         return torch.zeros(shape, dtype=dtype)
-    if is_of(name, NORMS):
+    if is_of(name, _norms(family)):
         return torch.ones(shape, dtype=dtype)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    spread = query_range if is_of(name, QUERY_KEY) else INITIALIZER_RANGE
+    spread = query_range if is_of(name, _scored(family)) else INITIALIZER_RANGE
     return torch.empty(shape).normal_(0.0, spread, generator=generator).to(dtype)
 
 

@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import * as ort from "onnxruntime-node";
 
 const PAST = "past_key_values.";
+const PRESENT = "present.";
 
 /** The model of a bundle folder. onnxruntime finds weights.data beside model.onnx by itself. */
 export async function load(bundle) {
@@ -32,15 +33,18 @@ async function step(session, ids, length, past) {
   });
   const { logits, ...present } = outputs;
   for (const tensor of Object.values(past)) tensor.dispose();
-  const next = Object.entries(present).map(([name, tensor]) => [name.replace("present.", PAST), tensor]);
+  const next = Object.entries(present).map(([name, tensor]) => [name.replace(PRESENT, PAST), tensor]);
   return { logits, past: Object.fromEntries(next) };
 }
 
-/** An empty cache: float32 [1, heads, 0, head_dim] for each of the graph's past inputs. */
+/** An empty cache: float32 [1, heads, 0, head_dim] for each of the graph's past inputs; its outputs have the sizes. */
 function emptyPast(session) {
-  const inputs = session.inputMetadata.filter(({ name }) => name.startsWith(PAST));
+  const outputs = session.outputMetadata.filter(({ name }) => name.startsWith(PRESENT));
   return Object.fromEntries(
-    inputs.map(({ name, shape }) => [name, new ort.Tensor("float32", new Float32Array(0), [1, shape[1], 0, shape[3]])]),
+    outputs.map(({ name, shape }) => [
+      name.replace(PRESENT, PAST),
+      new ort.Tensor("float32", new Float32Array(0), [1, shape[1], 0, shape[3]]),
+    ]),
   );
 }
 

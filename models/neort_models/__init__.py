@@ -1,4 +1,4 @@
-"""The bundled default model, and what is known of EleutherAI's checkpoints.
+"""The bundled default model, and what is known of published checkpoints.
 
 Knows nothing about tensors: it imports the standard library only. `neort_export.training` makes new checkpoints.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .presets import PRESETS, Preset, PublishedQuality, preset
+from .presets import PRESETS, Preset, preset
+from .quality import PublishedQuality
 
 __all__ = ["PRESETS", "Preset", "PublishedQuality", "bundled", "preset"]
 

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from .architecture import Architecture, Dimensions, Linear, TensorNames
+from .architecture import Architecture, Dimensions, Linear, TensorNames, stored_head_dim
+from .gpt2 import GPT2
 from .gpt_neo import GPTNeo
 
-__all__ = ["ARCHITECTURES", "Architecture", "Dimensions", "GPTNeo", "Linear", "TensorNames", "architecture_of"]
+__all__ = [
+    "ARCHITECTURES",
+    "GPT2",
+    "Architecture",
+    "Dimensions",
+    "GPTNeo",
+    "Linear",
+    "TensorNames",
+    "architecture_of",
+    "stored_head_dim",
+]
 
-ARCHITECTURES: dict[str, Architecture] = {family.model_type: family for family in (GPTNeo(),)}
+ARCHITECTURES: dict[str, Architecture] = {family.model_type: family for family in (GPTNeo(), GPT2())}
 
 
 def architecture_of(config: Any) -> Architecture:

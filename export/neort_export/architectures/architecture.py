@@ -16,15 +16,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Architecture", "Dimensions", "Linear", "TensorNames"]
+__all__ = ["Architecture", "Dimensions", "Linear", "TensorNames", "stored_head_dim"]
+
+HEAD_DIM_STEP = 8  # of widths that onnxruntime's GroupQueryAttention takes
+
+
+def stored_head_dim(head_dim: int) -> int:
+    """Return how wide heads of this width are in the graph: filled up with zeros to a multiple of 8."""
+    return -(-head_dim // HEAD_DIM_STEP) * HEAD_DIM_STEP
 
 
 @dataclass(frozen=True)
 class Dimensions:
     """Sizes of one model, whatever its configuration calls them.
 
-    ``window_size`` is the number of keys that a local layer sees; ``attention_layers`` is one of "global" and "local"
-    per layer.
+    ``window_size`` is the number of keys that a local layer sees, all positions in a family without such layers;
+    ``attention_layers`` is one of "global" and "local" per layer.
     """
 
     vocab_size: int
@@ -40,6 +47,11 @@ class Dimensions:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads
+
+    @property
+    def stored_head_dim(self) -> int:
+        """Width of a head in the graph and in its cache."""
+        return stored_head_dim(self.head_dim)
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,10 @@ class Architecture(abc.ABC):
     @abc.abstractmethod
     def read_config(self, settings: dict[str, Any]) -> Any:
         """Return transformers' configuration of the contents of a config.json; raises what transformers raises."""
+
+    @abc.abstractmethod
+    def layers_in_turn(self, num_layers: int) -> dict[str, Any]:
+        """Return the settings of so many layers, of each kind in turn, as config.json has them."""
 
     @abc.abstractmethod
     def complaint(self, config: Any) -> str:

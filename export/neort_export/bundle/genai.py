@@ -7,6 +7,8 @@ from typing import Any
 
 from neort.bundle import graph_names as names
 
+from ..architectures import stored_head_dim
+
 __all__ = ["genai_config"]
 
 NO_TOKEN = -1  # padding that no prompt contains; as an index it is the last row of the embedding, so it does no harm
@@ -41,7 +43,7 @@ def _decoder(config: Any, graph_file: str) -> dict[str, Any]:
     return {
         "session_options": {"session.x64quantprecision": "1"},  # exact int8 products on x86 without VNNI too
         "filename": graph_file,
-        "head_size": config.hidden_size // config.num_attention_heads,
+        "head_size": stored_head_dim(config.hidden_size // config.num_attention_heads),
         "hidden_size": config.hidden_size,
         "num_attention_heads": config.num_attention_heads,
         "num_key_value_heads": config.num_attention_heads,

@@ -61,7 +61,7 @@ def model_section(source: Checkpoint) -> dict[str, Any]:
         "hidden_size": model.hidden_size,
         "num_layers": model.num_layers,
         "num_heads": model.num_heads,
-        "head_dim": model.head_dim,
+        "head_dim": model.stored_head_dim,
         "max_position_embeddings": model.max_position_embeddings,
         "window_size": model.window_size,
         "attention_layers": list(model.attention_layers),

@@ -99,11 +99,6 @@ def _check(file: Path, config: Any, architecture: Architecture) -> None:
     width_key, heads_key = _key(config, "hidden_size"), _key(config, "num_attention_heads")
     if width % heads:
         raise CheckpointError(f"{file}: {width_key} {width} is not a multiple of {heads_key} {heads}")
-    if width // heads % 8:
-        raise CheckpointError(
-            f"{file}: head_dim {width // heads} ({width_key} {width} / {heads_key} {heads}) is not a "
-            "multiple of 8, which onnxruntime's GroupQueryAttention needs; such a checkpoint cannot be exported"
-        )
 
 
 def _key(config: Any, name: str) -> str:

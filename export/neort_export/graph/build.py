@@ -23,6 +23,7 @@ from .passes import (
     FuseLinears,
     KeepLastLogits,
     PackQKV,
+    PadHeads,
     PadRows,
     PortableSignature,
     QuantizeBlocks,
@@ -36,14 +37,14 @@ __all__ = ["decoder_graph", "int8_cache_graph", "portable_graph", "quantize"]
 
 
 def decoder_graph(checkpoint: Checkpoint) -> ir.Model:
-    """Build the decoder in fp32: in-place cache, packed q/k/v, logits of the last positions.
+    """Build the decoder in fp32: in-place cache, packed q/k/v, padded heads, logits of the last positions.
 
     Raises ExportError where a pass does not find what it rewrites.
     """
     model = trace(checkpoint.config)
     ClearMetadataAndDocStringPass()(model)  # torch notes the source line of every node
-    pack = PackQKV(checkpoint.architecture)
-    _run(model, BindWeights(checkpoint), FuseGelu(), pack, FlattenTokens(), FuseLinears(), KeepLastLogits())
+    pack, pad = PackQKV(checkpoint.architecture), PadHeads(checkpoint.dimensions)
+    _run(model, BindWeights(checkpoint), FuseGelu(), pack, FlattenTokens(), FuseLinears(), pad, KeepLastLogits())
     return model
 
 

@@ -23,6 +23,8 @@ from neort.bundle.graph_names import (
 )
 
 __all__ = [
+    "ATTENDED_SHAPE",
+    "ATTENDED_WIDTH",
     "ATTENTION_MASK",
     "BATCH_SIZE",
     "HIDDEN_BY_SEQUENCE",
@@ -34,6 +36,7 @@ __all__ = [
     "LOGITS_TO_KEEP",
     "LOGIT_ROWS",
     "POSITION_IDS",
+    "QKV_WIDTH",
     "ROWS_SHAPE",
     "SEQLENS_K",
     "SEQUENCE_LENGTH",
@@ -61,6 +64,9 @@ SEQUENCE_LENGTH = "sequence_length"
 # Values
 TOKENS_SHAPE = "tokens_shape"  # [B, S]
 ROWS_SHAPE = "rows_shape"  # [-1, K]
+QKV_WIDTH = "qkv_width"  # [3 heads of the graph's width]
+ATTENDED_SHAPE = "attended_shape"  # [-1, the width of all heads], where that is not K
+ATTENDED_WIDTH = "attended_width"  # [the width of all heads], likewise
 HIDDEN_SIZE = "hidden_size"  # [K]
 HIDDEN_STATES = "hidden_states"  # the embedded tokens [B*S, K]
 HIDDEN_BY_SEQUENCE = "hidden_by_sequence"  # the last layer's output [B, S, K]

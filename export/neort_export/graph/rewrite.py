@@ -53,7 +53,7 @@ class Rewrite(ir.passes.InPlacePass, abc.ABC):
         if count < self.at_least:
             raise ExportError(
                 f"{type(self).__name__} found {count} places to rewrite, at least {self.at_least} expected: this "
-                "release of torch or transformers traces GPT-Neo differently; use one that the extra `export` names"
+                "release of torch or transformers traces the model differently; use one that the extra `export` names"
             )
         return ir.passes.PassResult(model, modified=count > 0)
 

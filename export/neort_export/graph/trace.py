@@ -34,7 +34,8 @@ def trace(config: Any) -> ir.Model:
     Inputs: ``input_ids`` and ``position_ids`` int64 [B, S]; ``seqlens_k`` int32 [B] (tokens in the cache after this
     run, minus one, per row); ``total_sequence_length`` int32 [] (the largest of them, plus one); both once more as
     ``local_seqlens_k`` and ``local_total_sequence_length`` for local layers, whose past may begin at a later token;
-    ``past_key_values.{i}.key|value`` float32 [B, H, M, D], where M is the length of the cache buffer.
+    ``past_key_values.{i}.key|value`` float32 [B, H, M, D], where M is the length of the cache buffer and D the stored
+    width of a head, for which `PadHeads` makes queries, keys and values.
     Outputs: ``logits`` float32 [B, S, V]; ``present.{i}.key|value`` like the past, meant to be bound to its memory.
 
     Raises KeyError for a configuration of an architecture that is not registered.
@@ -120,7 +121,7 @@ def _group_query_attention(
 
 def _example_inputs(dimensions: Dimensions) -> tuple[Any, ...]:
     batch, sequence, buffer = 2, 3, 7  # any sizes: all of them are symbolic in the graph
-    shape = (batch, dimensions.num_heads, buffer, dimensions.head_dim)
+    shape = (batch, dimensions.num_heads, buffer, dimensions.stored_head_dim)
     past = [torch.zeros(shape) for _ in range(2 * dimensions.num_layers)]
     ids = torch.zeros(batch, sequence, dtype=torch.int64)
     lengths, longest = torch.zeros(batch, dtype=torch.int32), torch.zeros((), dtype=torch.int32)

@@ -25,6 +25,8 @@ __all__ = [
     "LazyTensor",
     "column_maxima",
     "in_blocks",
+    "padded_columns",
+    "padded_rows",
     "quantized_columns",
     "quantized_rows",
     "row_products",
@@ -105,6 +107,34 @@ def stacked(parts: Sequence[LazyTensor]) -> LazyTensor:
         return np.concatenate(pieces)
 
     return LazyTensor(rows, (int(offsets[-1]), *parts[0].dims[1:]))
+
+
+def padded_rows(tensor: LazyTensor, group: int, size: int) -> LazyTensor:
+    """Fill up every ``group`` rows of a tensor with zeros to ``size`` rows."""
+
+    def rows(start: int, stop: int) -> Array:
+        groups, places = np.divmod(np.arange(start, stop), size)
+        taken = places < group
+        sources = (groups * group + places)[taken]  # consecutive
+        out = np.zeros((stop - start, *tensor.dims[1:]), np.float32)
+        if len(sources):
+            out[taken] = tensor.rows(int(sources[0]), int(sources[-1]) + 1)
+        return out
+
+    return LazyTensor(rows, (tensor.row_count // group * size, *tensor.dims[1:]))
+
+
+def padded_columns(tensor: LazyTensor, group: int, size: int) -> LazyTensor:
+    """Fill up every ``group`` columns of a matrix with zeros to ``size`` columns."""
+    rows, columns = tensor.dims
+    count = columns // group
+
+    def compute(start: int, stop: int) -> Array:
+        out = np.zeros((stop - start, count, size), np.float32)
+        out[:, :, :group] = tensor.rows(start, stop).reshape(-1, count, group)
+        return out.reshape(stop - start, -1)
+
+    return LazyTensor(compute, (rows, count * size))
 
 
 def scaled(tensor: LazyTensor, *, rows: Floats | None = None, columns: Floats | None = None) -> LazyTensor:

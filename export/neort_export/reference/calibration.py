@@ -35,6 +35,8 @@ def calibrate(
 ) -> tuple[dict[str, ChannelRange], list[torch.Tensor]]:
     """Measure channel ranges by the name of the weight that reads them, as the graph has it: q, k and v are one.
 
+    Heads that are filled up with zeros in the graph have these channels here, too.
+
     ``moments`` is filled with the second moments of the same inputs; ``progress`` gets the bytes of each layer that
     was run. The second result is what `Reference.hidden_states` makes of ``others``, which are not measured.
 
@@ -58,7 +60,7 @@ class _Ranges(Hook):
         name = self.checkpoint.architecture.multiplied_as(weight)
         if self._told_by.setdefault(name, weight) != weight:
             return  # the same input once more
-        rows = x.reshape(-1, x.shape[-1])
+        rows = self._as_stored(weight, x.reshape(-1, x.shape[-1]))
         low, high = (t.double().numpy() for t in torch.aminmax(rows, dim=0))
         if not np.isfinite(high - low).all():
             raise CheckpointError(
@@ -72,3 +74,12 @@ class _Ranges(Hook):
         if seen is not None:
             low, high = np.minimum(low, seen.low), np.maximum(high, seen.high)
         self.by_weight[name] = ChannelRange(low, high)
+
+    def _as_stored(self, weight: str, rows: torch.Tensor) -> torch.Tensor:
+        """The rows [n, K] with the channels that the graph has: heads that the output projection reads are as wide."""
+        sizes, names = self.checkpoint.dimensions, self.checkpoint.architecture.names
+        zeros = sizes.stored_head_dim - sizes.head_dim
+        if not (zeros and weight.endswith(f".{names.attention_output}.weight")):
+            return rows
+        heads = rows.reshape(len(rows), sizes.num_heads, sizes.head_dim)
+        return torch.nn.functional.pad(heads, (0, zeros)).reshape(len(rows), -1)

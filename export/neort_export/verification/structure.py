@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from neort.bundle import ModelSpec
 from neort.runner import ModelRunner
-from neort.verification import largest
+from neort.verification import largest, window_to_pass
 
 from ..errors import VerificationError
 from ..graph import nodes
@@ -95,7 +95,7 @@ class Structure:
 
 def compared_tokens(token_ids: Sequence[int], spec: ModelSpec) -> list[int]:
     """Return the start of a text, past the window's edge."""
-    return list(token_ids[: spec.window_size + BEYOND_WINDOW])
+    return list(token_ids[: window_to_pass(spec) + BEYOND_WINDOW])
 
 
 def measure_structure(

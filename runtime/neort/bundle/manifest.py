@@ -34,8 +34,10 @@ REMEDY = "copy or export the bundle again"
 class ModelSpec:
     """The facts about a model that the runtime needs; the manifest's ``model`` section.
 
-    ``window_size`` is the number of keys that a local layer sees; ``attention_layers`` is one of "global" and
-    "local" per layer.
+    ``head_dim`` is the width of a head in the graph and its cache, a multiple of 8: narrower heads of the checkpoint
+    are filled up with zeros, and ``num_heads`` of them are wider than ``hidden_size`` then. ``window_size`` is the
+    number of keys that a local layer sees, ``max_position_embeddings`` in a family without such layers;
+    ``attention_layers`` is one of "global" and "local" per layer.
     """
 
     vocab_size: int

@@ -9,6 +9,7 @@ from .checks import Check, check
 from .differences import batch_difference, chunk_differences, golden_difference, largest
 from .golden import Golden, largest_tolerance, record_golden
 from .stored import GOLDEN, VERIFICATION, Stored, read_stored
+from .window import window_to_pass
 
 __all__ = [
     "GOLDEN",
@@ -24,4 +25,5 @@ __all__ = [
     "largest_tolerance",
     "read_stored",
     "record_golden",
+    "window_to_pass",
 ]

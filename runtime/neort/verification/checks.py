@@ -17,6 +17,7 @@ from ..kvcache import CACHE_TYPES, CacheType
 from .differences import batch_difference, chunk_differences, golden_difference
 from .golden import Golden
 from .stored import Stored, read_stored
+from .window import window_to_pass
 
 __all__ = ["Check", "check"]
 
@@ -100,5 +101,5 @@ def _golden_check(session: DecoderSession, golden: Golden | None, stored: Stored
 
 def _any_ids(spec: ModelSpec) -> Ids:
     """Tokens to compare a model with itself on, past twice the window where the context allows it."""
-    count = min(spec.max_position_embeddings, 2 * spec.window_size + EXTRA_TOKENS)
+    count = min(spec.max_position_embeddings, 2 * window_to_pass(spec) + EXTRA_TOKENS)
     return np.random.default_rng(0).integers(0, spec.vocab_size, count)

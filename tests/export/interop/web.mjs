@@ -17,8 +17,9 @@ const feeds = {
   attention_mask: int64(prompt.map(() => 1)),
   position_ids: int64(prompt.map((_, i) => i)),
 };
-for (const { name, shape } of session.inputMetadata) {
-  feeds[name] ??= new ort.Tensor("float32", new Float32Array(0), [1, shape[1], 0, shape[3]]);
+for (const { name, shape } of session.outputMetadata.filter(({ name }) => name.startsWith("present."))) {
+  const past = name.replace("present.", "past_key_values.");
+  feeds[past] = new ort.Tensor("float32", new Float32Array(0), [1, shape[1], 0, shape[3]]);
 }
 const { data, dims } = (await session.run(feeds)).logits;
 console.log(JSON.stringify({ last_logits: Array.from(data.subarray(data.length - dims[2])) }));

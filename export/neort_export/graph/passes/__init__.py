@@ -1,6 +1,6 @@
 """Rewrites of the traced graph, one per module, each a pass with its rule as the docstring.
 
-decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, KeepLastLogits
+decoder   BindWeights, FuseGelu, PackQKV, FlattenTokens, FuseLinears, PadHeads, KeepLastLogits
 int8      FoldOutliers, QuantizeLinears, FuseGeluBias, QuantizeEmbedding, after those
 blocks    FoldOutliers, QuantizeBlocks, PadRows, QuantizeEmbedding instead
 int8 cache  QuantizeCache, on a clone of what these made
@@ -16,6 +16,7 @@ from .fuse_gelu import FuseGelu, FuseGeluBias
 from .fuse_linears import FuseLinears
 from .keep_last_logits import KeepLastLogits
 from .pack_qkv import PackQKV
+from .pad_heads import PadHeads
 from .pad_rows import PadRows
 from .portable_signature import PortableSignature
 from .quantize_blocks import QuantizeBlocks
@@ -32,6 +33,7 @@ __all__ = [
     "FuseLinears",
     "KeepLastLogits",
     "PackQKV",
+    "PadHeads",
     "PadRows",
     "PortableSignature",
     "QuantizeBlocks",

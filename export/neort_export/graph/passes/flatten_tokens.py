@@ -38,7 +38,7 @@ class FlattenTokens(Rewrite):
     def _qkv_shape(self, graph: ir.Graph, hidden: int) -> ir.Value:
         first = next(iter(graph))
         tokens = add_node(first, "Shape", [graph.inputs[0]], name=names.TOKENS_SHAPE)
-        width = constant(graph, "qkv_width", np.array([3 * hidden], np.int64))
+        width = constant(graph, names.QKV_WIDTH, np.array([3 * hidden], np.int64))
         return add_node(first, "Concat", [tokens, width], {"axis": 0}, name="qkv_shape")
 
     def _drop_views(self, graph: ir.Graph) -> None:

@@ -34,11 +34,17 @@ class PadRows(Rewrite):
         padding = _padding(graph, after, count, hidden, "padding")
         _append(graph, embedded.outputs[0], padding)
         attentions = list(nodes(graph, "GroupQueryAttention"))
+        wide = graph.initializers.get(names.ATTENDED_SHAPE)  # of padded heads, see `PadHeads`
+        attended = padding
+        if wide is not None and wide.const_value is not None:
+            width = int(wide.const_value.numpy()[1])
+            attended = _padding(graph, after, count, width, "attended_padding", names.ATTENDED_WIDTH)
         for attention in attentions:
+            flat = next(iter(attention.outputs[0].uses())).node
             shaped = producer(attention.inputs[0], "Reshape")
             assert shaped is not None  # FlattenTokens has put it there
             _cut(graph, shaped, count)
-            _append(graph, next(iter(attention.outputs[0].uses())).node.outputs[0], padding)
+            _append(graph, flat.outputs[0], attended)
         _cut(graph, named[names.HIDDEN_BY_SEQUENCE], count)
         self._pad_head(graph, hidden)
         return len(attentions)
@@ -61,9 +67,11 @@ def _next(graph: ir.Graph, node: ir.Node) -> ir.Node:
     return order[order.index(node) + 1]
 
 
-def _padding(graph: ir.Graph, before: ir.Node, count: ir.Value, hidden: int, name: str) -> ir.Value:
+def _padding(
+    graph: ir.Graph, before: ir.Node, count: ir.Value, size: int, name: str, size_name: str = names.HIDDEN_SIZE
+) -> ir.Value:
     """Zeros, [1, K] where ``count`` [1] is odd and [0, K] where it is even."""
-    two, width = (constant(graph, n, np.array([v], np.int64)) for n, v in (("two", 2), (names.HIDDEN_SIZE, hidden)))
+    two, width = (constant(graph, n, np.array([v], np.int64)) for n, v in (("two", 2), (size_name, size)))
     odd = add_node(before, "Mod", [count, two], name=f"{name}/count")
     shape = add_node(before, "Concat", [odd, width], {"axis": 0}, name=f"{name}/shape")
     return add_node(before, "ConstantOfShape", [shape], name=name)

@@ -11,6 +11,7 @@ from ..rewrite import Rewrite, add_node, axis, constant, nodes
 __all__ = ["PortableSignature"]
 
 TOTAL = "past_sequence_length + sequence_length"  # the axis name that transformers' exporters use
+HEAD_DIM = "head_dim"
 
 
 class PortableSignature(Rewrite):
@@ -21,6 +22,10 @@ class PortableSignature(Rewrite):
     What is left are the inputs ``input_ids``, ``attention_mask``, ``position_ids`` and the past, the outputs
     ``logits`` [B, S, V] and the present: past and new tokens in one array, or, where a caller binds the past's memory
     to it, the past itself. GroupQueryAttention does either.
+
+    Callers make their first past, which is empty, of the head_dim in config.json. Where the graph's is another one
+    (see `PadHeads`), a past is reshaped to it: an empty one becomes as wide, any other is as wide already and stays in
+    place.
 
     A prompt that is padded on its left is rolled to the left before the embedding, and its hidden states are rolled
     back before lm_head, since GroupQueryAttention takes padding on the right only.
@@ -48,6 +53,9 @@ class PortableSignature(Rewrite):
             ir.convenience.replace_all_uses_with(old.pop(name), value)
         _roll(graph, first, [ids, positions], _padding(graph, first, mask, new_tokens, width), new_tokens)
         graph.inputs[:] = [ids, mask, positions, *old.values()]
+        if names.ATTENDED_SHAPE in graph.initializers:
+            for past in old.values():
+                _take_any_width(graph, first, past)
         _name_axes(graph, mask)
         return len(replacements)
 
@@ -104,6 +112,18 @@ def _roll(graph: ir.Graph, first: ir.Node, inputs: list[ir.Value], padding: ir.V
     ir.convenience.replace_all_uses_with(kept.outputs[0], hidden)
 
 
+def _take_any_width(graph: ir.Graph, first: ir.Node, past: ir.Value) -> None:
+    """Take a past [B, H, P, D] as wide as the graph's, or one of any width where P is 0."""
+    uses = list(past.uses())
+    width = past.shape[3] if past.shape else 0
+    assert isinstance(width, int)  # as it was traced
+    shape = constant(graph, "past_shape", np.array([0, 0, 0, width], np.int64))  # 0: as it is
+    as_wide = add_node(first, "Reshape", [past, shape], name=f"{past.name}/as_wide", like=past)
+    for use in uses:
+        use.node.replace_input_with(use.idx, as_wide)
+    past.shape = _with_axes(past, {3: HEAD_DIM})
+
+
 def _name_axes(graph: ir.Graph, mask: ir.Value) -> None:
     mask.shape = ir.Shape([names.BATCH_SIZE, TOTAL])
     cache = graph.inputs[3:]
@@ -111,8 +131,8 @@ def _name_axes(graph: ir.Graph, mask: ir.Value) -> None:
         value.shape = _with_axes(value, {0: names.BATCH_SIZE, 2: "past_sequence_length"})
     logits, *present = graph.outputs
     logits.shape = _with_axes(logits, {0: names.BATCH_SIZE, 1: names.SEQUENCE_LENGTH})
-    for value, past in zip(present, cache, strict=True):
-        value.shape = _with_axes(past, {2: TOTAL})
+    for value in present:
+        value.shape = _with_axes(value, {0: names.BATCH_SIZE, 2: TOTAL})
 
 
 def _with_axes(value: ir.Value, named: dict[int, str]) -> ir.Shape:

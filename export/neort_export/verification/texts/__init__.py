@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neort.tokenizer import Tokenizer
+from neort.verification import window_to_pass
 from neort.wording import is_utf8
 
 from ...architectures import Dimensions
@@ -38,7 +39,7 @@ class Texts:
         """
         if verification_text is not None and not is_utf8(verification_text):
             raise ExportError("the text has halves of characters (surrogates), which no text file can hold; correct it")
-        self.window = model.window_size
+        self.window = window_to_pass(model)
         self._length = min(model.max_position_embeddings, max(2 * self.window + GOLDEN_EXTRA, 512))
         self._share = min(1.0, EXPENSIVE / (12 * model.num_layers * model.hidden_size**2))
         self._calibration_text = _read("calibration.txt")
