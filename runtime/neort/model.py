@@ -249,7 +249,7 @@ class Model:
         streamed: bool = False,
     ) -> Collector:
         chooser = TokenChooser.from_config(options, len(ids), index, processors=processors)
-        return Collector(ids, options, index, self.tokenizer.token_bytes, chooser, streamed=streamed)
+        return Collector(ids, options, index, self.tokenizer, chooser, streamed=streamed)
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
         with _Submitted(self._engine, [collector]):

@@ -5,13 +5,12 @@ Knows what a request hands out; knows nothing about models or engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
 from ..arrays import Ids
 from ..generation import GenerationConfig, TokenChooser
-from ..tokenizer import TextStream
+from ..tokenizer import TextStream, Tokenizer
 from .request import FinishReason, Request, Stats
 
 __all__ = ["Collector", "Completion", "Piece"]
@@ -22,8 +21,8 @@ class Completion:
     """One generated sequence, without its prompt.
 
     ``token_ids`` end with the end-of-sequence token or with the stop string's tokens where one of them ended the
-    sequence; ``text`` holds neither. ``finish_reason`` is "stop" for both, "length" at ``max_new_tokens`` or at the
-    end of the context.
+    sequence; ``text`` holds neither, nor any special token. ``finish_reason`` is "stop" for both, "length" at
+    ``max_new_tokens`` or at the end of the context.
     """
 
     text: str
@@ -58,19 +57,19 @@ class Collector:
         ids: Ids,
         options: GenerationConfig,
         index: int,
-        token_bytes: Callable[[int], bytes],
+        tokenizer: Tokenizer,
         chooser: TokenChooser | None = None,
         *,
         streamed: bool = False,
     ) -> None:
-        """Make the request; arguments are those of `Request`, ``token_bytes`` returns a token's part of the text.
+        """Make the request; arguments are those of `Request`, ``tokenizer`` knows a token's part of the text.
 
         Only where it is ``streamed`` is there an event for every piece: each wakes who waits.
         """
         self.request = Request(ids, options, self, index, chooser)
         self.events: SimpleQueue[Piece | None] = SimpleQueue()
         self._streamed = streamed
-        self._token_bytes = token_bytes
+        self._tokenizer = tokenizer
         self._stream = TextStream(options.stops)
         self._pending: list[int] = []
         self._text: list[str] = []
@@ -80,12 +79,17 @@ class Collector:
     def push(self, token_id: int) -> bool:
         """See `TokenSink`; True after a stop string."""
         self._pending.append(token_id)
-        if token_id in self.request.config.eos_token_ids:
-            return False  # the engine ends the sequence; the token's text is no part of it
-        text = self._stream.push(self._token_bytes(token_id))
+        text = self._text_of(token_id)
         if text:
             self._emit(Piece(text, tuple(self._pending)))
         return self._stream.stopped
+
+    def _text_of(self, token_id: int) -> str:
+        """The text that is certain with one more token, whose own may be none of it but complete a stop string."""
+        visible = b"" if token_id in self.request.config.eos_token_ids else self._tokenizer.token_bytes(token_id)
+        if visible:
+            return self._stream.push(visible)
+        return self._stream.push_hidden(self._tokenizer.all_bytes(token_id).decode("utf-8", "replace"))
 
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         """See `TokenSink`."""

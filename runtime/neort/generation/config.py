@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
+from .hints import for_unknown
 from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
 
 __all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow"]
@@ -148,7 +148,8 @@ class GenerationConfig:
         """A copy with some options changed.
 
         `replace(do_sample=False)` also puts the options of sampling back to their defaults unless they are given as
-        well: whoever asks a sampling configuration for greedy decoding means just that.
+        well: whoever asks a sampling configuration for greedy decoding means just that. A `max_new_tokens` below the
+        present `min_new_tokens` lowers this to itself, unless it is given as well.
 
         Raises:
             ArgumentTypeError: an unknown option (the message names the closest known one), or a wrong type.
@@ -158,6 +159,9 @@ class GenerationConfig:
         _check_names(changed)
         if not changed.get("do_sample", True):
             changed = {name: _DEFAULTS[name] for name in SAMPLING} | changed
+        least, most = self.min_new_tokens, changed.get("max_new_tokens")
+        if least is not None and isinstance(most, int) and 0 < most < least:
+            changed = {"min_new_tokens": most} | changed
         return dataclasses.replace(self, **changed)
 
     @classmethod
@@ -194,12 +198,10 @@ class _AllOptions(GenerationOptions, total=False):
 
 
 def _check_names(names: Iterable[str]) -> None:
-    """Raise ArgumentTypeError for a name that is no option's; the message has the closest known one."""
+    """Raise ArgumentTypeError for a name that is no option's; the message says what to use instead."""
     for name in names:
         if name not in OPTIONS:
-            close = difflib.get_close_matches(name, OPTIONS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known options: {', '.join(OPTIONS)}."
-            raise ArgumentTypeError(f"unknown generation option {shortened(name)}; {hint}")
+            raise ArgumentTypeError(f"unknown generation option {shortened(name)}; {for_unknown(name, OPTIONS)}")
 
 
 OPTIONS: Mapping[str, Option] = options(GenerationConfig)

@@ -1,4 +1,8 @@
-"""The options in a Hugging Face `generation_config.json`: those that neort has, and a word about the others."""
+"""The options in a Hugging Face `generation_config.json`: those that neort has, and a word about the others.
+
+transformers loads almost any value, and refuses most odd ones only when it generates. Here a value without a sound
+meaning is left out and named; what transformers does not load is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,17 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ArgumentTypeError
+from ..errors import ArgumentTypeError, NeortError
 from ..wording import LONGEST_VALUE, shortened
 from .config import OPTIONS, SAMPLING, GenerationConfig
+from .options import Boolean, Integer, TokenIds
 
 __all__ = ["read_hf_config"]
 
-MOST_NAMED = 8  # options in one warning
+MOST_NAMED = 8  # options in one list of a warning
+COLDEST = 1e-6  # the least temperature that differs from greedy decoding
+SEVERAL = ("eos_token_id", "stop_strings")  # of which there may be a list
+DEFAULTS = GenerationConfig()
 
 # Keys of transformers' files that never change which tokens come out of a single, unbeamed sequence.
 BOOKKEEPING = {
@@ -45,28 +53,138 @@ NEUTRAL: dict[str, object] = {
 def read_hf_config(data: Mapping[str, object]) -> GenerationConfig:
     """The options in the contents of a Hugging Face `generation_config.json`.
 
-    An absent option keeps its default; null turns top_k off. Bookkeeping is ignored. One `UserWarning` names the
-    options that neort lacks and those of sampling that the file itself leaves unused: without `"do_sample": true`
-    temperature, top_k and top_p are dropped, and `do_sample=True` later does not bring them back. How many sequences
-    are wanted is for a call to say: ``num_return_sequences`` is left out, too.
+    An absent option keeps its default; null turns top_k off. Bookkeeping is ignored. One `UserWarning` names
+
+    - the options that neort lacks; how many sequences are wanted is for a call to say;
+    - values without a sound meaning, which are left out: of the wrong type or out of range, negative token ids;
+    - those of sampling that the file itself leaves unused: without `"do_sample": true` temperature, top_k and top_p are
+      dropped, and `do_sample=True` later does not bring them back.
+
+    Whole numbers may be written as 64.0. A temperature of 0 means greedy decoding, and a min_new_tokens beyond
+    max_new_tokens holds as far as that.
 
     Raises:
-        ArgumentTypeError, ConfigError: as for GenerationConfig.
+        ArgumentTypeError, ConfigError: what transformers does not load, which is a max_new_tokens that is no positive
+            number, or a pad_token_id that is no number.
     """
     if not isinstance(data, Mapping):
         raise ArgumentTypeError(f"generation_config.json must hold an object of options, not {type(data).__name__}")
-    known: dict[str, Any] = {k: v for k, v in data.items() if k in OPTIONS and (v is not None or k == "top_k")}
-    count = known.pop("num_return_sequences", 1)
-    unused = {}
-    if not known.get("do_sample", False):
-        unused = {k: v for k, v in known.items() if k in SAMPLING and v not in SAMPLING[k].neutral}
-    lacking = {k: v for k, v in data.items() if k not in OPTIONS and _changes_output(k, v)}
-    _warn_ignored(lacking, unused, count)
-    return GenerationConfig(**{k: v for k, v in known.items() if k not in unused})
+    _refuse_what_transformers_does(data)
+    reading = _Reading(data)
+    config = GenerationConfig(**reading.options)
+    if reading.sentences:
+        told = " ".join(reading.sentences)
+        warnings.warn(f"generation_config.json: ignored options. {told}", UserWarning, stacklevel=3)
+    return config
 
 
-def _shown_key(key: str) -> str:
-    return key if key.isidentifier() and len(key) <= LONGEST_VALUE else shortened(key)
+def _refuse_what_transformers_does(data: Mapping[str, object]) -> None:
+    most, pad = data.get("max_new_tokens"), data.get("pad_token_id")
+    if most is not None and (not isinstance(most, (int, float)) or most <= 0):
+        OPTIONS["max_new_tokens"].check("max_new_tokens", _whole(most))
+    if pad is not None and not isinstance(pad, (int, float)):
+        OPTIONS["pad_token_id"].check("pad_token_id", pad)
+
+
+class _Reading:
+    """What one file's options come to: ``options`` for a GenerationConfig, and ``sentences`` about the others."""
+
+    def __init__(self, data: Mapping[str, object]) -> None:
+        self.options: dict[str, Any] = {}
+        self.sentences: list[str] = []
+        self._left_out: dict[str, object] = {}
+        known = {name: value for name, value in data.items() if name in OPTIONS and value is not None}
+        count = known.pop("num_return_sequences", 1)
+        if "top_k" in data:
+            self.options["top_k"] = None
+        if "do_sample" in known:
+            self._take("do_sample", known.pop("do_sample"))
+        self._sample_or_not(known.get("temperature"))
+        unused = {} if self.options.get("do_sample", False) else _with_effect_on_samples(known)
+        for name, value in known.items():
+            if name not in unused:
+                self._take(name, value)
+        self._clamp_minimum()
+        self._tell(_lacking(data), unused, count)
+
+    def _take(self, name: str, value: object) -> None:
+        """Take an option in the form that it has here, or as much of it as has a meaning."""
+        if name in SEVERAL and isinstance(value, list):
+            each = [_whole(member) for member in value]
+            sound = [member for member in each if _fits(name, member)]
+            if sound:
+                self.options[name] = sound
+            whole = len(sound) == len(each)
+        else:
+            candidate = _as_kind(name, value)
+            whole = _fits(name, candidate)
+            if whole:
+                self.options[name] = candidate
+        if not whole:
+            self._left_out[name] = value
+
+    def _sample_or_not(self, temperature: object) -> None:
+        """A temperature at which only the most probable token is left asks for greedy decoding."""
+        if not self.options.get("do_sample") or type(temperature) not in (int, float):
+            return
+        if 0 <= temperature < COLDEST:  # type: ignore[operator]
+            self.options["do_sample"] = False
+            self.sentences.append(f"temperature={shortened(temperature)} is greedy decoding, so do_sample is left out.")
+
+    def _clamp_minimum(self) -> None:
+        least = self.options.get("min_new_tokens")
+        most = self.options.get("max_new_tokens", DEFAULTS.max_new_tokens)
+        if least is not None and least > most:
+            self.options["min_new_tokens"] = most
+            self.sentences.append(
+                f"min_new_tokens={shortened(least)} holds up to max_new_tokens={shortened(most)}: give both for more."
+            )
+
+    def _tell(self, lacking: dict[str, object], unused: dict[str, object], count: object) -> None:
+        if lacking:
+            self.sentences.append(f"neort does not have {_listed(lacking)}: texts may differ from transformers'.")
+        if "max_length" in lacking:
+            self.sentences.append("Give max_new_tokens instead of max_length, which counts the prompt's tokens, too.")
+        if self._left_out:
+            self.sentences.append(f"{_listed(self._left_out)} cannot be honoured and is left out.")
+        if unused:
+            self.sentences.append(f"{_listed(unused)} without do_sample=true has no effect: give both when you sample.")
+        if count != 1:
+            self.sentences.append(f"num_return_sequences={shortened(count)} is for a call to say: give it to generate.")
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a value, or one of several, is one that the option may have."""
+    try:
+        OPTIONS[name].kind.check(name, value)
+    except NeortError:
+        return False
+    return value is not None and not isinstance(value, list)
+
+
+def _as_kind(name: str, value: object) -> object:
+    """A value as the option's type, where it is just written in another one's."""
+    kind = OPTIONS[name].kind
+    if isinstance(kind, Boolean):
+        return bool(value) if isinstance(value, (int, float)) else value
+    return _whole(value) if isinstance(kind, (Integer, TokenIds)) else value
+
+
+def _whole(value: object) -> object:
+    """An integer that is written as 64.0, as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _with_effect_on_samples(known: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in known.items() if name in SAMPLING and value not in SAMPLING[name].neutral}
+
+
+def _lacking(data: Mapping[str, object]) -> dict[str, object]:
+    """The options that neort lacks and that may change what transformers generates."""
+    lacking = {name: value for name, value in data.items() if name not in OPTIONS and _changes_output(name, value)}
+    if data.get("max_new_tokens") is not None:
+        lacking.pop("max_length", None)  # transformers then takes no notice of it, either
+    return lacking
 
 
 def _changes_output(key: str, value: object) -> bool:
@@ -75,17 +193,10 @@ def _changes_output(key: str, value: object) -> bool:
     return not (value is None or value == [] or value == {} or (key in NEUTRAL and value == NEUTRAL[key]))
 
 
-def _warn_ignored(lacking: dict[str, object], unused: dict[str, object], count: object) -> None:
-    def listed(options: dict[str, object]) -> str:
-        shown = [f"{_shown_key(key)}={shortened(value)}" for key, value in options.items()]
-        return ", ".join([*shown[:MOST_NAMED], *([f"{len(shown) - MOST_NAMED} more"] if shown[MOST_NAMED:] else [])])
+def _listed(options: dict[str, object]) -> str:
+    shown = [f"{_shown_key(key)}={shortened(value)}" for key, value in options.items()]
+    return ", ".join([*shown[:MOST_NAMED], *([f"{len(shown) - MOST_NAMED} more"] if shown[MOST_NAMED:] else [])])
 
-    sentences = []
-    if lacking:
-        sentences.append(f"neort does not have {listed(lacking)}: texts may differ from transformers'.")
-    if unused:
-        sentences.append(f"{listed(unused)} without do_sample=true has no effect: give both when you sample.")
-    if count != 1:
-        sentences.append(f"num_return_sequences={shortened(count)} is for a call to say: give it to generate.")
-    if sentences:
-        warnings.warn(f"generation_config.json: ignored options. {' '.join(sentences)}", UserWarning, stacklevel=4)
+
+def _shown_key(key: str) -> str:
+    return key if key.isidentifier() and len(key) <= LONGEST_VALUE else shortened(key)

@@ -155,6 +155,10 @@ class Tokenizer:
         (the vocabulary of a model may be padded)."""
         return self._bytes.get(token_id, b"")
 
+    def all_bytes(self, token_id: int) -> bytes:
+        """The bytes one token stands for, a special token too; b"" for every id the tokenizer does not have."""
+        return self._bytes.get(token_id) or self._special_bytes.get(token_id, b"")
+
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids. Ids the tokenizer does not have are left out; invalid UTF-8 gives U+FFFD."""
         special: dict[int, bytes] = {} if skip_special_tokens else self._special_bytes

@@ -1,5 +1,7 @@
 """Token bytes to text: whole characters only, and nothing that may turn out to be a stop string.
 
+Special tokens have a text that is no part of the result, and that a stop string may be or hold all the same.
+
 Knows nothing about models or token ids: bytes go in, as they are generated, and text comes out.
 """
 
@@ -17,8 +19,11 @@ __all__ = ["TextStream"]
 class TextStream:
     """Text pieces of a byte stream, up to the first stop string.
 
-    The joined pieces are `data.decode("utf-8", "replace")` of all the bytes, cut where the first stop string
-    starts. The first one is the one that is complete first; of several that are complete at the same
+    The joined pieces are `data.decode("utf-8", "replace")` of all the bytes pushed, cut where the first stop string
+    starts. Stop strings are looked for in that text with what was pushed as hidden in its place: after the
+    characters that were complete by then, so that hidden text never breaks a character in two.
+
+    The first stop string is the one that is complete first; of several that are complete at the same
     character, the longest, which also starts first. Only the characters so far decide this, so neither the
     text nor the match depends on how the bytes were cut into pieces, and no stop waits for what may follow:
     of "ab" and "abc" the longer one never matches.
@@ -43,7 +48,7 @@ class TextStream:
             raise ConfigError("stop_strings holds an empty string, which would stop at once: leave it out")
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._matcher = _Matcher(stop_strings)
-        self._held = ""
+        self._held: deque[str] = deque()  # of each character that may start a stop string: itself, or "" if hidden
         self._finished = False
         self.matched: str | None = None
 
@@ -58,9 +63,16 @@ class TextStream:
         Raises:
             ValueError: after `finish`.
         """
-        if self._finished:
-            raise ValueError("push after finish: make a new TextStream for another text")
+        self._check_open()
         return "" if self.stopped else self._advance(self._decoder.decode(data))
+
+    def push_hidden(self, text: str) -> str:
+        """Takes text, a special token's say, that may complete a stop string and is no part of the result.
+
+        Returns and raises what `push` does.
+        """
+        self._check_open()
+        return "" if self.stopped else self._advance(text, hidden=True)
 
     def finish(self) -> str:
         """Ends the stream; returns what was held back, with U+FFFD for an incomplete character."""
@@ -68,19 +80,26 @@ class TextStream:
         if self.stopped:
             return ""
         certain = self._advance(self._decoder.decode(b"", final=True))
-        rest, self._held = self._held, ""
+        rest = "".join(self._held)
+        self._held.clear()
         return certain + rest
 
-    def _advance(self, new: str) -> str:
-        text = self._held + new
-        for position, character in enumerate(new, start=len(self._held) + 1):
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("push after finish: make a new TextStream for another text")
+
+    def _advance(self, new: str, *, hidden: bool = False) -> str:
+        certain: list[str] = []
+        for character in new:
             self.matched = self._matcher.step(character)
+            self._held.append("" if hidden else character)
             if self.matched is not None:
-                self._held = ""
-                return text[: position - len(self.matched)]
-        certain = len(text) - self._matcher.held
-        self._held = text[certain:]
-        return text[:certain]
+                certain += list(self._held)[: -len(self.matched)]
+                self._held.clear()
+                break
+            while len(self._held) > self._matcher.held:
+                certain.append(self._held.popleft())
+        return "".join(certain)
 
 
 class _Matcher:

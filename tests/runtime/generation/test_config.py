@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -212,7 +213,9 @@ def test_replace_changes_the_named_options_only() -> None:
     assert config.seed == 1
 
 
-@pytest.mark.parametrize(("wrong", "right"), [("max_tokens", "max_new_tokens"), ("topk", "top_k"), ("seeds", "seed")])
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("max_new_token", "max_new_tokens"), ("topk", "top_k"), ("seeds", "seed")]
+)
 def test_replace_names_the_closest_option_for_an_unknown_one(wrong: str, right: str) -> None:
     wrong_option: dict[str, Any] = {wrong: 1}
     with pytest.raises(TypeError, match=f"unknown generation option '{wrong}'; did you mean '{right}'"):
@@ -316,11 +319,89 @@ def test_from_hf_warns_of_an_option_that_neort_lacks(key: str, value: object) ->
         GenerationConfig.from_hf({key: value})
 
 
-def test_from_hf_checks_values() -> None:
-    with pytest.raises(ConfigError, match="repetition_penalty=0 "):
-        GenerationConfig.from_hf({"repetition_penalty": 0})
-    with pytest.raises(TypeError, match="must be an integer"):
-        GenerationConfig.from_hf({"max_new_tokens": "many"})
+@pytest.mark.parametrize("value", [0, -1, -0.5, False, "many", [64], {}])
+def test_from_hf_refuses_a_limit_that_transformers_does_not_load(value: object) -> None:
+    with pytest.raises((TypeError, ConfigError), match=r"max_new_tokens=.* must be"):
+        GenerationConfig.from_hf({"max_new_tokens": value})
+
+
+@pytest.mark.parametrize("value", ["0", [0], {}])
+def test_from_hf_refuses_padding_that_transformers_does_not_load(value: object) -> None:
+    with pytest.raises(TypeError, match=r"pad_token_id=.* must be an integer"):
+        GenerationConfig.from_hf({"pad_token_id": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "pad_token_id": (-1, 1.5, True),
+        "eos_token_id": (-1, [-1], True, "0", 1.5, ["0"], [[0]], {}, [None]),
+        "max_new_tokens": (64.5, 0.5, True),
+        "min_new_tokens": (-1, 0.5, "10", True, [10]),
+        "min_length": (-1, 10.5, "10", True, [10]),
+        "temperature": (-1.0, -1, "0.7", [0.7], True, False, {}, 1e39),
+        "top_p": (1.5, -1, "0.9", True, [0.9], {}),
+        "repetition_penalty": (0, 0.0, -1.0, 1e39, "1.2", True, [1.2]),
+        "do_sample": ("true", "false", [], {}, [True]),
+        "stop_strings": ("", [""], 5, [5], True, {}, {"a": 1}),
+        "seed": ("x", -1, 1.5),
+        "overflow": ("x", 5, []),
+    }.items(),
+)
+def test_from_hf_leaves_out_and_names_a_value_without_a_meaning(name: str, values: Sequence[object]) -> None:
+    sampled = {"do_sample": True} if name in ("temperature", "top_p") else {}
+    for value in values:
+        with pytest.warns(UserWarning, match=f"{name}=.* cannot be honoured") as record:
+            config = GenerationConfig.from_hf({**sampled, name: value})
+        assert len(record) == 1
+        assert config == GenerationConfig.from_hf(sampled)
+
+
+@pytest.mark.parametrize("value", [-1, "5", 5.5, True, [5]])
+def test_from_hf_takes_a_top_k_without_a_meaning_as_off(value: object) -> None:
+    with pytest.warns(UserWarning, match="top_k=.* cannot be honoured"):
+        assert GenerationConfig.from_hf({"do_sample": True, "top_k": value}).top_k is None
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ({"max_new_tokens": 64.0}, {"max_new_tokens": 64}),
+        ({"eos_token_id": 2.0}, {"eos_token_id": 2}),
+        ({"eos_token_id": [2.0, 3]}, {"eos_token_id": (2, 3)}),
+        ({"eos_token_id": []}, {}),
+        ({"stop_strings": []}, {}),
+        ({"do_sample": 1}, {"do_sample": True}),
+        ({"do_sample": 0.0}, {}),
+        ({"max_new_tokens": 9, "max_length": 400}, {"max_new_tokens": 9}),
+        ({"min_length": 200}, {"min_length": 200}),
+    ],
+)
+def test_from_hf_takes_values_by_their_meaning_without_a_word(file: dict[str, object], options: dict[str, Any]) -> None:
+    assert GenerationConfig.from_hf(file) == GenerationConfig(**options)
+
+
+def test_from_hf_keeps_the_sound_ones_of_several() -> None:
+    with pytest.warns(UserWarning, match=r"eos_token_id=\[0, -1\], stop_strings=\['a', None\] cannot be honoured"):
+        config = GenerationConfig.from_hf({"eos_token_id": [0, -1], "stop_strings": ["a", None]})
+    assert (config.eos_token_ids, config.stops) == ((0,), ("a",))
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, 1e-7])
+def test_from_hf_takes_the_coldest_sampling_as_greedy_decoding(temperature: float) -> None:
+    with pytest.warns(UserWarning, match=f"temperature={temperature} is greedy decoding"):
+        config = GenerationConfig.from_hf({"do_sample": True, "temperature": temperature, "max_new_tokens": 9})
+    assert config == GenerationConfig(max_new_tokens=9)
+
+
+@pytest.mark.parametrize(("most", "least"), [({}, 128), ({"max_new_tokens": 30}, 30)])
+def test_from_hf_bounds_the_minimum_by_the_maximum(most: dict[str, int], least: int) -> None:
+    with pytest.warns(UserWarning, match=f"min_new_tokens=200 holds up to max_new_tokens={least}"):
+        config = GenerationConfig.from_hf({**most, "min_new_tokens": 200})
+    assert (config.min_new_tokens, config.max_new_tokens) == (least, least)
+    assert config.replace(max_new_tokens=5) == GenerationConfig(max_new_tokens=5, min_new_tokens=5)
+    with pytest.raises(ConfigError, match="min_new_tokens=9 exceeds"):
+        config.replace(max_new_tokens=5, min_new_tokens=9)
 
 
 def test_from_hf_refuses_what_is_not_an_object() -> None:

@@ -1,0 +1,113 @@
+"""Names that other libraries have for options, and what to use here: transformers, OpenAI, vLLM and llama.cpp.
+
+An option that neort comes to have leaves the table.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from ..wording import shortened
+
+__all__ = ["KNOWN_ELSEWHERE", "for_unknown"]
+
+_PROCESSOR = "neort does not have it, but a logits_processor of your own can do it"
+_NO_BEAMS = "neort has no beam search: leave it out for greedy decoding, or set do_sample=True"
+_DRAFT = 'neort.load takes it: draft="prompt-lookup", or draft= a smaller model\'s bundle'
+_CACHE = "the key-value cache is always used: leave it out; neort.load has kv_cache and max_cache_bytes for it"
+_NO_EFFECT = "it would change no token here: leave it out"
+_NO_ENCODER = "these models have no encoder: leave it out"
+_LOGITS = "neort returns no scores with a text: Model.logits gives the logits at every position of a sequence"
+_TIMES_OUT = "neort has no limit of time: leave the loop over Model.stream when you have waited enough"
+_FIXED_AT_LOAD = "a bundle has its format from the export, and runs on the CPU: leave it out"
+_STREAM = "call Model.stream, which yields the text piece by piece"
+
+_SENTENCES: dict[str, tuple[str, ...]] = {
+    "use max_new_tokens, which does not count the prompt's tokens": ("max_length",),
+    "use max_new_tokens": (
+        "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_generated_tokens",
+        "n_predict", "num_predict", "predict",
+    ),
+    "use min_new_tokens": ("min_tokens",),
+    "use stop_strings": ("stop", "stop_sequences", "stop_sequence", "stop_words", "until"),
+    "use num_return_sequences": ("n", "num_samples", "num_completions", "num_sequences"),
+    "use temperature": ("temp",),
+    "use repetition_penalty": ("repeat_penalty", "rep_pen"),
+    "use seed": ("manual_seed", "random_seed", "random_state", "generator"),
+    "use do_sample": ("sample", "sampling", "greedy"),
+    "use eos_token_id": ("eos_token", "eos_token_ids", "stop_token_ids"),
+    "use pad_token_id": ("pad_token",),
+    "the argument is called config, and is a neort.GenerationConfig": ("generation_config", "sampling_params"),
+    "the prompt is the first argument, as text or as token ids": (
+        "inputs", "input_ids", "inputs_embeds", "prompt_token_ids", "text", "messages", "text_inputs",
+    ),
+    "prompts of a list are never padded: leave it out": ("attention_mask", "position_ids", "token_type_ids", "padding"),
+    _STREAM: ("streamer", "stream", "callback"),
+    "end the loop over Model.stream where you want, or use stop_strings": ("stopping_criteria",),
+    "Completion.text never holds the prompt; write prompt + text where you want both": (
+        "return_full_text", "return_text", "return_tensors", "echo",
+    ),
+    "Completion.text holds no special tokens; Model.tokenizer.decode shows them, with skip_special_tokens=False": (
+        "skip_special_tokens", "spaces_between_special_tokens", "clean_up_tokenization_spaces",
+    ),
+    "a Completion has text, token_ids, finish_reason and stats in any case: leave it out": ("return_dict_in_generate",),
+    "neort returns neither attentions nor hidden states": ("output_attentions", "output_hidden_states"),
+    _LOGITS: ("output_scores", "output_logits", "logprobs", "top_logprobs", "prompt_logprobs", "n_probs"),
+    _NO_BEAMS: (
+        "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping", "beam_size",
+        "beam_width", "use_beam_search", "best_of", "constraints", "force_words_ids",
+    ),
+    "neort has no contrastive search: leave it out": ("penalty_alpha", "low_memory"),
+    "neort has no DoLa decoding: leave it out": ("dola_layers",),
+    "neort has no guidance by a second prompt: leave it out": (
+        "guidance_scale", "negative_prompt", "negative_prompt_ids", "negative_prompt_attention_mask",
+    ),
+    "neort has no token healing: end the prompt without a blank, or with a whole word": ("token_healing",),
+    "neort has no tools, chats or grammars: the models continue plain text": (
+        "tools", "tool_choice", "response_format", "guided_json", "grammar", "chat_template",
+    ),
+    _PROCESSOR: (
+        "no_repeat_ngram_size", "min_p", "typical_p", "typical", "top_a", "top_h", "tfs", "tfs_z", "epsilon_cutoff",
+        "eta_cutoff", "top_n_sigma", "mirostat", "xtc_probability", "dry_multiplier", "dynatemp_range",
+        "frequency_penalty", "presence_penalty", "logit_bias", "sequence_bias", "bad_words_ids", "bad_words",
+        "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id",
+        "exponential_decay_length_penalty", "prefix_allowed_tokens_fn", "watermarking_config", "ignore_eos",
+        "logits_processors", "allowed_token_ids",
+    ),
+    _TIMES_OUT: ("max_time", "timeout"),
+    "neort raises LogitsError where logits are no numbers: leave it out": ("remove_invalid_values",),
+    _NO_EFFECT: (
+        "renormalize_logits", "prefill_chunk_size", "compile_config", "disable_compile", "synced_gpus",
+        "continuous_batching_config", "transformers_version", "use_model_defaults", "custom_generate",
+    ),
+    _CACHE: (
+        "use_cache", "cache_implementation", "cache_config", "max_cache_len", "past_key_values", "return_legacy_cache",
+        "cache_prompt",
+    ),
+    _DRAFT: (
+        "assistant_model", "assistant_tokenizer", "assistant_confidence_threshold", "assistant_early_exit",
+        "assistant_ensemble_weight", "assistant_lookbehind", "draft", "draft_model", "is_assistant",
+        "max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "num_speculative_tokens",
+        "prompt_lookup_num_tokens", "speculation_type", "speculative_config", "target_lookbehind", "use_mtp",
+    ),
+    "begin the prompt with that token's text; none is added": ("bos_token_id", "bos_token", "add_special_tokens"),
+    _NO_ENCODER: ("decoder_start_token_id", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
+    "the bundle's own tokenizer is used: leave it out": ("tokenizer",),
+    "say overflow=\"truncate_left\" to drop a long prompt's oldest tokens": ("truncation", "truncate_prompt_tokens"),
+    "neort.load takes it": ("num_threads", "kv_cache", "max_batch_size"),
+    "neort.load takes it as num_threads": ("threads", "n_threads"),
+    "neort.load takes it as max_batch_size": ("batch_size",),
+    _FIXED_AT_LOAD: ("device", "device_map", "torch_dtype", "dtype", "quantization", "quantization_config"),
+}  # fmt: skip
+
+KNOWN_ELSEWHERE = {name: sentence for sentence, names in _SENTENCES.items() for name in names}
+
+
+def for_unknown(name: str, known: Iterable[str], hints: Mapping[str, str] = KNOWN_ELSEWHERE) -> str:
+    """The end of a message about a name that is none of the ``known`` ones: a hint, the closest name, or all names."""
+    if name in hints:
+        return hints[name]
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {shortened(close[0])}?" if close else f"known options: {', '.join(names)}."
