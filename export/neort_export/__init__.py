@@ -33,7 +33,7 @@ __all__ = [
     "verify",
 ]
 
-_EXTRA = {"torch", "transformers", "huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm"}
+_EXTRA = {"torch", "transformers", "huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm", "yaml"}
 
 
 def __getattr__(name: str) -> Any:

@@ -83,8 +83,9 @@ def export(
 ) -> Report:
     """Export a ``gpt_neo`` checkpoint (a folder or a hub name) to the folder ``bundle`` and verify it against torch.
 
-    ``revision`` is a branch, tag or commit of a hub name; ``adapter`` a folder with a LoRA adapter, which is
-    merged into the weights; ``tokenizer`` where the tokenizer is taken from, a folder or a hub name, for a checkpoint without one.
+    ``revision`` is a branch, tag or commit of a hub name, which may follow it after an @, too; ``adapter`` a folder
+    with a LoRA adapter, which is merged into the weights; ``tokenizer`` where the tokenizer is taken from, a folder or
+    a hub name, for a checkpoint without one.
     ``text`` replaces the built-in text of the verification; ``limits`` are the figures that must hold: without it only
     a poor quantization loss fails. An int8 cache that misses them is left out. ``force`` replaces an existing
     bundle. Without ``verify`` nothing is compared with torch, and the manifest says so. In any case neort loads what
@@ -104,7 +105,7 @@ def export(
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(FORMATS)}")
     target = given_path(bundle, "the bundle", ConfigError).absolute()
     with memory_errors(f"the checkpoint {checkpoint}"):
-        source = Checkpoint(checkpoint, revision=revision, adapter=adapter, tokenizer=tokenizer)
+        source = Checkpoint(checkpoint, revision=revision, adapter=adapter, tokenizer=tokenizer, progress=progress)
     try:
         with memory_errors(f"the export of {source.path}"), staged_folder(target, force=force) as folder:
             job = _Job(source, folder, quantization, progress or Silent())

@@ -14,9 +14,10 @@ from neort.wording import shortened
 
 from ..architectures import ARCHITECTURES, Dimensions
 from ..errors import CheckpointError
+from ..progress import Progress
 from .config import check_layers, read_config
 from .files import open_tensors
-from .hub import locate
+from .hub import Parts, locate
 from .stored import Floats, StoredTensor
 
 __all__ = ["Checkpoint"]
@@ -28,9 +29,9 @@ NAMED = 3  # of the tensors that are left over
 class Checkpoint:
     """Tensors of a checkpoint by their state-dict names, converted to float32 as they are read.
 
-    ``path`` is the folder, ``revision`` the hub commit or None, ``config`` transformers' configuration,
-    ``architecture`` the family and ``dimensions`` the model's sizes; ``tokenizer_path`` is the folder with the
-    tokenizer's files.
+    ``source`` is what was named, without a revision, ``path`` the folder, ``revision`` the hub commit or None,
+    ``config`` transformers' configuration, ``architecture`` the family and ``dimensions`` the model's sizes;
+    ``tokenizer_path`` is the folder with the tokenizer's files.
     """
 
     def __init__(
@@ -40,21 +41,28 @@ class Checkpoint:
         revision: str | None = None,
         adapter: str | os.PathLike[str] | None = None,
         tokenizer: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Open a folder, or fetch a hub name such as ``EleutherAI/gpt-neo-125m`` where a network exists.
+        """Open a folder, or fetch a hub name such as ``EleutherAI/gpt-neo-125m`` into the hub's cache.
 
-        ``revision`` is a branch, tag or commit of a hub name; ``adapter`` is the folder of a LoRA adapter, which is
-        merged into the weights as they are read; ``tokenizer`` is where the tokenizer's files are, a folder or a hub
-        name, if they are not beside the weights.
+        ``revision`` is a branch, tag or commit of a hub name, which may follow the name after an @, too; ``adapter`` is
+        a LoRA adapter, a folder or a hub name, which is merged into the weights as they are read; ``tokenizer`` is
+        where the tokenizer's files are, a folder or a hub name, if they are not beside the weights. ``progress`` is
+        told what is fetched.
 
         Raises CheckpointError when nothing is there, when its architecture is not one of `ARCHITECTURES`, or when its
         files do not hold the tensors that its configuration asks for, and these alone.
         """
         if not isinstance(source, (str, os.PathLike)):
             raise ArgumentTypeError(f"checkpoint is a folder's path or a hub name, not {type(source).__name__}")
-        self.source = os.fspath(source)
-        self.path, self.revision = locate(self.source)
-        self.tokenizer_path = self.path if tokenizer is None else locate(os.fspath(tokenizer))[0]
+        found = locate(os.fspath(source), revision, progress=progress)
+        self.path, self.revision = found.path, found.commit
+        self.source = found.name.repository if found.name else os.fspath(source)
+        self.tokenizer_path = self.path
+        if tokenizer is not None:
+            self.tokenizer_path = locate(os.fspath(tokenizer), parts=Parts.TOKENIZER, progress=progress).path
+        if adapter is not None:
+            adapter = locate(os.fspath(adapter), parts=Parts.ADAPTER, progress=progress).path
         self.config = read_config(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.dimensions: Dimensions = self.architecture.dimensions(self.config)

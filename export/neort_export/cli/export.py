@@ -16,14 +16,17 @@ from .terminal import Terminal
 __all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
 
 HELP = "make a bundle of a checkpoint and compare it with torch"
-DESCRIPTION = "Export a GPT-Neo checkpoint to a bundle that neort runs without torch."
+DESCRIPTION = (
+    "Export a GPT-Neo checkpoint to a bundle that neort runs without torch. Of a name on the Hugging Face hub the "
+    "files that are needed are fetched into the hub's cache, where the next export finds them; HF_ENDPOINT, HF_TOKEN, "
+    "HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to the hub's own client."
+)
+PLACE = "folder with config.json and weights, or a Hugging Face hub name: NAME or NAME@REVISION"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "checkpoint", type=named, help="folder with config.json and weights, or a Hugging Face hub name"
-    )
+    parser.add_argument("checkpoint", type=named, help=PLACE)
     add_source(parser)
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", type=named_path, help="folder to create")
     parser.add_argument("--quantization", choices=list(FORMATS), default="int8", help="default: int8")

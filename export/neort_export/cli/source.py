@@ -5,22 +5,27 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from neort.cli.arguments import named, named_path
+from neort.cli.arguments import named
 
 __all__ = ["add_source", "chosen_source"]
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """What belongs to a checkpoint beside its name."""
-    parser.add_argument("--revision", type=named, metavar="NAME", help="branch, tag or commit of a hub name")
     parser.add_argument(
-        "--adapter", type=named_path, metavar="FOLDER", help="LoRA adapter (peft's files) to merge into the weights"
+        "--revision", type=named, metavar="NAME", help="branch, tag or commit of a hub name; the same as NAME@REVISION"
+    )
+    parser.add_argument(
+        "--adapter",
+        type=named,
+        metavar="NAME_OR_FOLDER",
+        help="LoRA adapter (peft's files), a folder or a hub name, to merge into the weights",
     )
     parser.add_argument(
         "--tokenizer",
         type=named,
         metavar="NAME_OR_FOLDER",
-        help="where the tokenizer is taken from, for a checkpoint without one",
+        help="where the tokenizer is taken from, a folder or a hub name, for a checkpoint without one",
     )
 
 

@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("bundle", type=named_path, help="folder that neort-export wrote")
     parser.add_argument(
-        "--against", required=True, type=named, metavar="CHECKPOINT", help="what the bundle was made of"
+        "--against",
+        required=True,
+        type=named,
+        metavar="CHECKPOINT",
+        help="what the bundle was made of: a folder, or a hub name: NAME[@REVISION]",
     )
     add_source(parser)
     add_measures(parser)

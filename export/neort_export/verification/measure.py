@@ -122,7 +122,7 @@ def verify(
     the bundle; the bundle stays as it was then. What the old verification.json says is not looked at.
     """
     with memory_errors(f"measuring {bundle}"):
-        source = Checkpoint(checkpoint, revision=revision, adapter=adapter, tokenizer=tokenizer)
+        source = Checkpoint(checkpoint, revision=revision, adapter=adapter, tokenizer=tokenizer, progress=progress)
         return _verify(Bundle(bundle, check_weights=True), source, text, limits, progress)
 
 

@@ -1,0 +1,101 @@
+"""The hub client's cache on disk: what it holds of a repository, and how much of a file has arrived.
+
+models--OWNER--NAME/refs/main          the commit that a branch or tag was, when it was last asked for
+                    snapshots/COMMIT/  the files by their names, links into
+                    blobs/             their contents, named by hash; NAME.incomplete while they arrive
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from ...errors import CheckpointError
+from ..reading import LARGE_FILE, read_object
+from .names import COMMIT, HubName
+from .parts import CONFIG, Parts, wanted_files, weight_index
+
+__all__ = ["CachedRepository"]
+
+DEFAULT = "main"
+
+
+class CachedRepository:
+    """One repository in the cache; nothing of it need be there."""
+
+    def __init__(self, name: HubName) -> None:
+        from huggingface_hub import constants
+
+        self.name = name
+        self.cache = Path(constants.HF_HUB_CACHE)
+        self.folder = self.cache / f"models--{name.repository.replace('/', '--')}"
+        self.blobs = self.folder / "blobs"
+
+    def commit(self) -> str | None:
+        """The commit that the name's revision was when it was last asked for; None where that is not known."""
+        if self.name.is_commit:
+            return self.name.revision
+        with contextlib.suppress(OSError, ValueError):
+            ref = self.folder / "refs" / (self.name.revision or DEFAULT)
+            commit = ref.read_text(encoding="ascii").strip()
+            return commit if COMMIT.fullmatch(commit) else None
+        return None
+
+    def snapshot(self, commit: str) -> Path:
+        """The folder of a commit's files, which may have none of them."""
+        return self.folder / "snapshots" / commit
+
+    def has(self, commit: str, file: str) -> bool:
+        """Whether a commit's file is there; files appear whole or not at all."""
+        return (self.snapshot(commit) / file).is_file()
+
+    def lacks(self, commit: str, parts: Parts) -> list[str]:
+        """What a snapshot lacks of the wanted files, as far as that can be told without the hub."""
+        folder = self.snapshot(commit)
+        there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set[str]()
+        lacking = [] if parts is Parts.ADAPTER or CONFIG in there else [CONFIG]
+        if not wanted_files(parts, there, lambda _: ()):
+            return [*lacking, "the tokenizer's files" if parts is Parts.TOKENIZER else "the weights"]
+        index = weight_index(there) if parts is Parts.MODEL else None
+        return lacking + [name for name in shards(folder / index) if name not in there] if index else lacking
+
+    def arrived(self, blob: str) -> int:
+        """How many bytes of a blob are there."""
+        for file in (self.blobs / blob, self.blobs / f"{blob}.incomplete"):
+            with contextlib.suppress(OSError):
+                return file.stat().st_size
+        return 0
+
+    def size(self) -> int:
+        """Bytes of all blobs, whole or in part."""
+        total = 0
+        with contextlib.suppress(OSError):
+            for file in self.blobs.iterdir():
+                with contextlib.suppress(OSError):
+                    total += file.stat().st_size
+        return total
+
+    def free_bytes(self) -> int | None:
+        """The free bytes of the cache's disk; None where the system does not tell."""
+        for folder in (self.cache, *self.cache.absolute().parents):
+            with contextlib.suppress(OSError):
+                return shutil.disk_usage(folder).free
+        return None
+
+    def remove(self, commit: str, file: str) -> None:
+        """Drop a file and its contents, so that it is fetched anew."""
+        link = self.snapshot(commit) / file
+        link.resolve().unlink(missing_ok=True)
+        link.unlink(missing_ok=True)
+
+
+def shards(index: Path) -> Collection[str]:
+    """The files that an index of weights names; none where it is no index, which opening the checkpoint tells."""
+    try:
+        weight_map = read_object(index, LARGE_FILE).get("weight_map")
+    except CheckpointError:
+        return set()
+    names = weight_map.values() if isinstance(weight_map, dict) else ()
+    return {name for name in names if isinstance(name, str) and Path(name).name == name}
