@@ -21,18 +21,16 @@ __all__ = ["GPTNeo"]
 KINDS = {"global", "local"}
 IN_TURN = ("global", "local")
 MOST_LAYERS = 10_000
+DEFAULT_LAYERS = 24  # where config.json does not say
 
 # What makes the model; other settings, num_labels for one, may ask transformers for work that no export needs.
 SETTINGS = (
     "activation_function",
-    "attention_dropout",
     "attention_layers",
     "attention_types",
     "bos_token_id",
-    "embed_dropout",
     "eos_token_id",
     "hidden_size",
-    "initializer_range",
     "intermediate_size",
     "layer_norm_epsilon",
     "max_position_embeddings",
@@ -40,7 +38,6 @@ SETTINGS = (
     "num_heads",
     "num_hidden_layers",
     "num_layers",
-    "resid_dropout",
     "tie_word_embeddings",
     "vocab_size",
     "window_size",
@@ -76,13 +73,11 @@ class GPTNeo(Architecture):
         """Return a GPTNeoConfig, which makes ``attention_layers``, a kind per layer, of ``attention_types``."""
         from transformers import GPTNeoConfig
 
-        types = settings.get("attention_types")
-        if types is not None and not _are_types(types):
-            raise ValueError(
-                f"attention_types is {shortened(types)}; it must be pairs of a list of kinds and how often it "
-                f"comes, of at most {MOST_LAYERS:,} layers"
-            )
-        return GPTNeoConfig.from_dict({name: settings[name] for name in SETTINGS if name in settings})
+        known = {name: settings[name] for name in SETTINGS if name in settings}
+        layers = _layers(settings)
+        if layers is not None:  # of which transformers 4 and 5 make the same
+            known |= {"attention_types": [[layers, 1]], "attention_layers": layers}
+        return GPTNeoConfig.from_dict(known)
 
     def layers_in_turn(self, num_layers: int) -> dict[str, Any]:
         """Return the settings of so many layers, global and local in turn, as config.json has them."""
@@ -93,15 +88,10 @@ class GPTNeo(Architecture):
 
     def complaint(self, config: Any) -> str:
         """Say whether the kinds of layers are as many as layers, and known."""
-        inner, layers = config.intermediate_size, config.attention_layers
+        inner = config.intermediate_size
         if inner is not None and (type(inner) is not int or inner < 1):
             return f"intermediate_size is {shortened(inner)}; it must be null or a whole number of at least 1"
-        if not isinstance(layers, (list, tuple)) or not all(isinstance(kind, str) for kind in layers):
-            return f"attention_layers is {shortened(layers)}; it must be a list of 'global' and 'local'"
-        if len(layers) != config.num_layers:
-            return f"attention_layers names {len(layers)} layers, num_layers is {config.num_layers}"
-        unknown = set(layers) - KINDS
-        return f"attention layers are 'global' or 'local', not {shortened(sorted(unknown))}" if unknown else ""
+        return _complaint_of(config.attention_layers, config.num_layers)
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a GPTNeoConfig; its MLP is four times as wide as the hidden states by default."""
@@ -163,6 +153,37 @@ class GPTNeo(Architecture):
         from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoBlock
 
         return GPTNeoBlock(config, index).eval()
+
+
+def _layers(settings: dict[str, Any]) -> list[str] | None:
+    """The kind of each layer, as a config.json has it; None where it leaves that to transformers.
+
+    Raises ValueError for what is none.
+    """
+    types, layers = settings.get("attention_types"), settings.get("attention_layers")
+    if types and not _are_types(types):
+        raise ValueError(
+            f"attention_types is {shortened(types)}; it must be pairs of a list of kinds and how often it "
+            f"comes, of at most {MOST_LAYERS:,} layers"
+        )
+    if "attention_layers" not in settings:
+        if "attention_types" not in settings:
+            return None
+        layers = [kind for kinds, times in types or () for kind in kinds * times]
+    complaint = _complaint_of(layers, settings.get("num_layers", settings.get("num_hidden_layers", DEFAULT_LAYERS)))
+    if complaint:
+        raise ValueError(complaint)
+    return list(layers or ())
+
+
+def _complaint_of(layers: Any, count: int) -> str:
+    """What is wrong with the kinds of layers; empty where nothing is."""
+    if not isinstance(layers, (list, tuple)) or not all(isinstance(kind, str) for kind in layers):
+        return f"attention_layers is {shortened(layers)}; it must be a list of 'global' and 'local'"
+    if len(layers) != count:
+        return f"attention_layers (or attention_types) names {len(layers):,} layers, num_layers is {count:,}"
+    unknown = set(layers) - KINDS
+    return f"attention layers are 'global' or 'local', not {shortened(sorted(unknown))}" if unknown else ""
 
 
 def _are_types(types: object) -> bool:

@@ -35,8 +35,7 @@ def write_manifest(
     files = sorted(p for p in folder.iterdir() if p.is_file())
     manifest = {
         "format_version": FORMAT_VERSION,
-        "source": {"name": Path(source.source).name if source.revision is None else source.source,
-                   "revision": source.revision},
+        "source": _source(source),
         **sections,
         "verified": verified,
         "model": model_section(source),
@@ -44,6 +43,15 @@ def write_manifest(
         "tools": {name: importlib.metadata.version(name) for name in TOOLS},
     }  # fmt: skip
     write_json(folder / MANIFEST, with_checksum(manifest))
+
+
+def _source(source: Checkpoint) -> dict[str, Any]:
+    """What the bundle was made of: the checkpoint, and the adapter that was merged into it."""
+    name = Path(source.source).name if source.revision is None else source.source
+    facts: dict[str, Any] = {"name": name, "revision": source.revision}
+    if source.adapter is not None:
+        facts["adapter"] = {"name": source.adapter.name, "sha256": source.adapter.sha256()}
+    return facts
 
 
 def with_checksum(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,20 +10,18 @@ import os
 import torch
 
 from neort.errors import ArgumentTypeError
-from neort.wording import shortened
 
 from ..architectures import ARCHITECTURES, Dimensions
 from ..errors import CheckpointError
 from ..progress import Progress
+from .adapters import Adapter
 from .config import check_layers, read_config
 from .files import open_tensors
 from .hub import Parts, locate
+from .names import read_names
 from .stored import Floats, StoredTensor
 
 __all__ = ["Checkpoint"]
-
-FLOATS = ("float32", "float16", "bfloat16")
-NAMED = 3  # of the tensors that are left over
 
 
 class Checkpoint:
@@ -31,7 +29,8 @@ class Checkpoint:
 
     ``source`` is what was named, without a revision, ``path`` the folder, ``revision`` the hub commit or None,
     ``config`` transformers' configuration, ``architecture`` the family and ``dimensions`` the model's sizes;
-    ``tokenizer_path`` is the folder with the tokenizer's files.
+    ``tokenizer_path`` is the folder with the tokenizer's files; ``tied`` says whether lm_head shares the token
+    embedding's weights.
     """
 
     def __init__(
@@ -66,20 +65,18 @@ class Checkpoint:
         self.config = read_config(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.dimensions: Dimensions = self.architecture.dimensions(self.config)
-        self._tensors = open_tensors(self.path)
         self._linears = self.architecture.linear_weights(self.dimensions)
-        self._check_tensors()
-        self._refuse_unexpected()
         check_layers(self.path, self.config, self.architecture)
-
-    @property
-    def tied(self) -> bool:
-        """Whether lm_head shares the token embedding's weights."""
-        return bool(self.config.tie_word_embeddings) or self.architecture.names.head not in self._tensors
+        self._parameters, self.tied = self._read_parameters()
+        self.adapter: Adapter | None = None
+        if adapter is not None:
+            self.adapter = Adapter(adapter, self.architecture, self.dimensions)
+            self._parameters, self.tied = self.adapter.merged(self._parameters, tied=self.tied)
+        self.config.tie_word_embeddings = self.tied
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor, without reading it."""
-        return self._tensor(name).shape
+        return self._parameters[name].shape
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Floats:
         """Read rows ``start:stop`` of a tensor as float32.
@@ -88,7 +85,7 @@ class Checkpoint:
 
         Raises CheckpointError for NaN and infinite weights, which quantization would turn into ordinary numbers.
         """
-        return self._tensor(name).read(start, stop)
+        return self._parameters[name].read(start, stop)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Read a whole tensor as float32. Raises CheckpointError for NaN and infinite weights."""
@@ -102,43 +99,30 @@ class Checkpoint:
         """Say whether a tensor is the weight of a linear layer; the embeddings and the head are none."""
         return name in self._linears
 
-    def _tensor(self, name: str) -> StoredTensor:
-        tensor = self._tensors[self._stored_name(name)]
-        linear = self._linears.get(name)
-        return tensor.transposed() if linear and linear.transposed else tensor
+    def _read_parameters(self) -> tuple[dict[str, StoredTensor], bool]:
+        """The tensor of each parameter, the head's being the embedding where they are tied; and whether they are."""
+        tensors = open_tensors(self.path, self.architecture.buffers)
+        reading = read_names(self.path, self.config, self.architecture, self.dimensions, tensors)
+        parameters = {}
+        for name, expected in self.architecture.shapes(self.dimensions, tied=reading.tied).items():
+            linear, tensor = self._linears.get(name), tensors[reading.stored[name]]
+            parameters[name] = tensor.transposed() if linear and linear.transposed else tensor
+            _check_tensor(parameters[name], expected)
+        if reading.tied:
+            parameters[self.architecture.names.head] = parameters[self.architecture.names.token_embedding]
+        return parameters, reading.tied
 
-    def _stored_name(self, name: str) -> str:
-        """Name in the files: a tied head is the embedding; those of a bare model have no prefix."""
-        names = self.architecture.names
-        if name == names.head and self.tied:
-            name = names.token_embedding
-        return name if name in self._tensors else name.removeprefix(names.prefix)
 
-    def _check_tensors(self) -> None:
-        for name, expected in self.expected_shapes().items():
-            if self._stored_name(name) not in self._tensors:
-                raise CheckpointError(f"{self.path} has no tensor {name!r}; the checkpoint is incomplete")
-            tensor = self._tensor(name)
-            if tensor.shape != expected:
-                raise CheckpointError(
-                    f"{self.path}: tensor {name!r} has shape {list(tensor.shape)}, but config.json "
-                    f"asks for {list(expected)}; use the config.json that belongs to these weights"
-                )
-            if tensor.dtype not in FLOATS:
-                raise CheckpointError(
-                    f"{self.path}: tensor {name!r} is {tensor.dtype}; "
-                    "export reads float32, float16 and bfloat16 checkpoints"
-                )
-
-    def _refuse_unexpected(self) -> None:
-        """Raises CheckpointError for tensors that the model has no place for, such as those of further layers."""
-        read = {self._stored_name(name) for name in self.expected_shapes()} | {self.architecture.names.head}
-        left = [n for n in self._tensors if n not in read and not n.endswith(self.architecture.buffers)]
-        if left:
-            named = ", ".join(shortened(name) for name in left[:NAMED])
-            others = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
-            raise CheckpointError(
-                f"{self.path} has tensors for which its config.json has no place, and which the export would leave "
-                f"out: {named}{others}; use the config.json that belongs "
-                "to these weights, or save the checkpoint without these tensors if they are no part of the model"
-            )
+def _check_tensor(tensor: StoredTensor, expected: tuple[int, ...]) -> None:
+    if tensor.is_stub and 0 not in expected:
+        raise CheckpointError(
+            f"{tensor.file}: tensor {tensor.name!r} has no numbers (shape {list(tensor.shape)}), as where DeepSpeed "
+            "ZeRO-3 saves without gathering; run DeepSpeed's zero_to_fp32.py in the training's checkpoint folder, or "
+            "save with stage3_gather_16bit_weights_on_model_save"
+        )
+    if tensor.shape != expected:
+        raise CheckpointError(
+            f"{tensor.file}: tensor {tensor.name!r} has shape {list(tensor.shape)}, but config.json "
+            f"asks for {list(expected)}; use the config.json that belongs to these weights"
+        )
+    tensor.check_dtype()

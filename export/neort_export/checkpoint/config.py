@@ -15,12 +15,12 @@ from neort.wording import shortened
 from ..architectures import ARCHITECTURES, Architecture
 from ..errors import CheckpointError
 from .reading import has_file, read_object, said
+from .settings import REMEDY, SIZE, checked_settings, is_size
+from .without import without_config
 
 __all__ = ["check_layers", "read_config"]
 
-LARGEST_SIZE = 2**31 - 1
 MOST_LAYERS = 10_000
-REMEDY = "fetch the checkpoint again, or correct config.json"
 
 
 def read_config(folder: Path) -> Any:
@@ -30,7 +30,7 @@ def read_config(folder: Path) -> Any:
     """
     file = folder / "config.json"
     if not has_file(file):
-        raise CheckpointError(f"{folder} has no config.json; give a Hugging Face checkpoint folder")
+        raise CheckpointError(without_config(folder))
     settings = read_object(file)
     kind = settings.get("model_type")
     architecture = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
@@ -39,8 +39,10 @@ def read_config(folder: Path) -> Any:
             f"{folder} is a {shortened(kind)} model; neort exports {' and '.join(map(repr, ARCHITECTURES))} "
             "checkpoints only (note that GPT-NeoX and GPT-J are other architectures)"
         )
-    config = _read(file, architecture, settings)
+    _refuse_quantized(file, settings)
+    config = _read(file, architecture, checked_settings(file, settings))
     _check(file, config, architecture)
+    config.architectures = settings.get("architectures")
     config._attn_implementation = "eager"  # the reference, and the one that the trace replaces
     return config
 
@@ -52,6 +54,17 @@ def check_layers(folder: Path, config: Any, architecture: Architecture) -> None:
     """
     with _told(folder / "config.json"), torch.device("meta"):
         architecture.layer(config, 0)
+
+
+def _refuse_quantized(file: Path, settings: dict[str, Any]) -> None:
+    quantized = settings.get("quantization_config")
+    if quantized is not None:
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        by = f" by {shortened(method)}" if method else ""
+        raise CheckpointError(
+            f"{file}: the weights are quantized{by} (quantization_config); neort quantizes float "
+            "weights itself: give the checkpoint that these were made of"
+        )
 
 
 def _read(file: Path, architecture: Architecture, settings: dict[str, Any]) -> Any:
@@ -73,25 +86,19 @@ def _told(file: Path) -> Iterator[None]:
 def _check(file: Path, config: Any, architecture: Architecture) -> None:
     for name in architecture.sizes:
         value = getattr(config, name)
-        if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
-            raise CheckpointError(
-                f"{file}: {_key(config, name)} is {shortened(value)}; it must be a whole number from 1 to "
-                f"{LARGEST_SIZE:,}; {REMEDY}"
-            )
-    if config.num_hidden_layers > MOST_LAYERS:
-        raise CheckpointError(
-            f"{file}: {_key(config, 'num_hidden_layers')} is {config.num_hidden_layers:,}; models have at most "
-            f"{MOST_LAYERS:,} layers; {REMEDY}"
-        )
+        if not is_size(value):
+            raise CheckpointError(f"{file}: {_key(config, name)} is {shortened(value)}; it must be {SIZE}; {REMEDY}")
     with _told(file):
         epsilon = architecture.norm_epsilon(config)
     if not 0 <= epsilon < math.inf:
         raise CheckpointError(
             f"{file}: the layer norms' epsilon is {epsilon}; it must be a number of at least 0; {REMEDY}"
         )
-    tied = config.tie_word_embeddings
-    if type(tied) is not bool:
-        raise CheckpointError(f"{file}: tie_word_embeddings is {shortened(tied)}; it must be true or false; {REMEDY}")
+    if config.num_hidden_layers > MOST_LAYERS:
+        raise CheckpointError(
+            f"{file}: {_key(config, 'num_hidden_layers')} is {config.num_hidden_layers:,}; models have at most "
+            f"{MOST_LAYERS:,} layers; {REMEDY}"
+        )
     complaint = architecture.complaint(config)
     if complaint:
         raise CheckpointError(f"{file}: {complaint}; {REMEDY}")

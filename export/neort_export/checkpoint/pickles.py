@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from neort.wording import shortened
+
 from ..errors import CheckpointError
-from .reading import said, unreadable
+from .reading import refuse_pointer, said, unreadable
+from .rewriting import Renaming, rewrite_command
 from .stored import StoredTensor
 
 __all__ = ["open_pickle"]
 
+GLOBAL = re.compile(r"GLOBAL ([\w.]{1,200})")
 ENCRYPTED = 1  # of a record's flags
 
 
 def open_pickle(file: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a state dict by name. Raises CheckpointError for a file that holds anything else."""
+    refuse_pointer(file)
+    state = _load(file)
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{file} holds {type(state).__name__}, not a state dict; save the model's state_dict()")
+    for name, value in state.items():
+        if isinstance(value, Mapping) and any(isinstance(each, torch.Tensor) for each in value.values()):
+            raise CheckpointError(_nested(file, name, value))
+    tensors = {n: t for n, t in state.items() if isinstance(n, str) and isinstance(t, torch.Tensor)}
+    return {name: _stored(file, name, tensor) for name, tensor in tensors.items()}
+
+
+def _load(file: Path) -> Any:
+    """What the file holds, tensors mapped where the format allows it."""
     try:
-        with file.open("rb"):
-            pass
         zipped = zipfile.is_zipfile(file)
         if zipped:
             _check_archive(file)
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except MemoryError:
         raise
     except OSError as error:
         raise unreadable(file, error) from error
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ...
         why = said(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        needed = GLOBAL.search(str(error))
+        if needed:
+            raise CheckpointError(
+                f"{file} cannot be read by torch's weights-only loader: besides tensors it holds "
+                f"{shortened(needed[1])}, which would run code; save model.state_dict() alone, or convert the "
+                "checkpoint to safetensors with a tool that you trust"
+            ) from error
         raise CheckpointError(
             f"{file} cannot be read by torch's weights-only loader ({why}); fetch it again, or "
             "convert the checkpoint to safetensors with a tool that you trust"
         ) from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{file} holds {type(state).__name__}, not a state dict; save the model's state_dict()")
 
-    def stored(name: str, tensor: torch.Tensor) -> StoredTensor:
-        plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
-        dtype = str(tensor.dtype).removeprefix("torch.") if plain else f"{tensor.layout} on {tensor.device}"
-        return StoredTensor(file, name, tuple(tensor.shape), dtype, lambda start, stop: tensor[start:stop])
 
-    tensors = {n: t for n, t in state.items() if isinstance(n, str) and isinstance(t, torch.Tensor)}
-    return {name: stored(name, t) for name, t in tensors.items() if t.ndim}
+def _stored(file: Path, name: str, tensor: torch.Tensor) -> StoredTensor:
+    """A tensor, or a parameter, of the file."""
+    values = tensor.detach()
+    plain = values.layout is torch.strided and values.device.type == "cpu"
+    dtype = str(values.dtype).removeprefix("torch.") if plain else f"{values.layout} on {values.device}"
+    return StoredTensor(file, name, tuple(values.shape), dtype, lambda start, stop: values[start:stop])
+
+
+def _nested(file: Path, key: object, state: Mapping[Any, object]) -> str:
+    """The sentence for a file that holds the model's state dict under a key."""
+    names = [name for name, value in state.items() if isinstance(name, str) and isinstance(value, torch.Tensor)]
+    renaming = Renaming.of_wrappers(names)
+    command = rewrite_command([file], renaming.expression, key)
+    return (
+        f"{file} holds a state dict under the key {shortened(key)}, as training writes it, where transformers reads "
+        f"tensors; take it out: in that folder, {command}"
+    )
 
 
 def _check_archive(file: Path) -> None:

@@ -12,11 +12,12 @@ from neort.paths import read_regular
 
 from ..errors import CheckpointError
 
-__all__ = ["LARGE_FILE", "has_file", "read_bytes", "read_object", "said", "unreadable"]
+__all__ = ["LARGE_FILE", "has_file", "read_bytes", "read_object", "refuse_pointer", "said", "unreadable"]
 
 SMALL_FILE = 16 << 20  # bytes; a config.json has thousands
 LARGE_FILE = 256 << 20  # tokenizers and indices; the largest vocabularies take a tenth of it
 REMEDY = "fetch the checkpoint again"
+POINTER = b"version https://git-lfs.github.com/spec/"
 LONGEST = 300  # characters of what a library says
 
 
@@ -36,6 +37,24 @@ def has_file(file: Path) -> bool:
     return True
 
 
+def refuse_pointer(file: Path) -> None:
+    """Raise CheckpointError for the few lines that git leaves in a large file's place, and where it is not readable."""
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(len(POINTER))
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if begin == POINTER:
+        raise _is_pointer(file)
+
+
+def _is_pointer(file: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is a pointer of git-lfs, not the file itself; run git lfs install and git lfs pull in {file.parent}, "
+        "or download the file"
+    )
+
+
 def read_bytes(file: Path, limit: int = SMALL_FILE) -> bytes:
     """Read a regular file.
 
@@ -44,7 +63,7 @@ def read_bytes(file: Path, limit: int = SMALL_FILE) -> bytes:
     if not has_file(file):
         raise CheckpointError(f"{file} is not there; {REMEDY}")
     try:
-        return read_regular(file, limit)
+        contents = read_regular(file, limit)
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise CheckpointError(
@@ -52,6 +71,9 @@ def read_bytes(file: Path, limit: int = SMALL_FILE) -> bytes:
                 "does not belong in it"
             ) from None
         raise unreadable(file, error) from error
+    if contents.startswith(POINTER):
+        raise _is_pointer(file)
+    return contents
 
 
 def read_object(file: Path, limit: int = SMALL_FILE) -> dict[str, Any]:

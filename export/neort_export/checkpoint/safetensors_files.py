@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
-from .reading import said, unreadable
+from .reading import refuse_pointer, said
 from .stored import StoredTensor
 
 __all__ = ["open_safetensors"]
@@ -27,11 +27,7 @@ NAMES = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
 
 def open_safetensors(file: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a file by name. Raises CheckpointError for a damaged one."""
-    try:
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        raise unreadable(file, error) from error
+    refuse_pointer(file)
     try:
         with safe_open(str(file), framework="pt"):
             pass

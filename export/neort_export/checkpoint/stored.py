@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from neort.wording import shortened
 
 from ..errors import CheckpointError
 from .finite import first_not_finite
@@ -18,6 +21,8 @@ __all__ = ["Floats", "StoredTensor"]
 
 Floats = NDArray[np.float32]
 
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+COMPARED_ROWS = 4096  # of two matrices in memory at a time
 COLUMN_ROWS = 512  # rows of a transposed tensor's file in memory at a time
 
 
@@ -44,6 +49,29 @@ class StoredTensor:
                 "or convert the checkpoint again, or take an earlier one if its training has diverged"
             )
         return rows
+
+    @property
+    def is_stub(self) -> bool:
+        """Whether it has no numbers."""
+        return math.prod(self.shape) == 0
+
+    def check_dtype(self) -> None:
+        """Raise CheckpointError for a tensor that is not read as float32."""
+        if self.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{self.file}: tensor {shortened(self.name)} is {self.dtype}; export reads {', '.join(FLOATS[:-1])} "
+                f"and {FLOATS[-1]}: save the model in one of them"
+            )
+
+    def equals(self, other: StoredTensor) -> bool:
+        """Say whether another matrix has the same numbers, a block of rows in memory at a time."""
+        if self.shape != other.shape:
+            return False
+        for start in range(0, self.shape[0], COMPARED_ROWS):
+            blocks = [t.read_stored(start, start + COMPARED_ROWS).to(torch.float32) for t in (self, other)]
+            if not torch.equal(*blocks):
+                return False
+        return True
 
     def transposed(self) -> StoredTensor:
         """Return the matrix [N, K] of a file that has it as [K, N]; reading rows of it reads the whole file's."""

@@ -78,8 +78,8 @@ def test_shards_hold_the_same_as_one_file(checkpoint: Path, model: GPTNeoForCaus
         assert torch.equal(Checkpoint(sharded).tensor(name), whole.tensor(name))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_read_as_float32(dtype: torch.dtype, folder: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_read_as_float32(dtype: torch.dtype, folder: Path) -> None:
     original = load_file(folder / "model.safetensors")
     change_tensors(folder, lambda tensors: tensors.update({n: t.to(dtype) for n, t in tensors.items()}))
     source = Checkpoint(folder)
@@ -135,13 +135,6 @@ def test_the_head_is_the_embedding_where_they_are_tied(tied: bool, tmp_path: Pat
     assert (HEAD in source.expected_shapes()) == (not tied)
 
 
-def test_a_stored_head_is_not_used_where_the_configuration_ties_it(folder: Path) -> None:
-    """transformers ties them too, whatever the file holds."""
-    change_tensors(folder, lambda tensors: tensors.update({HEAD: torch.zeros(311, 32)}))
-    source = Checkpoint(folder)
-    assert torch.equal(source.tensor(HEAD), source.tensor(EMBEDDING))
-
-
 # Damage
 
 
@@ -161,13 +154,13 @@ def test_a_tensor_of_another_shape_than_the_configuration_s_is_named(folder: Pat
     assert "'transformer.wte.weight' has shape [311, 32], but config.json asks for [300, 32]" in refusal(folder)
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float8_e4m3fn])
 def test_tensors_of_other_types_are_refused_by_their_type(dtype: torch.dtype, folder: Path) -> None:
     name = "transformer.ln_f.bias"
     change_tensors(folder, lambda tensors: tensors.update({name: torch.ones(32, dtype=dtype)}))
     message = refusal(folder)
     assert f"tensor {name!r} is" in message
-    assert str(dtype).removeprefix("torch.") in message
+    assert str(dtype).removeprefix("torch.") in message or "F8_E4M3" in message
 
 
 def test_a_missing_shard_is_named(model: GPTNeoForCausalLM, tmp_path: Path) -> None:
