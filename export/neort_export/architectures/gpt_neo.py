@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from neort.wording import shortened
 
-from .architecture import Architecture, Dimensions, Linear, TensorNames
+from .architecture import Architecture, Dimensions, Linear, TensorNames, activation_complaint
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,9 @@ class GPTNeo(Architecture):
         if len(layers) != config.num_layers:
             return f"attention_layers names {len(layers)} layers, num_layers is {config.num_layers}"
         unknown = set(layers) - KINDS
-        return f"attention layers are 'global' or 'local', not {shortened(sorted(unknown))}" if unknown else ""
+        if unknown:
+            return f"attention layers are 'global' or 'local', not {shortened(sorted(unknown))}"
+        return activation_complaint(config.activation_function)
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a GPTNeoConfig; its MLP is four times as wide as the hidden states by default."""

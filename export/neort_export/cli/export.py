@@ -16,7 +16,7 @@ from .terminal import Terminal
 __all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
 
 HELP = "make a bundle of a checkpoint and compare it with torch"
-DESCRIPTION = "Export a GPT-Neo checkpoint to a bundle that neort runs without torch."
+DESCRIPTION = "Export a GPT-Neo or GPT-2 checkpoint to a bundle that neort runs without torch."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
