@@ -1,4 +1,4 @@
-"""GPT-Neo checkpoints to neort bundles: traced, quantized and verified against torch.
+"""GPT-Neo and GPT-2 checkpoints to neort bundles: traced, quantized and verified against torch.
 
 Needs the extra ``export`` (torch, transformers, onnx): ``pip install "neort[export]"``. Its libraries are imported
 when `export` is first used.

@@ -1,4 +1,4 @@
-"""GPT-Neo on CPUs: bundles made by neort-export, decoded with numpy and onnxruntime."""
+"""GPT-Neo and GPT-2 on CPUs: bundles made by neort-export, decoded with numpy and onnxruntime."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ pytest.importorskip("torch", reason="the exporter's tests need the extra: pip in
 pytest.importorskip("transformers", reason="the exporter's tests need the extra: pip install 'neort[export]'")
 
 import onnx_ir as ir
-from transformers import GPTNeoForCausalLM
+from transformers import GPT2LMHeadModel, GPTNeoForCausalLM
 
-from checkpoints import NO_LIMITS, random_model, save
+from checkpoints import NO_LIMITS, random_gpt2, random_model, save
 from folders import SHARED
+from neort.bundle import Quantization
 from neort_export import Report, export
 from neort_export import exporter as exporter_module
 from neort_export.checkpoint import Checkpoint
@@ -67,6 +69,33 @@ def fp32_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def int8_report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """``checkpoint`` in int8, without limits."""
     return export(checkpoint, tmp_path_factory.mktemp("int8") / "bundle", limits=NO_LIMITS)
+
+
+@pytest.fixture(scope="session")
+def gpt2() -> GPT2LMHeadModel:
+    """A random GPT-2 of two layers that scale their scores otherwise, with heads that the graph fills up: 12 wide."""
+    return random_gpt2(seed=6, n_embd=36, n_head=3, scale_attn_by_inverse_layer_idx=True)
+
+
+@pytest.fixture(scope="session")
+def gpt2_checkpoint(gpt2: GPT2LMHeadModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of ``gpt2``; do not change it."""
+    return save(gpt2, tmp_path_factory.mktemp("gpt2") / "random")
+
+
+@pytest.fixture(scope="session")
+def gpt2_exports(gpt2_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Quantization], Report]:
+    """Exports ``gpt2_checkpoint`` in a format, without limits; it is traced once."""
+    graph = decoder_graph(Checkpoint(gpt2_checkpoint))
+    folder = tmp_path_factory.mktemp("gpt2-bundles")
+
+    @cache
+    def exported(quantization: Quantization) -> Report:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(exporter_module, "decoder_graph", lambda _: graph.clone())
+            return export(gpt2_checkpoint, folder / quantization, quantization=quantization, limits=NO_LIMITS)
+
+    return exported
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from checkpoints import (
     WINDOW,
     Floats,
     Ids,
+    Model,
     mean_kl_and_perplexity_ratio,
     random_ids,
     random_model,
@@ -47,21 +48,30 @@ MODELS: dict[str, dict[str, Any]] = {
         "intermediate_size": 56,
     },
     "untied-head-relu": {"tie_word_embeddings": False, "activation_function": "relu", "vocab_size": 263},
-    "odd-window": {"window_size": 7, "layers": ("local", "global", "local"), "vocab_size": 257},
-    "window-of-one-token": {"window_size": 1},
+    "odd-window-head-dim-12": {
+        "window_size": 7,
+        "layers": ("local", "global", "local"),
+        "vocab_size": 257,
+        "hidden_size": 36,
+        "num_heads": 3,
+    },
+    "window-of-one-token-head-dim-4": {"window_size": 1, "num_heads": 8},
     "window-longer-than-the-context": {"window_size": 300},
 }
+
+GPT2 = "gpt2-head-dim-12"
 
 
 class Pair(NamedTuple):
     """A model in torch and its fp32 bundle."""
 
-    torch: GPTNeoForCausalLM
+    torch: Model
     bundle: Path
 
     @property
     def window(self) -> int:
-        window: int = self.torch.config.window_size
+        """The one of local layers; any for GPT-2, which has none."""
+        window: int = getattr(self.torch.config, "window_size", WINDOW)
         return min(window, POSITIONS // 4)
 
     def session(self, slots: int = 4) -> DecoderSession:
@@ -71,8 +81,10 @@ class Pair(NamedTuple):
         return random_ids(POSITIONS, self.torch.config.vocab_size)
 
 
-@pytest.fixture(scope="module", params=list(MODELS.values()), ids=list(MODELS))
+@pytest.fixture(scope="module", params=[*MODELS.values(), GPT2], ids=[*MODELS, GPT2])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    if request.param == GPT2:
+        return Pair(request.getfixturevalue("gpt2"), request.getfixturevalue("gpt2_exports")("fp32").path)
     folder = tmp_path_factory.mktemp("parity")
     model = random_model(**request.param)
     save(model, folder / "checkpoint")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 import warnings
@@ -17,10 +16,17 @@ PUBLISHED_PARAMETERS = {
     "gpt-neo-125m": 125_198_592,
     "gpt-neo-1.3b": 1_315_575_808,
     "gpt-neo-2.7b": 2_651_307_520,
+    "tinystories-1m": 3_745_984,
+    "tinystories-3m": 8_278_400,
+    "distilgpt2": 81_912_576,
+    "gpt2": 124_439_808,
+    "gpt2-medium": 354_823_168,
+    "gpt2-large": 774_030_080,
+    "gpt2-xl": 1_557_611_200,
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
 def test_the_parameter_count_is_the_published_one(name: str) -> None:
     assert PRESETS[name].parameters == PUBLISHED_PARAMETERS[name]
 
@@ -32,15 +38,16 @@ def test_a_model_made_from_the_config_has_the_presets_shape(name: str) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # raised inside transformers as it is imported
         transformers = pytest.importorskip("transformers")
     known = PRESETS[name]
-    config = transformers.GPTNeoConfig(**known.config())
+    config = transformers.AutoConfig.for_model(**known.config())
     with torch.device("meta"):
-        model = transformers.GPTNeoForCausalLM(config)
+        model = transformers.AutoModelForCausalLM.from_config(config)
 
+    assert type(model).__name__ == known.config()["architectures"][0]
     assert sum(weight.numel() for weight in model.parameters()) == known.parameters
-    first_layer = model.transformer.h[0]
-    assert first_layer.attn.attention.head_dim == known.head_dim
-    assert first_layer.mlp.c_fc.out_features == known.intermediate_size
-    assert tuple(layer.attn.attention_type for layer in model.transformer.h) == known.attention_layers
+    attention = model.transformer.h[0].attn
+    assert getattr(attention, "attention", attention).head_dim == known.head_dim
+    kinds = [getattr(layer.attn, "attention_type", "global") for layer in model.transformer.h]
+    assert tuple(kinds) == known.attention_layers
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -51,14 +58,12 @@ def test_the_exporter_reads_the_preset_s_numbers_from_its_config(name: str) -> N
         pytest.importorskip("transformers")
     architectures = pytest.importorskip("neort_export.architectures")
     known = PRESETS[name]
-    family = architectures.ARCHITECTURES[known.config()["model_type"]]
+    family = architectures.ARCHITECTURES[known.family]
     dimensions = family.dimensions(family.read_config(known.config()))
-
-    assert sum(map(math.prod, family.shapes(dimensions, tied=True).values())) == known.parameters
-    for number in vars(dimensions):
-        assert getattr(dimensions, number) == getattr(known, number), number
     assert dimensions.head_dim == known.head_dim
-    assert family.layers_in_turn(known.num_layers)["attention_layers"] == list(known.attention_layers)
+    assert dimensions.intermediate_size == known.intermediate_size
+    assert dimensions.attention_layers == known.attention_layers
+    assert dimensions.window_size == (known.window_size or known.max_position_embeddings)
 
 
 def test_layers_alternate_beginning_with_a_global_one() -> None:
@@ -86,6 +91,22 @@ def test_an_unknown_name_is_told_the_known_ones() -> None:
 def test_figures_that_were_not_published_are_none() -> None:
     assert preset("gpt-neo-125m").published.pile_bits_per_byte is None
     assert preset("gpt-neo-2.7b").published.wikitext_perplexity == 11.39
+    assert preset("tinystories-33m").published.wikitext_perplexity is None
+
+
+def test_figures_that_no_harness_of_today_measures_are_told_apart() -> None:
+    for name in ("gpt-neo-1.3b", "gpt-neo-2.7b"):
+        published = preset(name).published
+        assert published.comparable == {"lambada_accuracy"}
+        assert "before lm-eval" in published.note
+    assert "wikitext_perplexity" in preset("gpt-neo-125m").published.comparable
+    assert not preset("gpt2-xl").published.comparable
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_comparable_figures_are_figures_that_were_published(name: str) -> None:
+    published = PRESETS[name].published
+    assert all(getattr(published, figure) is not None for figure in published.comparable)
 
 
 def test_bundled_returns_the_folder_that_holds_a_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Small GPT-Neo checkpoints, and what the tests do with them: save, run in torch, run in onnxruntime, compare."""
+"""Small GPT-Neo and GPT-2 checkpoints, and what tests do with them: save, run in torch, run in onnxruntime, compare."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPTNeoConfig, GPTNeoForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM
 
 from neort.backend import DecoderSession
 from neort.bundle import Bundle, sha256_of
@@ -27,6 +27,7 @@ NO_LIMITS = Limits(mean_kl=math.inf, perplexity_ratio=math.inf)  # random weight
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
+Model: TypeAlias = GPTNeoForCausalLM | GPT2LMHeadModel
 
 BYTE_TOKENS = 257  # <|endoftext|>, then one token per byte
 WINDOW = 16
@@ -50,16 +51,38 @@ def random_model(*, seed: int = 0, layers: Sequence[str] = ("global", "local"), 
     config = GPTNeoConfig(num_layers=len(layers), attention_types=[[list(layers), 1]], **(defaults | options))
     torch.manual_seed(seed)
     model = GPTNeoForCausalLM(config).eval()
-    spread = 1.4 / config.hidden_size**0.5
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(0.0, spread / 2 if "q_proj" in name or "k_proj" in name else spread)
-            if ".ln_" in name and name.endswith("weight"):
-                parameter.add_(1.0)
+    _randomize(model)
     return model
 
 
-def save(model: GPTNeoForCausalLM, folder: Path, **options: Any) -> Path:
+def random_gpt2(*, seed: int = 0, **options: Any) -> GPT2LMHeadModel:
+    """A GPT-2 of two layers likewise; its scores are divided by the root of the head's width."""
+    defaults = {
+        "vocab_size": 311,
+        "n_embd": 32,
+        "n_head": 4,
+        "n_layer": 2,
+        "n_positions": POSITIONS,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "attn_implementation": "eager",  # transformers 4's others take no notice of how scores are scaled
+    }
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(GPT2Config(**(defaults | options))).eval()
+    _randomize(model)
+    return model
+
+
+@torch.no_grad()
+def _randomize(model: Model) -> None:
+    spread = 1.4 / model.config.hidden_size**0.5
+    for name, parameter in model.named_parameters():
+        parameter.normal_(0.0, spread / 2 if "q_proj" in name or "k_proj" in name else spread)
+        if ".ln_" in name and name.endswith("weight"):
+            parameter.add_(1.0)
+
+
+def save(model: Model, folder: Path, **options: Any) -> Path:
     """Write a checkpoint folder: configuration, weights and a tokenizer with one token per byte."""
     model.save_pretrained(folder, **options)
     write_byte_tokenizer(folder / "tokenizer.json")
@@ -86,13 +109,13 @@ def edit_json(file: Path, **changes: Any) -> None:
 
 
 @torch.inference_mode()
-def torch_logits(model: GPTNeoForCausalLM, ids: Sequence[int] | Ids) -> Floats:
+def torch_logits(model: Model, ids: Sequence[int] | Ids) -> Floats:
     """Logits [T, V] of the whole transformers model."""
     logits: Floats = model(torch.as_tensor(np.asarray(ids))[None]).logits[0].numpy()
     return logits
 
 
-def torch_greedy(model: GPTNeoForCausalLM, prompt: Ids, count: int) -> list[int]:
+def torch_greedy(model: Model, prompt: Ids, count: int) -> list[int]:
     """What transformers' generate adds to a prompt."""
     ids = torch.as_tensor(prompt)[None]
     out = model.generate(

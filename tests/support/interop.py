@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import neort
-from checkpoints import Floats, Ids
+from checkpoints import WINDOW, Floats, Ids
 from folders import ROOT
 from patience import PATIENCE
 
@@ -57,7 +57,8 @@ class Case:
 
 def texts_for(model: neort.Model, *, trained: bool) -> list[str]:
     """Prompts so long that they or the new tokens cross the window, or twice the window."""
-    window = model.bundle.spec.window_size
+    spec = model.bundle.spec
+    window = spec.window_size if "local" in spec.attention_layers else WINDOW
     lengths = [5, window - 10, window, window + 1, 2 * window - 10, 3 * window + 7]
     if not trained:  # its tokenizer has one token per letter
         letters = np.random.default_rng(3).choice(list(string.ascii_letters), 4 * sum(lengths))

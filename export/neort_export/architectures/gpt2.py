@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from neort.wording import shortened
 
-from .architecture import Architecture, Dimensions, Linear, TensorNames
+from .architecture import Architecture, Dimensions, Linear, TensorNames, activation_complaint
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ class GPT2(Architecture):
                 "add_cross_attention is true: such a model reads an encoder's output, and neort runs decoders alone; "
                 "export one without cross-attention"
             )
-        return ""
+        return activation_complaint(config.activation_function)
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a GPT2Config; its MLP is four times as wide as the hidden states by default."""

@@ -55,7 +55,20 @@ def _tensor(file: Path, name: str, data: int, entry: dict[str, Any]) -> StoredTe
             _fill(stream, stored.data)
         return torch.from_numpy(stored).view(torch_dtype).reshape(stop - start, *shape[1:])
 
-    return StoredTensor(file, name, shape, dtype, read)
+    def read_columns(start: int, stop: int | None) -> torch.Tensor:
+        torch_dtype: torch.dtype = getattr(torch, dtype)
+        start, stop, _ = slice(start, stop).indices(shape[1])
+        if stop - start == shape[1]:
+            return read(0, None)
+        size = torch_dtype.itemsize
+        stored = np.empty((shape[0], (stop - start) * size), np.uint8)
+        with file.open("rb", buffering=0) as stream:
+            for i, row in enumerate(stored):
+                stream.seek(offset + (i * shape[1] + start) * size)
+                _fill(stream, row.data)
+        return torch.from_numpy(stored).view(torch_dtype)
+
+    return StoredTensor(file, name, shape, dtype, read, read_columns)
 
 
 def _fill(stream: io.RawIOBase, buffer: memoryview) -> None:

@@ -26,15 +26,22 @@ COMPARED_ROWS = 4096  # of two matrices in memory at a time
 COLUMN_ROWS = 512  # rows of a transposed tensor's file in memory at a time
 
 
+Reader = Callable[[int, int | None], torch.Tensor]
+
+
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor's file, its name there, its shape, its dtype such as "bfloat16", and a reader of its rows start:stop."""
+    """A tensor's file, its name there, its shape, its dtype such as "bfloat16", and a reader of its rows start:stop.
+
+    ``read_columns`` reads columns start:stop of all rows of a matrix, where the file's format allows that.
+    """
 
     file: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
-    read_stored: Callable[[int, int | None], torch.Tensor]
+    read_stored: Reader
+    read_columns: Reader | None = None
 
     def read(self, start: int = 0, stop: int | None = None) -> Floats:
         """Read rows ``start:stop`` as float32. Raises CheckpointError where one is NaN or infinite."""
@@ -74,9 +81,15 @@ class StoredTensor:
         return True
 
     def transposed(self) -> StoredTensor:
-        """Return the matrix [N, K] of a file that has it as [K, N]; reading rows of it reads the whole file's."""
+        """Return the matrix [N, K] of a file that has it as [K, N].
+
+        Reading rows of it reads the whole matrix of a file from which no columns can be read.
+        """
+        read_columns = self.read_columns
 
         def columns(start: int, stop: int | None) -> torch.Tensor:
+            if read_columns is not None:
+                return read_columns(start, stop).T
             count = self.shape[0]
             steps = ((i, min(i + COLUMN_ROWS, count)) for i in range(0, count, COLUMN_ROWS))
             return torch.cat([self.read_stored(*limits)[:, start:stop] for limits in steps]).T

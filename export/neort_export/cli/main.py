@@ -28,7 +28,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments of a command: ``command`` is its name; the others are in its module."""
     parser = argparse.ArgumentParser(
         prog="neort-export",
-        description="Make bundles of GPT-Neo checkpoints, which neort runs without torch, and measure them.",
+        description="Make bundles of GPT-Neo and GPT-2 checkpoints, which neort runs without torch, and measure them.",
         usage="neort-export [export] CHECKPOINT -o BUNDLE [options]\n"
         "       neort-export verify BUNDLE --against CHECKPOINT [options]",
         epilog=f"{SHORT_FORM}\n\n{EXIT_STATUS}",

@@ -16,7 +16,7 @@ __all__ = ["main"]
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="neort",
-        description="GPT-Neo on CPUs, without torch.",
+        description="GPT-Neo and GPT-2 on CPUs, without torch.",
         epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPTNeoForCausalLM
+from transformers import GPT2LMHeadModel, GPTNeoForCausalLM
+from transformers.pytorch_utils import Conv1D
 
-from checkpoints import random_model
-from neort_export.architectures import ARCHITECTURES, Dimensions, GPTNeo, Linear, architecture_of
+from checkpoints import random_gpt2, random_model
+from neort_export.architectures import ARCHITECTURES, GPT2, Dimensions, GPTNeo, Linear, architecture_of
 from neort_export.checkpoint import Checkpoint
 
 
 def test_a_family_is_found_by_the_type_of_its_configuration(model: GPTNeoForCausalLM) -> None:
     assert architecture_of(model.config) is ARCHITECTURES["gpt_neo"]
+
+
+def test_so_is_gpt2(gpt2: GPT2LMHeadModel) -> None:
+    assert architecture_of(gpt2.config) is ARCHITECTURES["gpt2"]
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -25,6 +30,28 @@ def test_shapes_are_those_of_the_model_s_parameters(tied: bool) -> None:
     family = GPTNeo()
     shapes = family.shapes(family.dimensions(model.config), tied=tied)
     assert shapes == {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gpt2_s_shapes_are_those_of_the_model_s_parameters_with_linear_layers_turned(tied: bool) -> None:
+    model = random_gpt2(tie_word_embeddings=tied, n_inner=24)
+    family = GPT2()
+    dimensions = family.dimensions(model.config)
+    turned = family.linear_weights(dimensions)
+    parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assert family.shapes(dimensions, tied=tied) == {
+        name: shape[::-1] if name in turned else shape for name, shape in parameters.items()
+    }
+    assert {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)} == turned.keys()
+
+
+@pytest.mark.parametrize("divided", [True, False])
+@pytest.mark.parametrize("by_layer", [True, False])
+def test_gpt2_scales_its_scores_as_configured(divided: bool, by_layer: bool) -> None:
+    model = random_gpt2(n_layer=3, scale_attn_weights=divided, scale_attn_by_inverse_layer_idx=by_layer)
+    for layer in range(3):
+        expected = (8**-0.5 if divided else 1.0) / (layer + 1 if by_layer else 1)
+        assert GPT2().attention_scale(model.config, layer) == pytest.approx(expected)
 
 
 def test_linear_layers_are_those_of_the_model_but_the_head(model: GPTNeoForCausalLM) -> None:
@@ -49,6 +76,11 @@ def test_linear_layers_are_those_of_the_model_but_the_head(model: GPTNeoForCausa
 )
 def test_query_key_and_value_are_one_weight_of_the_graph(weight: str, expected: str) -> None:
     assert GPTNeo().multiplied_as(weight) == expected
+
+
+def test_gpt2_has_one_weight_for_them_already() -> None:
+    name = "transformer.h.3.attn.c_attn.weight"
+    assert GPT2().multiplied_as(name) == name
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -16,12 +16,14 @@ from neort_export import Report, export
 from patience import PATIENCE
 
 
-@pytest.fixture(scope="session", params=["fp32", "int8", "trained int8"])
+@pytest.fixture(scope="session", params=["fp32", "int8", "trained int8", "gpt2"])
 def case(request: pytest.FixtureRequest) -> Case:
     if request.param == "trained int8":
         bundle: Path = request.getfixturevalue("trained_bundle")
     elif request.param == "int8":
         bundle = request.getfixturevalue("int8_report").path
+    elif request.param == "gpt2":
+        bundle = request.getfixturevalue("gpt2_exports")("fp32").path
     else:
         bundle = request.getfixturevalue("fp32_bundle")
     model = neort.load(bundle)

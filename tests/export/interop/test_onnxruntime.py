@@ -28,8 +28,9 @@ class Portable:
         self.outputs = [value.name for value in self.session.get_outputs()]
 
     def empty(self, batch: int) -> dict[str, Floats]:
-        caches = [value for value in self.session.get_inputs() if value.name.startswith(PAST)]
-        return {v.name: np.zeros((batch, v.shape[1], 0, v.shape[3]), np.float32) for v in caches}
+        caches = self.session.get_outputs()[1:]
+        shapes = {v.name.replace("present.", PAST): (batch, v.shape[1], 0, v.shape[3]) for v in caches}
+        return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
     def run(self, ids: Ids, mask: Ids, past: dict[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
         """New tokens [B, S], and a mask [B, past and S]; logits [B, S, V] and the present."""

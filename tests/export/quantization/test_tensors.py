@@ -21,6 +21,8 @@ from neort_export.quantization import tensors as weights
 from neort_export.quantization.tensors import (
     LazyTensor,
     column_maxima,
+    padded_columns,
+    padded_rows,
     quantized_columns,
     quantized_rows,
     row_products,
@@ -90,6 +92,21 @@ def test_scaled_is_a_product_by_rows_and_columns(array: Floats, size: int, by_ro
     with ranges_of(size):
         tensor = scaled(weight(array), rows=rows if by_row else None, columns=columns if by_column else None)
         np.testing.assert_array_equal(in_ranges(tensor), expected)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3), range_sizes)
+def test_padding_puts_zeros_after_each_group_of_rows_or_columns(
+    groups: int, group: int, zeros: int, width: int, size: int
+) -> None:
+    numbers = 1 + np.arange(groups * group * width, dtype=np.float32).reshape(groups, group, width)
+    expected = np.pad(numbers, ((0, 0), (0, zeros), (0, 0))).reshape(-1, width)
+    rows = numbers.reshape(-1, width)
+    with ranges_of(size):
+        np.testing.assert_array_equal(in_ranges(padded_rows(weight(rows), group, group + zeros)), expected)
+        vector = padded_rows(weight(rows[:, 0]), group, group + zeros)
+        np.testing.assert_array_equal(in_ranges(vector), expected[:, 0])
+        turned = np.ascontiguousarray(rows.T)
+        np.testing.assert_array_equal(in_ranges(padded_columns(weight(turned), group, group + zeros)), expected.T)
 
 
 @given(matrices, range_sizes)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import GPTNeoForCausalLM
 
-from checkpoints import random_ids, random_model, save, torch_logits
+from checkpoints import random_gpt2, random_ids, random_model, save, torch_logits
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference, calibrate, reference
 from neort_export.reference.reference import Hook
@@ -45,6 +45,28 @@ def test_streamed_logits_equal_the_whole_model(options: dict[str, Any], tmp_path
     for logits, ids in zip(streamed, SEQUENCES, strict=True):
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, torch_logits(model, ids), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True, "n_layer": 3},
+        {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True},
+        {"n_inner": 40, "tie_word_embeddings": False, "n_head": 5, "n_embd": 15},
+        {"activation_function": "tanh", "layer_norm_epsilon": 1e-3},
+    ],
+    ids=["defaults", "unscaled", "scaled by layer", "reordered", "other sizes", "other activation and epsilon"],
+)
+def test_streamed_logits_equal_the_whole_gpt2(options: dict[str, Any], tmp_path: Path) -> None:
+    model = random_gpt2(**options)
+    source = Reference(Checkpoint(save(model, tmp_path / "model")))
+    for logits, ids in zip(source.logits(SEQUENCES), SEQUENCES, strict=True):
+        np.testing.assert_allclose(logits, torch_logits(model, ids), rtol=0, atol=1e-5)
+    for answer in source.parts(SEQUENCES[2], last=3):
+        assert answer.exact.dtype == np.float64
+        assert answer.rounding.max() < 1e-5
 
 
 def test_the_head_may_be_computed_in_pieces(
@@ -96,6 +118,19 @@ def test_calibration_ranges_are_the_extremes_of_all_sequences(checkpoint: Path) 
         channels = ranges[name.replace("q_proj", "qkv_proj")]
         np.testing.assert_array_equal(channels.low, rows.min(axis=0))
         np.testing.assert_array_equal(channels.high, rows.max(axis=0))
+
+
+def test_calibration_sees_heads_as_wide_as_the_graph_has_them(gpt2_checkpoint: Path) -> None:
+    """Heads of 12 channels are stored in 16; the further ones are zero, in what moments are made of, too."""
+    source = Reference(Checkpoint(gpt2_checkpoint))
+    ranges, _ = calibrate(source, SEQUENCES[:1])
+    channels = ranges["transformer.h.0.attn.c_proj.weight"]
+    for values in (channels.low, channels.high):
+        heads = values.reshape(3, 16)
+        assert heads[:, :12].all()
+        assert not heads[:, 12:].any()
+    assert ranges["transformer.h.0.attn.c_attn.weight"].low.shape == (36,)
+    assert ranges["transformer.h.0.mlp.c_proj.weight"].low.shape == (144,)
 
 
 def test_other_sequences_share_the_run_unobserved(checkpoint: Path) -> None:
