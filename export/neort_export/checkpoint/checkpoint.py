@@ -31,7 +31,8 @@ class Checkpoint:
 
     ``source`` is what was named, without a revision, ``path`` the folder, ``revision`` the hub commit or None,
     ``config`` transformers' configuration, ``architecture`` the family and ``dimensions`` the model's sizes;
-    ``tokenizer_path`` is the folder with the tokenizer's files.
+    ``tokenizer_path`` is the folder with the tokenizer's files; ``adapter_source`` is the hub name, or the folder's
+    name, of an adapter that is merged in, or None.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Checkpoint:
         self.tokenizer_path = self.path
         if tokenizer is not None:
             self.tokenizer_path = locate(os.fspath(tokenizer), parts=Parts.TOKENIZER, progress=progress).path
+        self.adapter_source: str | None = None
         if adapter is not None:
-            adapter = locate(os.fspath(adapter), parts=Parts.ADAPTER, progress=progress).path
+            found = locate(os.fspath(adapter), parts=Parts.ADAPTER, progress=progress)
+            adapter, self.adapter_source = found.path, str(found.name or found.path.name)
         self.config = read_config(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.dimensions: Dimensions = self.architecture.dimensions(self.config)

@@ -437,7 +437,6 @@ def test_offline_a_cache_laid_by_hand_serves_and_what_it_lacks_is_refused(tmp_pa
         (snapshot / name).symlink_to(Path("../../blobs") / str(number))
     code = """
 from neort_export import CheckpointError
-from neort_export.cli import main
 from neort_export.checkpoint.hub import locate
 print(locate("owner/tiny").path)
 print(locate("owner/tiny@" + "c0ffee" + 34 * "0").commit)
