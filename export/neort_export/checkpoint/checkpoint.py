@@ -54,17 +54,18 @@ class Checkpoint:
         Raises CheckpointError when nothing is there, when its architecture is not one of `ARCHITECTURES`, or when its
         files do not hold the tensors that its configuration asks for, and these alone.
         """
-        if not isinstance(source, (str, os.PathLike)):
-            raise ArgumentTypeError(f"checkpoint is a folder's path or a hub name, not {type(source).__name__}")
-        found = locate(os.fspath(source), revision, progress=progress)
+        if not isinstance(revision, (str, type(None))):
+            raise ArgumentTypeError(f"revision is a name or None, not {type(revision).__name__}")
+        place = _place(source, "checkpoint")
+        found = locate(place, revision, progress=progress)
         self.path, self.revision = found.path, found.commit
-        self.source = found.name.repository if found.name else os.fspath(source)
+        self.source = found.name.repository if found.name else place
         self.tokenizer_path = self.path
         if tokenizer is not None:
-            self.tokenizer_path = locate(os.fspath(tokenizer), parts=Parts.TOKENIZER, progress=progress).path
+            self.tokenizer_path = locate(_place(tokenizer, "tokenizer"), parts=Parts.TOKENIZER, progress=progress).path
         self.adapter_source: str | None = None
         if adapter is not None:
-            found = locate(os.fspath(adapter), parts=Parts.ADAPTER, progress=progress)
+            found = locate(_place(adapter, "adapter"), parts=Parts.ADAPTER, progress=progress)
             adapter, self.adapter_source = found.path, str(found.name or found.path.name)
         self.config = read_config(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
@@ -145,3 +146,11 @@ class Checkpoint:
                 f"out: {named}{others}; use the config.json that belongs "
                 "to these weights, or save the checkpoint without these tensors if they are no part of the model"
             )
+
+
+def _place(value: object, what: str) -> str:
+    """A folder's path or a name on the hub, as text. Raises ArgumentTypeError for what is neither."""
+    place = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(place, str):
+        raise ArgumentTypeError(f"{what} is a folder's path or a hub name, not {type(value).__name__}")
+    return place
