@@ -23,6 +23,7 @@ from .bundle import (
     disk_error,
     external_weights,
     model_section,
+    write_card,
     write_configs,
     write_graph,
     write_json,
@@ -160,6 +161,7 @@ class _Job:
         hashes = {WEIGHTS: weights_hash}
         sections = {"recipe": self._recipe(texts), "format": FORMATS[self.quantization].manifest_section()}
         write_manifest(self.folder, self.source, sections, verified=verify, hashes=hashes)
+        write_card(self.folder, self.source)
         return measured
 
     def try_out(self) -> str:

@@ -356,6 +356,9 @@ def test_the_end_of_memory_is_told_with_its_remedy(
     ("arguments", "words"),
     [
         ({"checkpoint": 3}, "checkpoint is a folder's path or a hub name, not int"),
+        ({"revision": 3}, "revision is a name or None, not int"),
+        ({"tokenizer": 3}, "tokenizer is a folder's path or a hub name, not int"),
+        ({"adapter": b"folder"}, "adapter is a folder's path or a hub name, not bytes"),
         ({"bundle": 3}, "the bundle is named by a path"),
         ({"quantization": ["int8"]}, "quantization is a name, not list"),
         ({"text": b"text"}, "text is a str or None, not bytes"),

@@ -43,6 +43,7 @@ ORDER = {
         "memory",
         "parallel",
         "staging",
+        "markdown",
         "architectures",
         "checkpoint",
         "quantization",

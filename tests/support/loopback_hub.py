@@ -42,6 +42,8 @@ class Repository:
     """What every question about it is answered with."""
     silent: bool = False
     """No question about it is answered."""
+    moved_to: str | None = None
+    """Its new name, to which every question is redirected."""
     card: dict[str, Any] = field(default_factory=dict)
     listed_hashes: dict[str, str] = field(default_factory=dict)
     """Hashes that are listed instead of the files' own."""
@@ -179,6 +181,8 @@ def _about(hub: Hub, name: str, revision: str, asked: dict[str, str], *, is_data
     if refused is not None:
         return refused
     found = hub.repositories[name]
+    if found.moved_to is not None:
+        return _Answer(307, {"Location": f"/api/models/{found.moved_to}/revision/{revision}?blobs=true"})
     commit = _commit_of(found, revision)
     if commit is None:
         return _Answer(404, NO_REVISION)
@@ -208,6 +212,8 @@ def _resolved(hub: Hub, name: str, revision: str, file: str, asked: dict[str, st
     if refused is not None:
         return refused
     found = hub.repositories[name]
+    if found.moved_to is not None:
+        return _Answer(307, {"Location": f"/{found.moved_to}/resolve/{revision}/{file}"})
     if found.gated:
         message = f"Access to model {name} is restricted. You must have access to it and be authenticated to access it."
         return _Answer(
@@ -243,6 +249,8 @@ def _from_cdn(hub: Hub, path: str, asked: dict[str, str]) -> _Answer:
     cut = hub.breaks.pop(0) if hub.breaks else None
     start = int(asked.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
     headers = {"ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
+    if start >= len(content):
+        return _Answer(416, {"Content-Range": f"bytes */{len(content)}"})
     if start:
         headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
     return _Answer(206 if start else 200, headers, content[start:], cut)

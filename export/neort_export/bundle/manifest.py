@@ -12,8 +12,9 @@ from neort.bundle import CHECKSUM, FORMAT_VERSION, MANIFEST, manifest_checksum, 
 
 from ..checkpoint import Checkpoint
 
-__all__ = ["model_section", "with_checksum", "write_json", "write_manifest"]
+__all__ = ["CARD", "model_section", "with_checksum", "write_json", "write_manifest"]
 
+CARD = "README.md"  # which the manifest does not list: its owner may write in it
 TOOLS = ("neort", "torch", "transformers", "onnx-ir", "onnxruntime")
 
 
@@ -25,14 +26,14 @@ def write_manifest(
     verified: bool = False,
     hashes: Mapping[str, str] | None = None,
 ) -> None:
-    """manifest.json over all files of the folder; it holds no date, so that equal exports are equal.
+    """manifest.json over all files of the folder but README.md; it holds no date, so that equal exports are equal.
 
     ``sections`` are ``recipe``, how the weights were made, and ``format``, the numbers of their format, where those are
     known. ``verified`` says whether the bundle was measured against torch; ``hashes`` are sha256 known already.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
     known = hashes or {}
-    files = sorted(p for p in folder.iterdir() if p.is_file())
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != CARD)
     manifest = {
         "format_version": FORMAT_VERSION,
         "source": _source(source),

@@ -29,8 +29,8 @@ class Checkpoint:
 
     ``source`` is what was named, without a revision, ``path`` the folder, ``revision`` the hub commit or None,
     ``config`` transformers' configuration, ``architecture`` the family and ``dimensions`` the model's sizes;
-    ``tokenizer_path`` is the folder with the tokenizer's files; ``tied`` says whether lm_head shares the token
-    embedding's weights.
+    ``tokenizer_path`` is the folder with the tokenizer's files; ``adapter_source`` is the hub name, or the folder's
+    name, of an adapter that is merged in, or None; ``tied`` says whether lm_head shares the token embedding's weights.
     """
 
     def __init__(
@@ -52,16 +52,19 @@ class Checkpoint:
         Raises CheckpointError when nothing is there, when its architecture is not one of `ARCHITECTURES`, or when its
         files do not hold the tensors that its configuration asks for, and these alone.
         """
-        if not isinstance(source, (str, os.PathLike)):
-            raise ArgumentTypeError(f"checkpoint is a folder's path or a hub name, not {type(source).__name__}")
-        found = locate(os.fspath(source), revision, progress=progress)
+        if not isinstance(revision, (str, type(None))):
+            raise ArgumentTypeError(f"revision is a name or None, not {type(revision).__name__}")
+        place = _place(source, "checkpoint")
+        found = locate(place, revision, progress=progress)
         self.path, self.revision = found.path, found.commit
-        self.source = found.name.repository if found.name else os.fspath(source)
+        self.source = found.name.repository if found.name else place
         self.tokenizer_path = self.path
         if tokenizer is not None:
-            self.tokenizer_path = locate(os.fspath(tokenizer), parts=Parts.TOKENIZER, progress=progress).path
+            self.tokenizer_path = locate(_place(tokenizer, "tokenizer"), parts=Parts.TOKENIZER, progress=progress).path
+        self.adapter_source: str | None = None
         if adapter is not None:
-            adapter = locate(os.fspath(adapter), parts=Parts.ADAPTER, progress=progress).path
+            found = locate(_place(adapter, "adapter"), parts=Parts.ADAPTER, progress=progress)
+            adapter, self.adapter_source = found.path, str(found.name or found.path.name)
         self.config = read_config(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.dimensions: Dimensions = self.architecture.dimensions(self.config)
@@ -126,3 +129,11 @@ def _check_tensor(tensor: StoredTensor, expected: tuple[int, ...]) -> None:
             f"asks for {list(expected)}; use the config.json that belongs to these weights"
         )
     tensor.check_dtype()
+
+
+def _place(value: object, what: str) -> str:
+    """A folder's path or a name on the hub, as text. Raises ArgumentTypeError for what is neither."""
+    place = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(place, str):
+        raise ArgumentTypeError(f"{what} is a folder's path or a hub name, not {type(value).__name__}")
+    return place

@@ -18,8 +18,8 @@ __all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
 
 HELP = "measure a bundle against torch and write its verification.json anew"
 DESCRIPTION = (
-    "Measure a bundle against torch and write its verification.json anew. Without torch, `neort verify BUNDLE` checks "
-    "hashes, golden logits and identity in batches and chunks."
+    "Measure a bundle against torch and write its verification.json, and the figures in its README.md, anew. Without "
+    "torch, `neort verify BUNDLE` checks hashes, golden logits and identity in batches and chunks."
 )
 
 

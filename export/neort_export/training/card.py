@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..markdown import code, front_matter
 from .corpus import END_ID, END_OF_TEXT
 from .evaluation import Quality
 from .options import Options
 
 __all__ = ["Result", "describe"]
+
+LIMITS = """\
+It has read these texts and nothing else: it writes what resembles them, with whatever they hold of errors, prejudice
+and offensive language, and what it states is true by chance only."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,12 @@ class Result:
 
 
 def describe(options: Options, result: Result) -> str:
-    """Write the checkpoint's README: the data, the steps and the final figures."""
-    names = ", ".join(path.name for path in options.texts)
+    """Write the checkpoint's README, a model card: the data, the steps and the final figures."""
+    names = ", ".join(code(path.name) for path in options.texts)
+    header = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["gpt_neo"]}
     lines = [
-        f"# {options.output.name}",
+        front_matter(header),
+        f"# {code(options.output.name)}",
         f"A GPT-Neo of {result.parameters:,} parameters: {options.num_layers} layers (global and local in turn; "
         f"window {options.window}), hidden {options.hidden_size}, {options.num_heads} heads, "
         f"{options.context} positions; byte-level BPE with `{END_OF_TEXT}` = {END_ID}.",
@@ -39,5 +46,6 @@ def describe(options: Options, result: Result) -> str:
         f"seed {options.seed}. Last training loss: {result.loss:.3f} nats per token.",
     ]
     if result.valid and options.valid:
-        lines.append(f"On {options.valid.name}: {result.valid} (fp32, blocks of {options.context} tokens).")
-    return "\n".join(lines) + "\n"
+        valid = code(options.valid.name)
+        lines.append(f"On {valid}: {result.valid} (fp32, blocks of {options.context} tokens).")
+    return "\n".join([*lines, "", "## Limitations and biases", "", LIMITS]) + "\n"

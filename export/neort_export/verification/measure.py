@@ -24,7 +24,7 @@ from neort.runner import ModelRunner
 from neort.tokenizer import Tokenizer
 from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
 
-from ..bundle import model_section, write_json, write_manifest
+from ..bundle import model_section, renew_card, write_json, write_manifest
 from ..checkpoint import Checkpoint
 from ..errors import ExportError, VerificationError
 from ..graph import decoder_graph
@@ -111,7 +111,7 @@ def verify(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Measure a bundle against the checkpoint that it was made of, and write its verification.json anew.
+    """Measure a bundle against the checkpoint that it was made of; write its verification.json and its card's figures.
 
     ``revision``, ``adapter`` and ``tokenizer`` are those with which it was exported; ``text`` replaces the built-in
     text, ``limits`` the figures that must hold.
@@ -181,7 +181,7 @@ def _remedy(target: Path) -> str:
 
 
 def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
-    """The same bundle with another verification.json; it takes the old one's place in one step."""
+    """The same bundle with other figures, in its card, too; it takes the old one's place in one step."""
     target = bundle.path.resolve()
     with (
         storage_errors(VERIFICATION, target, "make room; the bundle is as it was"),
@@ -194,6 +194,7 @@ def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> Non
         hashes = {name: facts["sha256"] for name, facts in bundle.manifest["files"].items() if name == WEIGHTS}
         sections = {name: value for name, value in bundle.manifest.items() if name in ("recipe", "format")}
         write_manifest(stage, source, sections, verified=True, hashes=hashes)
+        renew_card(target, stage, source)
 
 
 def _link(file: Path, link: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -149,6 +150,13 @@ def test_branches_of_pull_requests_are_revisions(hub: Hub) -> None:
     assert locate(f"{NAME}@refs/pr/1").commit == TAGGED
 
 
+def test_a_repository_that_was_renamed_is_found_under_its_old_name(hub: Hub) -> None:
+    hub.repositories["owner/Tiny"] = Repository({}, moved_to=NAME)
+    found = locate("owner/Tiny")
+    assert found.commit == MAIN
+    assert names(found.path) == {*SMALL, "model.safetensors"}
+
+
 def test_size_is_told_before_the_first_file_is_fetched_and_progress_adds_up_to_it(hub: Hub) -> None:
     hub.repositories[NAME].files["model.safetensors"] = LARGE
     told = Told()
@@ -217,12 +225,20 @@ def test_a_transfer_that_breaks_goes_on_where_it_ended(hub: Hub) -> None:
 def test_a_transfer_that_broke_is_resumed_by_the_next_export(hub: Hub) -> None:
     hub.repositories[NAME].files["model.safetensors"] = LARGE
     hub.breaks = [15 << 20, 0]
-    assert "broke off (run the command again)" in refusal()
+    assert refusal() == f"the transfer of {NAME} from {hub.endpoint} broke off; run the command again"
     assert [path for path in (Path(constants.HF_HUB_CACHE)).rglob("model.safetensors") if path.exists()] == []
     told = Told()
     assert (locate(NAME, progress=told).path / "model.safetensors").read_bytes() == LARGE
     assert f"{(10 << 20) / 1e6:,.1f} MB of them are here already" in told.stages[0][0]
     assert [each.headers.get("range") for each in hub.requests if each.server == "cdn"][-1] == f"bytes={10 << 20}-"
+
+
+def test_what_had_arrived_and_does_not_fit_is_fetched_anew(hub: Hub) -> None:
+    """It is longer than the file: the server answers that there is no such range."""
+    blobs = Path(constants.HF_HUB_CACHE) / "models--owner--tiny" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{sha256(b'weights').hexdigest()}.incomplete").write_bytes(b"of another file")
+    assert (locate(NAME).path / "model.safetensors").read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
@@ -364,7 +380,7 @@ def test_a_proxy_that_cannot_be_reached_is_named(hub: Hub, monkeypatch: pytest.M
     point_client(monkeypatch, "http://hub.invalid", Path(constants.HF_HUB_CACHE))
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    assert "cannot be reached" in refusal()
+    assert "the hub (http://hub.invalid) cannot be reached through the proxy (correct HTTPS_PROXY" in refusal()
 
 
 def test_a_hub_that_does_not_answer_in_time_is_told_with_the_limit(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,7 +453,6 @@ def test_offline_a_cache_laid_by_hand_serves_and_what_it_lacks_is_refused(tmp_pa
         (snapshot / name).symlink_to(Path("../../blobs") / str(number))
     code = """
 from neort_export import CheckpointError
-from neort_export.cli import main
 from neort_export.checkpoint.hub import locate
 print(locate("owner/tiny").path)
 print(locate("owner/tiny@" + "c0ffee" + 34 * "0").commit)

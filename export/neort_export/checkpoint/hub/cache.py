@@ -55,18 +55,27 @@ class CachedRepository:
         """What a snapshot lacks of the wanted files, as far as that can be told without the hub."""
         folder = self.snapshot(commit)
         there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set[str]()
-        lacking = [] if parts is Parts.ADAPTER or CONFIG in there else [CONFIG]
+        lacking = [CONFIG] if parts is Parts.MODEL and CONFIG not in there else []
         if not wanted_files(parts, there, lambda _: ()):
             return [*lacking, "the tokenizer's files" if parts is Parts.TOKENIZER else "the weights"]
         index = weight_index(there) if parts is Parts.MODEL else None
         return lacking + [name for name in shards(folder / index) if name not in there] if index else lacking
 
     def arrived(self, blob: str) -> int:
-        """How many bytes of a blob are there."""
-        for file in (self.blobs / blob, self.blobs / f"{blob}.incomplete"):
+        """How many bytes of a blob are there; 0 for one without a name."""
+        for file in (self.blobs / blob, self._partial(blob)) if blob else ():
             with contextlib.suppress(OSError):
                 return file.stat().st_size
         return 0
+
+    def remove_partial(self, blob: str) -> bool:
+        """Drop what has arrived of a blob; returns whether that was anything."""
+        there = self._partial(blob).is_file()
+        self._partial(blob).unlink(missing_ok=True)
+        return there
+
+    def _partial(self, blob: str) -> Path:
+        return self.blobs / f"{blob}.incomplete"
 
     def size(self) -> int:
         """Bytes of all blobs, whole or in part."""

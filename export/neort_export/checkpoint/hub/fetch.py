@@ -21,7 +21,7 @@ from ..reading import read_object
 from .cache import DEFAULT, CachedRepository, shards
 from .names import COMMIT, HubName
 from .parts import ADAPTER_CONFIG, Parts, wanted_files
-from .refusals import is_broken, is_missing, is_unreachable, refusal
+from .refusals import is_broken, is_mismatched, is_missing, is_unreachable, refusal
 from .unusable import damaged, no_files, no_room, strange
 
 __all__ = ["fetch"]
@@ -126,7 +126,10 @@ class _Fetch:
             self._check(file)
 
     def _download(self, file: str, revision: str) -> Path:
-        """Fetch one file in this thread, so that Ctrl-C ends it; a broken transfer goes on as long as bytes arrive."""
+        """Fetch one file in this thread, so that Ctrl-C ends it.
+
+        A broken transfer goes on as long as bytes arrive, and begins anew where what had arrived cannot be right.
+        """
         from huggingface_hub import hf_hub_download
 
         blob = _hash_of(self.files[file])
@@ -135,7 +138,8 @@ class _Fetch:
             try:
                 return Path(hf_hub_download(self.name.repository, file, revision=revision, headers=dict(self.headers)))
             except Exception as error:
-                if not is_broken(error) or self.cached.arrived(blob) <= before:
+                goes_on = is_broken(error) and self.cached.arrived(blob) > before
+                if not goes_on and not (is_mismatched(error) and self.cached.remove_partial(blob)):
                     raise
 
     def _check(self, file: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from neort.errors import NeortError, StorageError
 from neort.wording import shortened
@@ -14,12 +16,14 @@ from ..reading import said
 from .cache import CachedRepository
 from .names import HubName
 
-__all__ = ["is_broken", "is_missing", "is_unreachable", "refusal"]
+__all__ = ["is_broken", "is_mismatched", "is_missing", "is_unreachable", "refusal"]
 
+CONSISTENCY = "Consistency check failed"  # the client, of a file that ended before its size
 OFFLINE = "OfflineModeIsEnabled"
 BROKEN = {"ChunkedEncodingError", "ProtocolError", "IncompleteRead", "ReadError", "ReadTimeout", "RemoteProtocolError"}
+REFUSED = {"ConnectionError", "ConnectError"}
 TIMEOUTS = {"Timeout", "TimeoutException"}
-UNREACHABLE = {"ConnectionError", "ConnectError", "NetworkError", "ProxyError", "JSONDecodeError", *TIMEOUTS, *BROKEN}
+UNREACHABLE = {*REFUSED, "NetworkError", "ProxyError", "JSONDecodeError", *TIMEOUTS, *BROKEN}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -59,6 +63,11 @@ def is_broken(error: BaseException) -> bool:
     return not _status(error) and bool(_kinds(error) & BROKEN)
 
 
+def is_mismatched(error: BaseException) -> bool:
+    """Whether what had arrived before does not fit the rest of a file."""
+    return _status(error) == 416 or CONSISTENCY in str(error)
+
+
 def is_missing(error: BaseException) -> bool:
     """Whether the hub shows no such repository: to whom has sent no token it answers as if one had been refused."""
     kinds = _kinds(error)
@@ -75,6 +84,8 @@ def refusal(
     is_dataset: bool = False,
 ) -> NeortError:
     """The error of a repository that was not fetched; ``lacking`` is what its cached snapshot lacks."""
+    from huggingface_hub import constants
+
     if (disk := _disk_error(error, name, cached)) is not None:
         return disk
     kinds, status = _kinds(error), _status(error)
@@ -91,6 +102,8 @@ def refusal(
         )
     if status and not is_unreachable(error):
         return CheckpointError(f"{name} cannot be fetched: {_answer(error, status)}")
+    if not kinds & {OFFLINE, *TIMEOUTS} and (kinds & BROKEN or CONSISTENCY in str(error)):
+        return CheckpointError(f"the transfer of {name} from {constants.ENDPOINT} broke off; run the command again")
     return CheckpointError(f"{name} is no folder here, {_why(error, status)}{_elsewhere(name, cached, lacking)}")
 
 
@@ -129,20 +142,23 @@ def _why(error: BaseException, status: int) -> str:
         return f"{hub} takes no more requests for now (HTTP 429; again {after}, or with a token: {LOGIN})"
     if status:
         return f"{hub} is out of order (HTTP {status}; try again later)"
-    if "ProxyError" in kinds:
-        return f"{hub} cannot be reached through the proxy (correct HTTPS_PROXY, HTTP_PROXY or NO_PROXY)"
     if "SSLError" in kinds:
         return f"{hub} has no certificate that is trusted here (set REQUESTS_CA_BUNDLE or SSL_CERT_FILE to your own)"
     if kinds & TIMEOUTS:
         seconds = f"{constants.HF_HUB_ETAG_TIMEOUT} and {constants.HF_HUB_DOWNLOAD_TIMEOUT} seconds"
         return f"{hub} did not answer in time ({seconds}; HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT allow more)"
+    if "ProxyError" in kinds or (kinds & REFUSED and _goes_through_proxy(constants.ENDPOINT)):
+        return f"{hub} cannot be reached through the proxy (correct HTTPS_PROXY, HTTP_PROXY or NO_PROXY)"
     if "JSONDecodeError" in kinds:
         return f"{hub} answers something else than a hub does (correct HF_ENDPOINT, or log in to the network)"
-    if kinds & BROKEN or "Consistency check" in str(error):
-        return f"the transfer from {hub} broke off (run the command again)"
     if kinds & UNREACHABLE:
         return f"{hub} cannot be reached"
     return f"fetching it from {hub} failed ({type(error).__name__}: {said(error)})"
+
+
+def _goes_through_proxy(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
 
 
 def _elsewhere(name: HubName, cached: CachedRepository, lacking: Sequence[str]) -> str:
