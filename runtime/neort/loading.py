@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from .errors import (
     OutOfMemoryError,
     TokenizerError,
 )
-from .generation import GenerationConfig
+from .generation import LOAD_KNOWN_ELSEWHERE, OPTIONS, GenerationConfig, hinting
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
 from .model import Model
 from .paths import given_path
@@ -37,6 +38,7 @@ MOST_SEQUENCES = 4096  # in one step: each takes a row of every product, and a s
 TOKENIZER, GENERATION_CONFIG = "tokenizer.json", "generation_config.json"
 
 
+@functools.partial(hinting, hints=LOAD_KNOWN_ELSEWHERE, options=OPTIONS)
 def load(
     bundle: str | os.PathLike[str] | None = None,
     *,
@@ -152,7 +154,7 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
 
 
 def _generation_config(bundle: Bundle) -> GenerationConfig:
-    """The bundle's options. Raises BundleError for a type or a value that an option cannot have."""
+    """The bundle's options. Raises BundleError for what transformers would not load, either."""
     try:
         return GenerationConfig.from_hf(bundle.read_json(GENERATION_CONFIG))
     except (ArgumentTypeError, ConfigError) as error:

@@ -43,11 +43,14 @@ def test_a_kind_of_cache_that_is_no_string_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [{"max_new_tokens": "128"}, {"do_sample": "yes"}, {"eos_token_id": 1.5}, {"stop_strings": [1]},
-     {"max_new_tokens": 0}, {"repetition_penalty": 10**400}, {"eos_token_id": {}}, {"top_p": -1, "do_sample": True},
-     {"stop_strings": "\ud800" * 999 + "", "do_sample": 1}],
+    [
+        {"max_new_tokens": "128"},
+        {"max_new_tokens": 0},
+        {"max_new_tokens": [1] * 9999},
+        {"pad_token_id": "\ud800" * 999},
+    ],
     ids=lambda option: ascii(option)[:40],
-)  # fmt: skip
+)
 def test_an_option_that_no_config_can_have_is_the_bundle_s_error_and_names_the_file(
     option: dict[str, Any], bundle_copy: Path, replace_file: ReplaceFile
 ) -> None:
@@ -59,6 +62,26 @@ def test_an_option_that_no_config_can_have_is_the_bundle_s_error_and_names_the_f
     assert "export it again" in str(caught.value)
     assert len(str(caught.value)) < 1000
     str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"do_sample": "yes"}, {"eos_token_id": 1.5}, {"stop_strings": [1]}, {"repetition_penalty": 10**400},
+     {"eos_token_id": {}}, {"top_p": -1, "do_sample": True}, {"stop_strings": {"\ud800" * 999: 1}},
+     {"\ud800" * 999: 1}],
+    ids=lambda option: ascii(option)[:40],
+)  # fmt: skip
+def test_an_option_that_cannot_be_honoured_is_named_and_the_bundle_loads(
+    option: dict[str, Any], bundle_copy: Path, replace_file: ReplaceFile
+) -> None:
+    file = bundle_copy / "generation_config.json"
+    replace_file(file.name, json.dumps({**json.loads(file.read_bytes()), **option}).encode())
+    with pytest.warns(UserWarning, match="generation_config.json: ignored options") as told:
+        model = neort.load(bundle_copy)
+    assert len(told) == 1
+    assert len(str(told[0].message)) < 1000
+    str(told[0].message).encode()
+    assert model.generate("The captain", max_new_tokens=2).finish_reason == "length"
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:

@@ -12,6 +12,7 @@ from ..generation import OPTIONS, GenerationConfig
 from ..loading import load
 from ..model import Model
 from .arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
+from .escapes import unescaped
 from .streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "run"]
@@ -64,11 +65,10 @@ def _prompts(args: argparse.Namespace) -> list[str]:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """The generation options that were given."""
+    """The generation options that were given, escape sequences in stop strings replaced."""
     options = {name: value for name, value in vars(args).items() if name in OPTIONS}
-    for name, value in options.items():
-        if isinstance(value, list):
-            options[name] = [utf8_argument(each, name) if isinstance(each, str) else each for each in value]
+    if "stop_strings" in options:
+        options["stop_strings"] = [unescaped(utf8_argument(stop, "--stop")) for stop in options["stop_strings"]]
     return options
 
 

@@ -9,6 +9,7 @@ from .. import __version__
 from . import generate, info, verify
 from .ending import EXIT_STATUS, run_command
 from .streams import Output
+from .unknown import refuse_unknown
 
 __all__ = ["main"]
 
@@ -25,7 +26,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, info, verify):
         command.add_parser(commands)
-    return parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    refuse_unknown(commands.choices[args.command], unknown)
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,12 +12,13 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ..errors import PromptError, StorageError
-from ..wording import is_utf8
+from ..wording import is_utf8, shortened
 
 __all__ = ["Output", "ReaderGoneError", "read_input", "standard_streams", "tell", "utf8_argument"]
 
@@ -132,12 +133,13 @@ def tell(sentence: str) -> None:
 
 
 def read_input() -> str:
-    """Standard input as text. Raises PromptError where it is closed, unreadable, in another encoding or endless."""
+    """Standard input as text. Raises PromptError where it is closed, unreadable, not in UTF-8 or endless."""
     if sys.stdin is None:
         raise PromptError("standard input is closed, and a prompt of - is read from there; give a file with < FILE")
     if isinstance(sys.stdin, io.TextIOWrapper):
-        ascii_only = codecs.lookup(sys.stdin.encoding).name == "ascii"
-        sys.stdin.reconfigure(encoding="utf-8" if ascii_only else sys.stdin.encoding, errors="strict")
+        # What comes from a file or a pipe is UTF-8 in every locale; a terminal may have an encoding of its own.
+        own = sys.stdin.isatty() and codecs.lookup(sys.stdin.encoding).name != "ascii"
+        sys.stdin.reconfigure(encoding=sys.stdin.encoding if own else "utf-8", errors="strict")
     try:
         text = sys.stdin.read(LONGEST_INPUT + 1)
     except UnicodeDecodeError as error:
@@ -162,8 +164,14 @@ def utf8_argument(text: str, what: str) -> str:
         return os.fsencode(text).decode("utf-8")
     except UnicodeError:
         raise PromptError(
-            f"{what} {text!r} has bytes that are no UTF-8; convert it, with iconv say, or set LC_ALL to its encoding"
+            f"{what} {_with_bytes(text)} has bytes that are no UTF-8; convert it, with iconv say, or set LC_ALL to "
+            "its encoding"
         ) from None
+
+
+def _with_bytes(text: str) -> str:
+    """An argument for a message: a byte that is no character as \\xe9, where Python has a lone surrogate for it."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", shortened(text))
 
 
 def _reconfigure(stream: io.TextIOWrapper, errors: str | None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
-from .hints import for_unknown
+from .hints import for_option
 from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
 
 __all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow"]
@@ -74,7 +74,12 @@ class GenerationConfig:
         "weakens tokens already in the prompt or the text; 1 changes nothing; 1e-6 to 1e6",
     )
     stop_strings: str | Sequence[str] = option(
-        (), Strings(), "text that ends the text and is no part of it; may be several", flag="--stop", required=True
+        (),
+        Strings(),
+        "text that ends the text and is no part of it, special tokens' text included; may be several",
+        flag="--stop",
+        flag_help=r"; \n, \r, \t, \\ and \uXXXX stand for characters",
+        required=True,
     )
     eos_token_id: int | Sequence[int] | None = option(
         None,
@@ -201,7 +206,7 @@ def _check_names(names: Iterable[str]) -> None:
     """Raise ArgumentTypeError for a name that is no option's; the message says what to use instead."""
     for name in names:
         if name not in OPTIONS:
-            raise ArgumentTypeError(f"unknown generation option {shortened(name)}; {for_unknown(name, OPTIONS)}")
+            raise ArgumentTypeError(f"unknown generation option {shortened(name)}; {for_option(name, OPTIONS)}")
 
 
 OPTIONS: Mapping[str, Option] = options(GenerationConfig)

@@ -99,7 +99,11 @@ class _Reading:
             self.options["top_k"] = None
         if "do_sample" in known:
             self._take("do_sample", known.pop("do_sample"))
-        self._sample_or_not(known.get("temperature"))
+        if self._is_cold(known.get("temperature")):
+            self.options["do_sample"] = False
+            self.sentences.append(
+                f"temperature={shortened(known.pop('temperature'))} is greedy decoding: do_sample is left out."
+            )
         unused = {} if self.options.get("do_sample", False) else _with_effect_on_samples(known)
         for name, value in known.items():
             if name not in unused:
@@ -123,13 +127,10 @@ class _Reading:
         if not whole:
             self._left_out[name] = value
 
-    def _sample_or_not(self, temperature: object) -> None:
-        """A temperature at which only the most probable token is left asks for greedy decoding."""
-        if not self.options.get("do_sample") or type(temperature) not in (int, float):
-            return
-        if 0 <= temperature < COLDEST:  # type: ignore[operator]
-            self.options["do_sample"] = False
-            self.sentences.append(f"temperature={shortened(temperature)} is greedy decoding, so do_sample is left out.")
+    def _is_cold(self, temperature: object) -> bool:
+        """Whether a temperature leaves only the most probable token to sample."""
+        sampled, number = self.options.get("do_sample"), type(temperature) in (int, float)
+        return bool(sampled and number and 0 <= temperature < COLDEST)  # type: ignore[operator]
 
     def _clamp_minimum(self) -> None:
         least = self.options.get("min_new_tokens")

@@ -1,16 +1,22 @@
-"""Names that other libraries have for options, and what to use here: transformers, OpenAI, vLLM and llama.cpp.
+"""Names that other libraries have for options and arguments, and what to use here.
 
-An option that neort comes to have leaves the table.
+Those of transformers, OpenAI, vLLM and llama.cpp. An option that neort comes to have leaves its table.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
+from ..errors import ArgumentTypeError
 from ..wording import shortened
 
-__all__ = ["KNOWN_ELSEWHERE", "for_unknown"]
+__all__ = ["KNOWN_ELSEWHERE", "LOAD_KNOWN_ELSEWHERE", "for_option", "for_unknown", "hinting"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PROCESSOR = "neort does not have it, but a logits_processor of your own can do it"
 _NO_BEAMS = "neort has no beam search: leave it out for greedy decoding, or set do_sample=True"
@@ -20,7 +26,6 @@ _NO_EFFECT = "it would change no token here: leave it out"
 _NO_ENCODER = "these models have no encoder: leave it out"
 _LOGITS = "neort returns no scores with a text: Model.logits gives the logits at every position of a sequence"
 _TIMES_OUT = "neort has no limit of time: leave the loop over Model.stream when you have waited enough"
-_FIXED_AT_LOAD = "a bundle has its format from the export, and runs on the CPU: leave it out"
 _STREAM = "call Model.stream, which yields the text piece by piece"
 
 _SENTENCES: dict[str, tuple[str, ...]] = {
@@ -96,18 +101,88 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
     "the bundle's own tokenizer is used: leave it out": ("tokenizer",),
     "say overflow=\"truncate_left\" to drop a long prompt's oldest tokens": ("truncation", "truncate_prompt_tokens"),
     "neort.load takes it": ("num_threads", "kv_cache", "max_batch_size"),
-    "neort.load takes it as num_threads": ("threads", "n_threads"),
-    "neort.load takes it as max_batch_size": ("batch_size",),
-    _FIXED_AT_LOAD: ("device", "device_map", "torch_dtype", "dtype", "quantization", "quantization_config"),
 }  # fmt: skip
 
 KNOWN_ELSEWHERE = {name: sentence for sentence, names in _SENTENCES.items() for name in names}
 
 
-def for_unknown(name: str, known: Iterable[str], hints: Mapping[str, str] = KNOWN_ELSEWHERE) -> str:
-    """The end of a message about a name that is none of the ``known`` ones: a hint, the closest name, or all names."""
+_TO_LOAD: dict[str, tuple[str, ...]] = {
+    "neort runs on the CPU: leave it out": (
+        "device", "device_map", "device_id", "n_gpu_layers", "gpu_layers", "gpu_memory_utilization", "cuda",
+        "tensor_parallel_size", "max_memory", "offload_folder",
+    ),
+    "a bundle has its format from the export: neort-export CHECKPOINT -o BUNDLE --quantization FORMAT": (
+        "dtype", "torch_dtype", "quantization", "quantization_config", "load_in_8bit", "load_in_4bit", "compute_type",
+        "precision", "gguf_file", "variant", "use_safetensors", "from_tf", "from_flax", "state_dict", "config",
+    ),
+    "neort.load opens a folder, and never a connection: neort-export is what fetches a checkpoint": (
+        "revision", "code_revision", "subfolder", "cache_dir", "token", "use_auth_token", "local_files_only",
+        "force_download", "resume_download", "proxies", "download_dir", "hf_token",
+    ),
+    "no code of a checkpoint is ever run: leave it out": ("trust_remote_code",),
+    "use num_threads": (
+        "threads", "n_threads", "n_threads_batch", "threads_batch", "num_workers", "intra_op_num_threads",
+        "intra_threads", "cpu_threads",
+    ),
+    "use max_batch_size": ("batch_size", "max_num_seqs", "n_batch", "n_parallel", "parallel"),
+    "the context is the model's own, and max_cache_bytes limits its memory": (
+        "n_ctx", "ctx_size", "context_length", "max_model_len", "max_seq_len", "max_length", "model_max_length",
+        "max_position_embeddings", "max_context_tokens",
+    ),
+    "the bundle's folder is the first argument": (
+        "model", "model_path", "model_id", "model_name", "model_dir", "path", "folder", "repo_id",
+        "pretrained_model_name_or_path", "bundle_path",
+    ),
+    "the bundle's own tokenizer is used: leave it out": ("tokenizer", "tokenizer_mode", "use_fast"),
+    'use draft: "prompt-lookup", or the folder of a smaller model\'s bundle': (
+        "assistant_model", "draft_model", "model_draft", "speculative_model", "speculative_config",
+    ),
+    'use kv_cache: "fp32" or "int8"': (
+        "kv_cache_dtype", "cache_type", "cache_type_k", "cache_type_v", "type_k", "type_v",
+    ),
+    "use prefix_cache_bytes": ("enable_prefix_caching", "prefix_caching", "prefix_cache"),
+    "use configure_session, a function of onnxruntime's options": (
+        "sess_options", "session_options", "provider", "providers", "provider_options", "inter_op_num_threads",
+    ),
+    "use packed_weights": ("packed", "prepacked"),
+    "weights are mapped into memory, and attention is the graph's: leave it out": (
+        "low_cpu_mem_usage", "use_mmap", "mmap", "use_mlock", "mlock", "attn_implementation", "use_cache",
+        "use_io_binding", "verbose", "enforce_eager", "flash_attn", "export", "library",
+    ),
+}  # fmt: skip
+
+LOAD_KNOWN_ELSEWHERE = {name: sentence for sentence, names in _TO_LOAD.items() for name in names}
+
+
+def for_option(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an option that does not exist: what to use instead, as far as that can be told."""
+    told = LOAD_KNOWN_ELSEWHERE.get(name)
+    if told is None or name in KNOWN_ELSEWHERE:
+        return for_unknown(name, known, KNOWN_ELSEWHERE)
+    return f"neort.load takes it: {told}" if told.startswith("use ") else told
+
+
+def for_unknown(name: str, known: Iterable[str], hints: Mapping[str, str]) -> str:
+    """What one of the ``hints`` says about a name that is none of the ``known`` ones, else the closest name, or all."""
     if name in hints:
         return hints[name]
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {shortened(close[0])}?" if close else f"known options: {', '.join(names)}."
+
+
+def hinting(function: _Function, hints: Mapping[str, str], options: Iterable[str]) -> _Function:
+    """The function, which says what to use in the place of an argument that it does not have.
+
+    ``options`` are those of Model.generate. What it then raises is an ArgumentTypeError.
+    """
+    names = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def hinted(*args: Any, **arguments: Any) -> Any:
+        for name in arguments.keys() - names.keys():
+            told = "give it to Model.generate" if name in options else for_unknown(name, names, hints)
+            raise ArgumentTypeError(f"{function.__name__} has no argument {shortened(name)}; {told}")
+        return function(*args, **arguments)
+
+    return cast("_Function", hinted)

@@ -177,6 +177,7 @@ class Option:
         kind: the values that it may have.
         help: one sentence for the command line and the documentation.
         flag: its flag on the command line.
+        flag_help: what there is to know about the flag beside ``help``.
         required: whether it must have a value; None means off otherwise.
         neutral: for an option of sampling, the values at which it changes nothing, so that greedy decoding may carry
             them; empty for any other option.
@@ -187,6 +188,7 @@ class Option:
     flag: str
     required: bool = False
     neutral: tuple[object, ...] = ()
+    flag_help: str = ""
 
     def check(self, name: str, value: object) -> object:
         """The value in its stored form; raises what `Kind.check` does."""
@@ -202,7 +204,7 @@ class Option:
 
     def add_flag(self, parser: argparse._ActionsContainer, name: str) -> None:
         """Give a parser the flag, which stores the option's value under ``name``."""
-        text = self.help.replace("%", "%%")
+        text = f"{self.help}{self.flag_help}".replace("%", "%%")
         parser.add_argument(self.flag, dest=name, help=text, **self.kind.arguments())
 
 
@@ -214,9 +216,10 @@ def option(
     flag: str | None = None,
     required: bool = False,
     neutral: tuple[object, ...] = (),
+    flag_help: str = "",
 ) -> Any:
     """A dataclass field that is an option; ``flag`` defaults to the field's name with dashes."""
-    facts = {"kind": kind, "help": help, "flag": flag, "required": required, "neutral": neutral}
+    facts = {"kind": kind, "help": help, "flag": flag, "required": required, "neutral": neutral, "flag_help": flag_help}
     return dataclasses.field(default=default, metadata={"option": facts})
 
 

@@ -132,6 +132,39 @@ def test_stop_strings_end_the_text(run: Any, model: Model) -> None:
     assert run("generate", "The", "--stop", stop, *SHORT)[:2] == (0, f"The{text[: text.index(stop)]}\n")
 
 
+def test_stop_strings_know_escape_sequences(run: Any, model: Model) -> None:
+    text = model.generate("Once upon a time", max_new_tokens=40).text
+    status, out, _ = run("generate", "Once upon a time", "--max-new-tokens", "40", "--stop", f"\\u{ord(text[9]):04x}")
+    assert (status, out) == (0, f"Once upon a time{text[: text.index(text[9])]}\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--max-length", "5"], "use --max-new-tokens, which does not count"),
+        (["--stop-strings", "x"], "; use --stop"),
+        (["--max_new_tokens=5"], "; use --max-new-tokens"),
+        (["--n", "5"], "--num-return-sequences"),
+        (["-t", "5"], "use --num-threads"),
+        (["--threads", "5"], "; use --num-threads"),
+        (["--num-beams", "5"], "no beam search: leave it out for greedy decoding, or set --do-sample"),
+        (["--repeat-penalty", "1.1"], "use --repetition-penalty"),
+        (["--min-p", "0.1"], "in Python, "),
+        (["--device", "cpu"], "; neort runs on the CPU"),
+        (["--truncation"], "--overflow truncate_left"),
+        (["--top-kk", "5"], "did you mean --top-k?"),
+        (["--xyzzy"], "neort generate --help"),
+    ],
+)
+def test_a_flag_of_another_program_is_told_what_to_use(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", "hi", *flags])
+    assert f"unrecognized arguments: {flags[0]}" in (err := capsys.readouterr().err)
+    assert told in err
+
+
 @pytest.mark.parametrize("flag", ["-m", "--model", "--bundle"])
 def test_every_command_names_its_bundle_by_the_same_flags(run: Any, bundle_copy: Path, model: Model, flag: str) -> None:
     status, out, _ = run("generate", "The", flag, str(bundle_copy), *SHORT)

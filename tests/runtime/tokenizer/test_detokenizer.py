@@ -71,6 +71,52 @@ def test_result_does_not_depend_on_the_cut(data: bytes, stop_strings: list[str],
     assert ("".join(whole[0]), whole[1]) == ("".join(by_bytes[0]), by_bytes[1]) == ("".join(pieces), matched)
 
 
+mixed = st.lists(
+    st.one_of(
+        st.binary(max_size=2).map(lambda data: (data, False)),
+        st.sampled_from([(b"a", False), (b"b", False), ("é".encode(), False)]),
+        st.sampled_from(["a", "<b>", "é"]).map(lambda text: (text.encode(), True)),
+    ),
+    max_size=25,
+)
+
+
+def first_stop_among_hidden(pushed: Sequence[tuple[bytes, bool]], stops: Sequence[str]) -> tuple[str, str | None]:
+    """The rule in its plainest form: all characters in the order in which they are complete, the hidden ones marked."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    characters: list[tuple[str, bool]] = []
+    for data, hidden in pushed:
+        characters += [(each, hidden) for each in (data.decode() if hidden else decoder.decode(data))]
+    characters += [(each, False) for each in decoder.decode(b"", final=True)]
+    text, matched = first_stop("".join(each for each, _ in characters), stops)
+    return "".join(each for each, hidden in characters[: len(text)] if not hidden), matched
+
+
+@given(mixed, st.lists(st.text("abé<>", min_size=1, max_size=5), max_size=4))
+def test_hidden_text_completes_stop_strings_and_is_no_part_of_the_result(
+    pushed: list[tuple[bytes, bool]], stops: list[str]
+) -> None:
+    stream = TextStream(stops)
+    texts = [stream.push_hidden(data.decode()) if hidden else stream.push(data) for data, hidden in pushed]
+    assert ("".join([*texts, stream.finish()]), stream.matched) == first_stop_among_hidden(pushed, stops)
+
+
+def test_a_stop_string_may_straddle_hidden_text() -> None:
+    stream = TextStream(["b<x>c"])
+    assert [stream.push(b"ab"), stream.push_hidden("<x>"), stream.push(b"cd"), stream.finish()] == ["a", "", "", ""]
+    assert stream.matched == "b<x>c"
+
+
+def test_text_that_hidden_text_made_wait_is_given_out_when_no_stop_string_follows() -> None:
+    stream = TextStream(["b<x>c"])
+    assert [stream.push(b"ab"), stream.push_hidden("<x>"), stream.push(b"b"), stream.finish()] == ["a", "", "b", "b"]
+
+
+def test_hidden_text_breaks_no_character_in_two() -> None:
+    stream = TextStream()
+    assert [stream.push(b"\xc3"), stream.push_hidden("<x>"), stream.push(b"\xa9")] == ["", "", "é"]
+
+
 @given(st.text(alphabet="ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=5), min_size=1))
 def test_no_more_is_held_back_than_the_longest_start_of_a_stop_string(text: str, stops: list[str]) -> None:
     stream = TextStream(stops)
@@ -175,3 +221,5 @@ def test_push_after_finish_is_refused() -> None:
     stream.finish()
     with pytest.raises(ValueError, match="new TextStream"):
         stream.push(b"a")
+    with pytest.raises(ValueError, match="new TextStream"):
+        stream.push_hidden("a")

@@ -1,0 +1,68 @@
+"""What to say about flags that no command has: which flag means what they mean elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+
+from ..generation import OPTIONS, for_option
+
+__all__ = ["refuse_unknown"]
+
+_PROMPT = "the prompt is an argument of its own, without a flag"
+_TOKENS = "--max-new-tokens is how many tokens, --num-return-sequences how many texts"
+ELSEWHERE = {
+    "n": _TOKENS,
+    "t": "use --num-threads",
+    "p": _PROMPT,
+    "prompt": _PROMPT,
+    "f": "give - as the prompt, and the file by < FILE",
+    "file": "give - as the prompt, and the file by < FILE",
+    "e": "a prompt is taken as it is; --stop knows escape sequences in any case",
+    "escape": "a prompt is taken as it is; --stop knows escape sequences in any case",
+    "stream": "one prompt's text is printed as it comes: leave it out",
+    "streamer": "one prompt's text is printed as it comes: leave it out",
+    "batch_size": "several prompts run together: leave it out",
+}
+FLAGS = {name: option.flag for name, option in OPTIONS.items()} | {
+    "num_threads": "--num-threads",
+    "packed_weights": "--packed-weights",
+    "kv_cache": "--kv-cache",
+    "draft": "--draft",
+}
+IN_PYTHON = ("Model.", "neort.load", "logits_processor", "configure_session", "max_cache_bytes", "prefix_cache_bytes")
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
+    """End with the usage and a sentence about the first unknown flag, if there are arguments that no command has."""
+    if not unknown:
+        return
+    flag = next((argument for argument in unknown if argument.startswith("-")), None)
+    told = "" if flag is None else f"; {_hint(parser, flag.partition('=')[0])}"
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{told}")
+
+
+def _hint(parser: argparse.ArgumentParser, flag: str) -> str:
+    name = flag.lstrip("-").replace("-", "_")
+    known = [each for action in parser._actions for each in action.option_strings]
+    if name in FLAGS and FLAGS[name] in known:
+        return f"use {FLAGS[name]}"
+    if name in ELSEWHERE:
+        return ELSEWHERE[name]
+    said = for_option(name, []).removeprefix("neort.load takes it: ")
+    if not said.startswith("known options"):
+        return _as_flags(said)
+    close = difflib.get_close_matches(flag, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists what there is"
+
+
+def _as_flags(sentence: str) -> str:
+    """A sentence about Python's names as one about the command line's."""
+    if any(name in sentence for name in IN_PYTHON):
+        return f"in Python, {sentence}"
+    sentence = sentence.replace("do_sample=True", "--do-sample").replace(
+        'overflow="truncate_left"', "--overflow truncate_left"
+    )
+    return re.sub(r"\w+", lambda word: FLAGS.get(word[0], word[0]) if "_" in word[0] else word[0], sentence)

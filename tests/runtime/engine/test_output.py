@@ -1,0 +1,76 @@
+"""Collector: special tokens and end-of-text tokens end a text by a stop string, and are no part of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neort.engine import Collector
+from neort.generation import GenerationConfig
+from neort.tokenizer import Tokenizer
+
+BYTES = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+LETTERS = {byte: chr(byte) for byte in BYTES} | {
+    byte: chr(0x100 + i) for i, byte in enumerate(sorted(set(range(256)) - set(BYTES)))
+}
+END, SPECIAL, ADDED = 256, 257, 258
+CONTENTS = {END: ("<end>", True), SPECIAL: ("<s>", True), ADDED: ("<a>", False)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """One token per byte, two special ones and one that is added and shown."""
+    return Tokenizer(
+        {
+            "model": {"type": "BPE", "vocab": {letter: byte for byte, letter in LETTERS.items()}, "merges": []},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+            "decoder": {"type": "ByteLevel"},
+            "added_tokens": [
+                {"id": token, "content": content, "special": special, "normalized": False}
+                for token, (content, special) in CONTENTS.items()
+            ],
+        }
+    )
+
+
+def collected(tokenizer: Tokenizer, tokens: list[int], *stops: str) -> tuple[str, int, str]:
+    """The text, how many tokens were taken, and why no more were."""
+    config = GenerationConfig(max_new_tokens=len(tokens), stop_strings=stops, eos_token_id=END)
+    collector = Collector(np.array([1]), config, 0, tokenizer, streamed=True)
+    for token in tokens:
+        logits = np.zeros(len(LETTERS) + len(CONTENTS), np.float32)
+        logits[token] = 1
+        collector.request.take(logits)
+    pieces = []
+    while (piece := collector.events.get()) is not None:
+        pieces.append(piece)
+    completion = collector.completion()
+    assert "".join(piece.text for piece in pieces) == completion.text
+    assert sum((piece.token_ids for piece in pieces), ()) == completion.token_ids
+    return completion.text, len(completion.token_ids), completion.finish_reason
+
+
+AB = list(b"ab")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stops", "expected"),
+    [
+        ([*AB, SPECIAL, *AB], ["<s>"], ("ab", 3, "stop")),
+        ([*AB, SPECIAL, *AB], ["b<s>a"], ("a", 4, "stop")),
+        ([*AB, SPECIAL, *AB], ["s>"], ("ab", 3, "stop")),
+        ([*AB, SPECIAL, SPECIAL, *AB], ["<s><s>ab"], ("ab", 6, "stop")),
+        ([*AB, SPECIAL, *AB], ["ba"], ("abab", 5, "length")),
+        ([*AB, SPECIAL, *AB], ["<s>x", "b<s>b"], ("abab", 5, "length")),
+        ([*AB, ADDED, *AB], ["<a>"], ("ab", 3, "stop")),
+        ([*AB, ADDED, *AB], ["x"], ("ab<a>ab", 5, "length")),
+        ([*AB, END], ["<end>"], ("ab", 3, "stop")),
+        ([*AB, END], ["b<end>"], ("a", 3, "stop")),
+        ([*AB, END], ["b<end>x"], ("ab", 3, "stop")),
+        ([SPECIAL, END], [], ("", 2, "stop")),
+    ],
+)
+def test_stop_strings_see_special_tokens_and_texts_do_not(
+    tokenizer: Tokenizer, tokens: list[int], stops: list[str], expected: tuple[str, int, str]
+) -> None:
+    assert collected(tokenizer, tokens, *stops) == expected
