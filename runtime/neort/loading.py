@@ -137,7 +137,10 @@ def _memory_errors(path: Path | None) -> Iterator[None]:
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's tokenizer. Raises TokenizerError for one that cannot be reproduced, or with too many tokens."""
+    """The bundle's tokenizer. Raises TokenizerError for one that cannot be reproduced, or whose texts the model lacks.
+
+    Added tokens may lie beyond the model's: a prompt that holds one is refused when it comes.
+    """
     file = bundle.file(TOKENIZER)
     try:
         tokenizer = Tokenizer.from_file(file)
@@ -145,10 +148,10 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
         if str(file) in str(error):
             raise
         raise TokenizerError(f"{file}: {error}") from None
-    if tokenizer.largest_id >= bundle.spec.vocab_size:
+    if tokenizer.largest_text_id >= bundle.spec.vocab_size:
         raise TokenizerError(
-            f"{file} has a token of id {tokenizer.largest_id}, and the model's end at {bundle.spec.vocab_size - 1}: "
-            "use the tokenizer that belongs to these weights, and export them again"
+            f"{file} has a token of id {tokenizer.largest_text_id}, and the model's end at "
+            f"{bundle.spec.vocab_size - 1}: use the tokenizer that belongs to these weights, and export them again"
         )
     return tokenizer
 

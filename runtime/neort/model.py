@@ -172,6 +172,8 @@ class Model:
 
         Raises what `generate` does: PromptError for a prefix that is empty, too long or holds unknown ids, LogitsError.
         """
+        if isinstance(text, str):  # without what ends a text, for prompts go on after it
+            text = [*self.tokenizer.prefix_ids, *self.tokenizer.encode(text, add_special_tokens=False)]
         ids, pin = self._encode(text), Pin()
         collector = self._collector(ids, GenerationConfig(max_new_tokens=1), 0)
         collector.request.pin = pin

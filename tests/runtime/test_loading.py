@@ -129,14 +129,30 @@ def test_a_tokenizer_of_another_shape_is_a_short_tokenizer_error(
     assert len(str(caught.value)) < 1000
 
 
-def test_a_token_beyond_the_model_s_vocabulary_is_refused(bundle_copy: Path, replace_file: ReplaceFile) -> None:
+def test_texts_with_tokens_beyond_the_model_s_vocabulary_are_refused(
+    bundle_copy: Path, replace_file: ReplaceFile
+) -> None:
+    def move(document: dict[str, Any]) -> None:
+        document["model"]["vocab"][max(document["model"]["vocab"], key=document["model"]["vocab"].__getitem__)] = 4096
+
+    file = bundle_copy / "tokenizer.json"
+    replace_file(file.name, edited(move)(file.read_bytes()))
+    with pytest.raises(neort.TokenizerError, match=r"token of id 4096, and the model's end at 4095"):
+        neort.load(bundle_copy)
+
+
+def test_an_added_token_beyond_the_model_s_vocabulary_is_refused_in_a_prompt_alone(
+    bundle_copy: Path, replace_file: ReplaceFile
+) -> None:
     def add(document: dict[str, Any]) -> None:
-        document["added_tokens"].append({"content": "<one more>", "id": 4096, "special": True})
+        document["added_tokens"].append({"content": "[PAD]", "id": 4096, "special": True})
 
     file = bundle_copy / "tokenizer.json"
     replace_file(file.name, edited(add)(file.read_bytes()))
-    with pytest.raises(neort.TokenizerError, match=r"token of id 4096, and the model's end at 4095"):
-        neort.load(bundle_copy)
+    model = neort.load(bundle_copy)
+    assert len(model.generate("The PAD", max_new_tokens=2).token_ids) == 2
+    with pytest.raises(neort.PromptError, match=r"token id 4096 .* of 4096 tokens \(0 to 4095\); leave it out"):
+        model.generate("The [PAD]", max_new_tokens=2)
 
 
 @pytest.mark.parametrize("place", ["Tokenizer.from_file", "DecoderSession"])

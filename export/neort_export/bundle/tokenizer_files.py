@@ -1,101 +1,193 @@
-"""tokenizer.json and tokenizer_config.json of a bundle, read as the runtime will read them."""
+"""tokenizer.json and tokenizer_config.json of a bundle: what transformers makes of the checkpoint's files.
+
+transformers' AutoTokenizer reads several files, of which tokenizer.json is one, and changes what that says by the
+others. So it loads them, and what it has then is written, if neort gives the same ids for it.
+"""
 
 from __future__ import annotations
 
 import shutil
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from neort.errors import TokenizerError
 from neort.tokenizer import Tokenizer
+from neort.wording import shortened
 
-from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object, said
+from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object
 from ..errors import CheckpointError
 from .manifest import write_json
+from .tokenizer_check import check_same_ids, check_same_text, same_ids, texts_for
+from .tokenizer_reference import Reference, load_reference
 
 __all__ = ["write_tokenizer"]
 
 CONFIG = "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 OLD_TOKENIZER = ("vocab.json", "merges.txt")
-READ_WITH_IT = (CONFIG, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
-SCRATCH = "old-tokenizer"
+READ_WITH_IT = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+OTHERS = ("tokenizer.model", "spiece.model", "vocab.txt", "tokenizer_config.json")  # say that there is another one
+SCRATCH, WRITTEN = "given-tokenizer", "written-tokenizer"
 MODEL_INPUTS = ["input_ids", "attention_mask"]
+GENERIC_CLASS = "PreTrainedTokenizerFast"  # takes tokenizer.json as it is
+NAMED = 3  # of the tokens without a row
+# What other classes would apply to a tokenizer.json in which it is done already.
+APPLIED = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "auto_map", "init_inputs")
+FLAGS_APPLIED = ("add_bos_token", "add_eos_token", "tokenizer_file", "vocab_file", "merges_file")
 
 
 def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
-    """Copy or make the tokenizer's files; return the tokenizer, as the runtime will read it.
+    """Write the tokenizer's files; return the tokenizer, as the runtime will read it.
 
-    Raises CheckpointError when the checkpoint has no tokenizer, or one that the runtime cannot reproduce.
+    `UserWarning` names added tokens for which the model has no row, and says where the text differs.
+
+    Raises CheckpointError when there is no tokenizer, or one whose ids the runtime cannot reproduce.
     """
-    _write_tokenizer_config(checkpoint, folder / TOKENIZER_CONFIG)
-    source = checkpoint.path / TOKENIZER
-    if has_file(source):
+    source, own = _source(checkpoint)
+    scratch = folder / SCRATCH
+    try:
+        reference = _load(checkpoint, scratch, source)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if own is not None and reference.says_the_same(source):
         (folder / TOKENIZER).write_bytes(read_bytes(source, LARGE_FILE))
     else:
-        source = checkpoint.path / OLD_TOKENIZER[0]
-        _convert_tokenizer(checkpoint, folder)
+        own = reference.document
+        write_json(folder / TOKENIZER, own)
     try:
-        tokenizer = Tokenizer(read_object(folder / TOKENIZER, LARGE_FILE))
-    except (CheckpointError, TokenizerError) as error:
-        raise CheckpointError(f"{source}: {str(error).replace(str(folder), str(checkpoint.path))}") from error
-    if tokenizer.vocab_size > checkpoint.config.vocab_size:
-        raise CheckpointError(
-            f"{checkpoint.path}: the tokenizer has {tokenizer.vocab_size} entries, the model only "
-            f"{checkpoint.config.vocab_size}; use the tokenizer that belongs to these weights"
-        )
+        tokenizer = Tokenizer(own)
+    except TokenizerError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    texts = texts_for(list(tokenizer.added_tokens))
+    check_same_ids(tokenizer, reference, texts, source)
+    check_same_text(tokenizer, reference, source)
+    _check_rows(tokenizer, checkpoint.dimensions.vocab_size, source)
+    _write_config(checkpoint, folder, reference, texts)
     return tokenizer
 
 
-def _convert_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
-    """vocab.json and merges.txt, the older form, to tokenizer.json."""
-    if not all(has_file(checkpoint.path / name) for name in OLD_TOKENIZER):
-        raise CheckpointError(
-            f"{checkpoint.path} has no tokenizer (tokenizer.json, or vocab.json with merges.txt); "
-            "a bundle turns text into tokens, so copy the tokenizer's files there"
-        )
-    vocab = checkpoint.path / OLD_TOKENIZER[0]
-    ids = list(read_object(vocab, LARGE_FILE).values())
-    if not all(type(i) is int for i in ids) or sorted(ids) != list(range(len(ids))):
-        raise CheckpointError(
-            f"{vocab} does not number its {len(ids):,} tokens from 0 on without gaps; restore it, or save the "
-            "tokenizer as tokenizer.json"
-        )
-    from transformers import AutoTokenizer
+def _source(checkpoint: Checkpoint) -> tuple[Path, dict[str, Any] | None]:
+    """The file that holds the vocabulary, and what a tokenizer.json holds. Raises CheckpointError where none does."""
+    folder = checkpoint.tokenizer_path
+    file, vocab = folder / TOKENIZER, folder / OLD_TOKENIZER[0]
+    if has_file(file):
+        document = read_object(file, LARGE_FILE)
+        _check_ids(file, document.get("model"))
+        return file, document
+    if all(has_file(folder / name) for name in OLD_TOKENIZER):
+        _check_ids(vocab, {"vocab": read_object(vocab, LARGE_FILE)})
+        return vocab, None
+    found = [name for name in (*OLD_TOKENIZER, *OTHERS) if has_file(folder / name)]
+    raise CheckpointError(
+        f"{folder} has no tokenizer (tokenizer.json, or vocab.json with merges.txt{_but(found)}); name the folder or "
+        "the hub name of the tokenizer that the model was trained with: --tokenizer NAME_OR_FOLDER (TinyStories "
+        "models have that of EleutherAI/gpt-neo-125M)"
+    )
 
-    scratch = folder / SCRATCH  # transformers opens whatever has the name of a file that it knows
+
+def _but(found: list[str]) -> str:
+    return f", only {', '.join(found)}" if found else ""
+
+
+def _check_ids(file: Path, model: object) -> None:
+    """Raises CheckpointError for ids with gaps: transformers numbers added tokens over them, and warns on stdout."""
+    vocab = model.get("vocab") if isinstance(model, Mapping) else None
+    if not isinstance(vocab, Mapping):
+        return  # transformers says what it is
+    for number, token_id in enumerate(sorted(map(_number, vocab.values()))):
+        if token_id != number:
+            raise CheckpointError(
+                f"{file} does not number its {len(vocab):,} tokens from 0 on without gaps: there is no id {number}, or "
+                "it is there twice; restore the file"
+            )
+
+
+def _number(token_id: object) -> int:
+    return token_id if type(token_id) is int else -1
+
+
+def _load(checkpoint: Checkpoint, scratch: Path, source: Path) -> Reference:
+    """What transformers makes of the files, in a folder that has no others: it opens whatever it knows by name."""
+    folder = checkpoint.tokenizer_path
     scratch.mkdir()
-    for name in (*OLD_TOKENIZER, *READ_WITH_IT):
-        if has_file(checkpoint.path / name):
-            (scratch / name).write_bytes(read_bytes(checkpoint.path / name, LARGE_FILE))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(scratch, use_fast=True, trust_remote_code=False)
-        tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
-    except MemoryError:
-        raise
-    except Exception as error:  # transformers and tokenizers raise several kinds, for what json and the files hold
-        why = f"{type(error).__name__}: {said(error)}".replace(str(scratch), str(checkpoint.path))
+    names = {CONFIG, source.name, *READ_WITH_IT} | (set(OLD_TOKENIZER) if source.name in OLD_TOKENIZER else set())
+    for name in names:
+        file = folder / name
+        if name == CONFIG and not has_file(file):
+            file = checkpoint.path / name
+        if not has_file(file):
+            continue
+        if name.endswith(".json") and file != source:
+            read_object(file, LARGE_FILE)  # says what is wrong with it
+        (scratch / name).write_bytes(read_bytes(file, LARGE_FILE))
+    return load_reference(scratch, source)
+
+
+def _check_rows(tokenizer: Tokenizer, rows: int, source: Path) -> None:
+    """Raises CheckpointError where texts may have ids beyond the model's; added tokens with such ids are told."""
+    if tokenizer.largest_text_id >= rows:
         raise CheckpointError(
-            f"{checkpoint.path}: vocab.json and merges.txt do not make a tokenizer ({why}); "
-            "restore them, or save the tokenizer as tokenizer.json"
-        ) from error
-    finally:
-        shutil.rmtree(scratch)
+            f"{source}: the tokenizer has {tokenizer.vocab_size} entries, up to id {tokenizer.largest_text_id}, the "
+            f"model only {rows}, and texts may need those beyond; use the tokenizer that belongs to these weights "
+            "(--tokenizer)"
+        )
+    beyond = {token: token_id for token, token_id in tokenizer.added_tokens.items() if token_id >= rows}
+    if beyond:
+        named = ", ".join(f"{shortened(token)} ({token_id})" for token, token_id in list(beyond.items())[:NAMED])
+        others = f" and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
+        warnings.warn(
+            f"{source}: the model has {rows} tokens and none for the added {named}{others}; a prompt that contains one "
+            "is refused",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
-def _write_tokenizer_config(checkpoint: Checkpoint, target: Path) -> None:
-    """Copy or make the file, and say what the model reads.
+def _write_config(checkpoint: Checkpoint, folder: Path, reference: Reference, texts: list[str]) -> None:
+    """Write tokenizer_config.json: the checkpoint's, where transformers reads the bundle by it as it read that one.
 
-    transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo adds to the embeddings without a
-    word.
+    It names what the model reads: transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo
+    adds to the embeddings without a word.
     """
-    source = checkpoint.path / TOKENIZER_CONFIG
+    source = checkpoint.tokenizer_path / TOKENIZER_CONFIG
+    target = folder / TOKENIZER_CONFIG
     settings: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": GENERIC_CLASS,
         "model_max_length": checkpoint.config.max_position_embeddings,
     }
     if has_file(source):
         settings = read_object(source)
         target.write_bytes(read_bytes(source))
     if settings.get("model_input_names") != MODEL_INPUTS:
-        write_json(target, {**settings, "model_input_names": MODEL_INPUTS})
+        settings = {**settings, "model_input_names": MODEL_INPUTS}
+        write_json(target, settings)
+    if not _reads_as(checkpoint, folder, reference, texts):
+        kept = {name: value for name, value in settings.items() if not _is_applied(name)}
+        write_json(target, kept | {"tokenizer_class": GENERIC_CLASS} | reference.applied | reference.special_tokens)
+        if not _reads_as(checkpoint, folder, reference, texts):
+            raise CheckpointError(
+                f"{source.parent}: transformers reads its tokenizer otherwise once that is saved as tokenizer.json; "
+                "save it with its own save_pretrained, and export that"
+            )
+
+
+def _is_applied(name: str) -> bool:
+    return name in APPLIED or name in FLAGS_APPLIED or name.endswith("_token")
+
+
+def _reads_as(checkpoint: Checkpoint, folder: Path, reference: Reference, texts: list[str]) -> bool:
+    """Whether transformers reads the same tokenizer from the files that were written."""
+    scratch = folder / WRITTEN
+    scratch.mkdir()
+    try:
+        shutil.copyfile(checkpoint.path / CONFIG, scratch / CONFIG)
+        for name in (TOKENIZER, TOKENIZER_CONFIG):
+            shutil.copyfile(folder / name, scratch / name)
+        written = load_reference(scratch, folder / TOKENIZER)
+    except CheckpointError:
+        return False
+    finally:
+        shutil.rmtree(scratch)
+    return written.special_tokens == reference.special_tokens and same_ids(written, reference, texts)

@@ -45,7 +45,7 @@ def _generate(folder: Path, kv_cache: CacheType) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told before, or about this machine
             model = load(folder, kv_cache=kv_cache, check_weights=True)
-            prompt = model.tokenizer.encode(PROMPT)[:1]
+            prompt = model.tokenizer.encode(PROMPT)[:1] or [0]
             tokens = min(TOKENS, model.spec.max_position_embeddings - len(prompt))
             model.generate(prompt, model.generation_config.replace(max_new_tokens=tokens, min_new_tokens=None))
             del model

@@ -218,5 +218,6 @@ def check_ids(token_ids: Ids, spec: ModelSpec) -> None:
     if low < 0 or high >= spec.vocab_size:
         raise PromptError(
             f"token id {low if low < 0 else high} is outside the vocabulary of {spec.vocab_size} tokens "
-            f"(0 to {spec.vocab_size - 1}); was the text encoded with another tokenizer?"
+            f"(0 to {spec.vocab_size - 1}); leave it out: it is of another tokenizer, or an added token that the model "
+            "has no row for"
         )

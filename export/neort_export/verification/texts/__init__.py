@@ -69,10 +69,15 @@ class Texts:
         return _facts(self._verification_text, self.verification)
 
     def _sequences(self, tokenizer: Tokenizer, text: str, limit: int) -> list[list[int]]:
-        """Consecutive sequences of equal length from the text's start, about ``limit`` tokens for a small model."""
-        ids = tokenizer.encode(text)[: max(int(limit * self._share), self._length)]
-        whole = range(0, max(1, len(ids) - self._length + 1), self._length)
-        return [ids[start : start + self._length] for start in whole]
+        """Consecutive sequences of equal length from the text's start, about ``limit`` tokens for a small model.
+
+        Each begins as every prompt does, where the tokenizer puts a token before a text.
+        """
+        prefix = tokenizer.prefix_ids[: self._length - 1]
+        length = self._length - len(prefix)
+        ids = tokenizer.encode(text, add_special_tokens=False)[: max(int(limit * self._share), length)]
+        whole = range(0, max(1, len(ids) - length + 1), length)
+        return [prefix + ids[start : start + length] for start in whole]
 
 
 def _read(name: str) -> str:
