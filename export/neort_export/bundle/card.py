@@ -140,8 +140,8 @@ def _base(source: Checkpoint, original: OriginalCard, *, quantized: bool) -> tup
     if source.revision is None:
         named = getattr(source.config, "_name_or_path", "")
         return original.base_model or (named if HUB_ID.fullmatch(str(named)) else None), None
-    if source.adapter_source is not None:
-        adapter = [source.adapter_source] if HUB_ID.fullmatch(source.adapter_source) else []
+    if source.adapter is not None:
+        adapter = [source.adapter.name] if HUB_ID.fullmatch(source.adapter.name) else []
         return [source.source, *adapter], "finetune"
     return source.source, "quantized" if quantized else None
 
@@ -151,7 +151,7 @@ def _about(manifest: Mapping[str, Any], source: Checkpoint) -> Iterator[str]:
     origin = f"the checkpoint {code(name)}"
     if source.revision is not None:
         origin = f"[{code(name)}]({HUB}/{name}) at commit `{source.revision}`"
-    merged = "" if source.adapter_source is None else f", with the LoRA adapter {code(source.adapter_source)} merged in"
+    merged = "" if source.adapter is None else f", with the LoRA adapter {code(source.adapter.name)} merged in"
     yield (
         f"A bundle that neort-export {manifest['tools']['neort']} made of {origin}{merged}: ONNX graphs, weights, "
         "tokenizer and the figures of its verification. neort runs it on CPUs with numpy and onnxruntime, without "

@@ -29,8 +29,8 @@ class Checkpoint:
 
     ``source`` is what was named, without a revision, ``path`` the folder, ``revision`` the hub commit or None,
     ``config`` transformers' configuration, ``architecture`` the family and ``dimensions`` the model's sizes;
-    ``tokenizer_path`` is the folder with the tokenizer's files; ``adapter_source`` is the hub name, or the folder's
-    name, of an adapter that is merged in, or None; ``tied`` says whether lm_head shares the token embedding's weights.
+    ``tokenizer_path`` is the folder with the tokenizer's files; ``adapter`` is what is merged into the weights, or
+    None; ``tied`` says whether lm_head shares the token embedding's weights.
     """
 
     def __init__(
@@ -61,10 +61,7 @@ class Checkpoint:
         self.tokenizer_path = self.path
         if tokenizer is not None:
             self.tokenizer_path = locate(_place(tokenizer, "tokenizer"), parts=Parts.TOKENIZER, progress=progress).path
-        self.adapter_source: str | None = None
-        if adapter is not None:
-            found = locate(_place(adapter, "adapter"), parts=Parts.ADAPTER, progress=progress)
-            adapter, self.adapter_source = found.path, str(found.name or found.path.name)
+        lora = None if adapter is None else locate(_place(adapter, "adapter"), parts=Parts.ADAPTER, progress=progress)
         self.config = read_config(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.dimensions: Dimensions = self.architecture.dimensions(self.config)
@@ -72,8 +69,8 @@ class Checkpoint:
         check_layers(self.path, self.config, self.architecture)
         self._parameters, self.tied = self._read_parameters()
         self.adapter: Adapter | None = None
-        if adapter is not None:
-            self.adapter = Adapter(adapter, self.architecture, self.dimensions)
+        if lora is not None:
+            self.adapter = Adapter(lora.path, self.architecture, self.dimensions, name=lora.label)
             self._parameters, self.tied = self.adapter.merged(self._parameters, tied=self.tied)
         self.config.tie_word_embeddings = self.tied
 

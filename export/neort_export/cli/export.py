@@ -17,9 +17,9 @@ __all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
 
 HELP = "make a bundle of a checkpoint and compare it with torch"
 DESCRIPTION = (
-    "Export a GPT-Neo or GPT-2 checkpoint to a bundle that neort runs without torch. Of a name on the Hugging Face hub the "
-    "files that are needed are fetched into the hub's cache, where the next export finds them; HF_ENDPOINT, HF_TOKEN, "
-    "HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to the hub's own client."
+    "Export a GPT-Neo or GPT-2 checkpoint to a bundle that neort runs without torch. Of a name on the Hugging Face hub "
+    "the files that are needed are fetched into the hub's cache, where the next export finds them; HF_ENDPOINT, "
+    "HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to the hub's own client."
 )
 PLACE = "folder with config.json and weights, or a Hugging Face hub name: NAME or NAME@REVISION"
 

@@ -47,7 +47,7 @@ def source_of(tmp_path: Path, **facts: Any) -> Checkpoint:
         "path": tmp_path,
         "source": "tiny",
         "revision": None,
-        "adapter_source": None,
+        "adapter": None,
         "config": SimpleNamespace(),
         "architecture": SimpleNamespace(model_type="gpt_neo"),
     }
@@ -149,10 +149,12 @@ def test_fp32_is_no_quantization(write: Write) -> None:
 
 
 def test_a_merged_adapter_makes_it_a_fine_tune_of_both(write: Write) -> None:
-    header, text = write(source="owner/tiny", revision=COMMIT, adapter_source="owner/lora")
+    header, text = write(source="owner/tiny", revision=COMMIT, adapter=SimpleNamespace(name="owner/lora"))
     assert (header["base_model"], header["base_model_relation"]) == (["owner/tiny", "owner/lora"], "finetune")
     assert "with the LoRA adapter `owner/lora` merged in" in text
-    assert write(source="owner/tiny", revision=COMMIT, adapter_source="folder")[0]["base_model"] == ["owner/tiny"]
+    assert write(source="owner/tiny", revision=COMMIT, adapter=SimpleNamespace(name="folder"))[0]["base_model"] == [
+        "owner/tiny"
+    ]
 
 
 @pytest.mark.parametrize(

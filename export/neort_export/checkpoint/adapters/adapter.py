@@ -5,12 +5,10 @@ Every tensor of an adapter is a factor of a targeted module, or stands in the pl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from neort.bundle import sha256_of
-from neort.paths import given_path
 from neort.wording import shortened
 
 from ...architectures import Architecture, Dimensions
@@ -31,11 +29,11 @@ INSIDE = (".base_layer.", ".modules_to_save.")
 
 
 class Adapter:
-    """A LoRA adapter in peft's files; ``file`` holds its tensors, ``name`` is its folder's."""
+    """A LoRA adapter in peft's files; ``file`` holds its tensors, ``name`` is how people call it."""
 
-    def __init__(self, folder: str | os.PathLike[str], architecture: Architecture, dimensions: Dimensions) -> None:
+    def __init__(self, folder: Path, architecture: Architecture, dimensions: Dimensions, *, name: str) -> None:
         """Open a folder. Raises CheckpointError for what cannot be merged exactly as peft does, by its kind."""
-        self.path = given_path(folder, "the adapter", CheckpointError).expanduser().absolute()
+        self.path, self.name = folder, name
         self._names = architecture.names
         self._linears = architecture.linear_weights(dimensions)
         self._shapes = architecture.shapes(dimensions, tied=False)
@@ -45,11 +43,6 @@ class Adapter:
         self._check_targets(factors)
         self._factors = {module: self._factors_of(module, each) for module, each in factors.items()}
         self._replaced = {self._parameter(name): tensor for name, tensor in others.items()}
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.path.resolve().name
 
     def sha256(self) -> str:
         """Hash the file that holds the tensors."""

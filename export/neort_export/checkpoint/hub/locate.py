@@ -24,6 +24,11 @@ class Located:
     name: HubName | None = None
     commit: str | None = None
 
+    @property
+    def label(self) -> str:
+        """The name on the hub, or the folder's own."""
+        return self.name.repository if self.name else self.path.name
+
 
 def locate(
     source: str, revision: str | None = None, *, parts: Parts = Parts.MODEL, progress: Progress | None = None
