@@ -467,8 +467,8 @@ def test_one_bad_prompt_refuses_the_list_before_anything_runs(narrow: Model) -> 
 
 
 def test_an_unknown_option_names_the_closest_one(model: Model) -> None:
-    with pytest.raises(TypeError, match="unknown generation option 'max_tokens'; did you mean 'max_new_tokens'"):
-        model.generate("The", max_tokens=5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="unknown generation option 'max_new_token'; did you mean 'max_new_tokens'"):
+        model.generate("The", max_new_token=5)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("config", [{"max_new_tokens": 3}, 5, "greedy"])

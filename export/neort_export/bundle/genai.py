@@ -69,7 +69,8 @@ def _tokens(ids: Any, vocab_size: int) -> list[int]:
     It insists on one: where there is none, the last of the vocabulary has to serve.
     """
     several = ids if isinstance(ids, list) else [ids]
-    return [token for token in several if isinstance(token, int) and 0 <= token < vocab_size] or [vocab_size - 1]
+    numbers = [int(token) for token in several if type(token) in (int, float) and token in range(vocab_size)]
+    return numbers or [vocab_size - 1]
 
 
 def _padding(config: Any, ends: list[int]) -> int:

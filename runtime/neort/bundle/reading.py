@@ -84,6 +84,8 @@ def read_json(file: Path, error: type[NeortError], remedy: str, limit: int = LAR
     except (OSError, ValueError) as cause:
         if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
             raise unreadable(file, cause) from None
+        if isinstance(cause, PermissionError):
+            remedy = f"let this user read it, or {remedy}"
         raise error(f"{file} cannot be read as JSON ({_reason(cause)}); {remedy}") from None
     try:
         value = json.loads(contents.decode("utf-8"))
