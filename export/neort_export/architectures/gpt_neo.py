@@ -184,7 +184,7 @@ def _complaint_of(layers: Any, count: int) -> str:
     if len(layers) != count:
         return f"attention_layers (or attention_types) names {len(layers):,} layers, num_layers is {count:,}"
     unknown = set(layers) - KINDS
-    return f"attention layers are 'global' or 'local', not {shortened(sorted(unknown))}" if unknown else ""
+    return f"attention_layers are 'global' or 'local', not {shortened(sorted(unknown))}" if unknown else ""
 
 
 def _are_types(types: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoForCausalLM
 
+import neort
 from checkpoints import edit_json, random_ids, random_model, save, torch_logits
-from neort_export import CheckpointError
+from neort.bundle import sha256_of
+from neort_export import CheckpointError, VerificationError, export, verify
 from neort_export.checkpoint import Checkpoint
 from neort_export.reference import Reference
 
@@ -265,3 +268,16 @@ def test_an_adapter_in_the_place_of_a_checkpoint_is_told_with_its_base(adapter: 
     edit_json(adapter / "adapter_config.json", base_model_name_or_path="EleutherAI/gpt-neo-125m")
     with pytest.raises(CheckpointError, match=f"neort-export EleutherAI/gpt-neo-125m --adapter {adapter} -o BUNDLE"):
         Checkpoint(adapter)
+
+
+def test_a_bundle_names_its_adapter_and_is_verified_with_it_alone(base: Path, adapter: Path, tmp_path: Path) -> None:
+    bundle = export(base, tmp_path / "bundle", adapter=adapter, quantization="fp32").path
+    source = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["source"]
+    assert source["adapter"] == {"name": "adapter", "sha256": sha256_of(adapter / "adapter_model.safetensors")}
+    verify(bundle, base, adapter=adapter)
+    with pytest.raises(VerificationError):
+        verify(bundle, base)
+    assert json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["source"] == source
+    ids = random_ids(12)
+    logits = neort.load(bundle).logits(ids.tolist())
+    np.testing.assert_allclose(logits, torch_logits(merged_by_peft(base, adapter), ids), rtol=0, atol=2e-5)
