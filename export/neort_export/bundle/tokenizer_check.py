@@ -69,7 +69,7 @@ def texts_for(added: Sequence[str]) -> list[str]:
 
 def check_same_ids(tokenizer: Tokenizer, reference: Reference, texts: Sequence[str], source: Path) -> None:
     """Raises CheckpointError for the first text whose ids neort makes otherwise than transformers."""
-    for text, expected in zip(texts, reference.encode_all(list(texts)), strict=True):
+    for text, expected in zip(texts, reference.encode(list(texts)), strict=True):
         actual = tokenizer.encode(text)
         if actual != expected:
             raise CheckpointError(
@@ -95,4 +95,4 @@ def check_same_text(tokenizer: Tokenizer, reference: Reference, source: Path) ->
 def same_ids(one: Reference, other: Reference, texts: Sequence[str]) -> bool:
     """Whether two tokenizers of transformers give some of the texts the same ids."""
     some = list(texts[:-RANDOM_TEXTS]) + list(texts[-FEWER:])
-    return one.encode_all(some) == other.encode_all(some)
+    return one.encode(some) == other.encode(some)

@@ -51,15 +51,15 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
         reference = _load(checkpoint, scratch, source)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if own is not None and reference.says_the_same(source):
+    tokenizer = _own(own, reference, source)
+    if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(read_bytes(source, LARGE_FILE))
     else:
-        own = reference.document
-        write_json(folder / TOKENIZER, own)
-    try:
-        tokenizer = Tokenizer(own)
-    except TokenizerError as error:
-        raise CheckpointError(f"{source}: {error}") from error
+        write_json(folder / TOKENIZER, reference.document)
+        try:
+            tokenizer = Tokenizer(reference.document)
+        except TokenizerError as error:
+            raise CheckpointError(f"{source}: {error}") from error
     texts = texts_for(list(tokenizer.added_tokens))
     check_same_ids(tokenizer, reference, texts, source)
     check_same_text(tokenizer, reference, source)
@@ -85,6 +85,14 @@ def _source(checkpoint: Checkpoint) -> tuple[Path, dict[str, Any] | None]:
         "the hub name of the tokenizer that the model was trained with: --tokenizer NAME_OR_FOLDER (TinyStories "
         "models have that of EleutherAI/gpt-neo-125M)"
     )
+
+
+def _own(document: dict[str, Any] | None, reference: Reference, source: Path) -> Tokenizer | None:
+    """The tokenizer of the checkpoint's own tokenizer.json, if that says what transformers makes of all the files."""
+    try:
+        return Tokenizer(document) if document is not None and reference.says_the_same(source) else None
+    except TokenizerError:
+        return None  # as of tokens that are listed twice
 
 
 def _but(found: list[str]) -> str:

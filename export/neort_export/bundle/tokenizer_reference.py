@@ -40,16 +40,11 @@ class Reference:
         steps = _flat(self.document["pre_tokenizer"], "pretokenizers")
         return {"add_prefix_space": any(step.get("add_prefix_space") for step in steps)}
 
-    def encode(self, text: str) -> list[int]:
-        """What ``AutoTokenizer.from_pretrained(...)(text)["input_ids"]`` is."""
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """What ``AutoTokenizer.from_pretrained(...)(text)["input_ids"]`` is for each text."""
         with _quiet():
-            ids: list[int] = self._tokenizer(text)["input_ids"]
+            ids: list[list[int]] = self._tokenizer(texts)["input_ids"]
         return ids
-
-    def encode_all(self, texts: list[str]) -> list[list[int]]:
-        """The ids of several texts."""
-        with _quiet():
-            return [self._tokenizer(text)["input_ids"] for text in texts]
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, with special tokens."""
