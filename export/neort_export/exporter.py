@@ -81,7 +81,7 @@ def export(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Export a ``gpt_neo`` or ``gpt2`` checkpoint (a folder or a hub name) to the folder ``bundle``, verified against torch.
+    """Export a ``gpt_neo`` or ``gpt2`` checkpoint (a folder or a hub name) to the folder ``bundle``, and verify it.
 
     ``revision`` is a branch, tag or commit of a hub name; ``adapter`` a folder with a LoRA adapter, which is
     merged into the weights; ``tokenizer`` where the tokenizer is taken from, a folder or a hub name, for a checkpoint without one.
