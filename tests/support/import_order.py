@@ -55,7 +55,7 @@ ORDER = {
         "training",
         "cli",
     ],
-    "neort_models": ["presets"],
+    "neort_models": ["quality", "presets"],
 }
 SOURCES = {"neort": "runtime", "neort_export": "export", "neort_models": "models"}
 PACKAGES = {"neort": {"neort_models"}, "neort_export": {"neort", "neort_models"}, "neort_models": set[str]()}
