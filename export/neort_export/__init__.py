@@ -6,7 +6,10 @@ when `export` is first used.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before transformers imports the hub's client
 
 from neort.errors import MissingExtraError
 

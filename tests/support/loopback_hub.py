@@ -148,6 +148,8 @@ def _handler(hub: Hub, server: str) -> type[BaseHTTPRequestHandler]:
 def _from_hub(hub: Hub, path: str, asked: dict[str, str]) -> _Answer:
     """The hub's own answers: about repositories, and where their files are."""
     parts = path.strip("/").split("/")
+    if len(parts) < 4:
+        return _Answer(404)
     if parts[:1] == ["api"] and parts[1] in ("models", "datasets"):
         owner, name, *rest = parts[2:]
         revision = "/".join(rest).removeprefix("revision/") or "main"

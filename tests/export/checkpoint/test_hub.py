@@ -430,15 +430,18 @@ def test_an_export_of_a_name_at_a_tag_is_one_of_its_commit(
 def test_the_command_heeds_the_environment_and_tells_size_on_a_line(hub: Hub, tmp_path: Path) -> None:
     """HF_ENDPOINT, HF_TOKEN and HF_HOME, in a process of its own; what it fetches is no model."""
     hub.repositories[NAME].token = "secret"
+    hub.repositories[NAME].files["model.safetensors"] = LARGE
+    hub.breaks = [15 << 20]
     variables = environment(tmp_path, HF_ENDPOINT=hub.endpoint, HF_TOKEN="secret")
     command = [sys.executable, "-m", "neort_export", NAME, "-o", "bundle"]
     done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    size = len(b"weights") + sum(map(len, SMALL.values()))
+    size = len(LARGE) + sum(map(len, SMALL.values()))
     fetching, checking, error = done.stderr.splitlines()
     assert fetching == f"fetching {NAME}: 5 files, {size / 1e6:,.1f} MB ..."
     assert checking == "checking what has arrived ..."
     assert error.startswith(f"neort-export: {tmp_path / 'home' / 'hub' / 'models--owner--tiny' / 'snapshots' / MAIN}")
+    assert all(NAME in each.path for each in hub.requests)  # nothing else is asked for, and nobody else
 
 
 def test_offline_a_cache_laid_by_hand_serves_and_what_it_lacks_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import logging
 import os
 import threading
 from collections.abc import Collection, Iterator
@@ -194,20 +193,25 @@ def _watched(cached: CachedRepository, progress: Progress) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_client() -> Iterator[None]:
-    """Without the client's own bars and its log of what is tried again, unless the environment asks for them."""
+    """The client without bars and log of its own, unless the environment asks for them, and without its telemetry.
+
+    That would ask the hub how to tell which program has started this one, and name it.
+    """
     from huggingface_hub import constants
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import logging as log
 
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
+    verbosity, telemetry = log.get_verbosity(), constants.HF_HUB_DISABLE_TELEMETRY
     hide = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     if hide:
         disable_progress_bars()
     if "HF_HUB_VERBOSITY" not in os.environ and not constants.HF_DEBUG:
-        logger.setLevel(logging.ERROR)
+        log.set_verbosity_error()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        log.set_verbosity(verbosity)
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry
         if hide:
             enable_progress_bars()
