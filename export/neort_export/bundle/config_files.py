@@ -20,6 +20,7 @@ __all__ = ["write_configs"]
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 TOKENS = ("bos_token_id", "eos_token_id")
+BOOKKEEPING = ("transformers_version", "use_cache")
 
 
 def write_configs(checkpoint: Checkpoint, folder: Path) -> None:
@@ -49,7 +50,8 @@ def _old_options(source: Path) -> dict[str, Any]:
     known = transformers.GenerationConfig().to_dict()
     entries = {name: value for name, value in read_object(source).items() if value is not None}
     options = {name: value for name, value in entries.items() if name in known and not name.startswith("_")}
-    options.pop("transformers_version", None)
+    for name in BOOKKEEPING:
+        options.pop(name, None)
     try:
         transformers.GenerationConfig(**options)
     except Exception as error:  # of many kinds: values that transformers does not load
