@@ -32,6 +32,7 @@ OTHERS = ("tokenizer.model", "spiece.model", "vocab.txt", "tokenizer_config.json
 SCRATCH, WRITTEN = "given-tokenizer", "written-tokenizer"
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 GENERIC_CLASS = "PreTrainedTokenizerFast"  # takes tokenizer.json as it is
+ENTRY = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", "__type")  # of a token
 NAMED = 3  # of the tokens without a row
 # What other classes would apply to a tokenizer.json in which it is done already.
 APPLIED = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "auto_map", "init_inputs")
@@ -75,6 +76,7 @@ def _source(checkpoint: Checkpoint) -> tuple[Path, dict[str, Any] | None]:
     if has_file(file):
         document = read_object(file, LARGE_FILE)
         _check_ids(file, document.get("model"))
+        _check_entries(file, {"added_tokens": document.get("added_tokens")})
         return file, document
     if all(has_file(folder / name) for name in OLD_TOKENIZER):
         _check_ids(vocab, {"vocab": read_object(vocab, LARGE_FILE)})
@@ -112,6 +114,20 @@ def _check_ids(file: Path, model: object) -> None:
             )
 
 
+def _check_entries(file: Path, value: object, depth: int = 3) -> None:
+    """Raises CheckpointError for a token with a setting that tokenizers does not know, which it tells on stdout."""
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        unknown = [name for name in value if name not in ENTRY]
+        if unknown:
+            raise CheckpointError(
+                f"{file} has token {shortened(value['content'])} with an unknown setting {shortened(unknown[0])}; "
+                "restore the file"
+            )
+    elif isinstance(value, (dict, list)) and depth:
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_entries(file, each, depth - 1)
+
+
 def _number(token_id: object) -> int:
     return token_id if type(token_id) is int else -1
 
@@ -128,7 +144,7 @@ def _load(checkpoint: Checkpoint, scratch: Path, source: Path) -> Reference:
         if not has_file(file):
             continue
         if name.endswith(".json") and file != source:
-            read_object(file, LARGE_FILE)  # says what is wrong with it
+            _check_entries(file, read_object(file, LARGE_FILE))
         (scratch / name).write_bytes(read_bytes(file, LARGE_FILE))
     return load_reference(scratch, source)
 

@@ -241,6 +241,10 @@ REFUSED: dict[str, tuple[Files, str]] = {
     "another's files": (lambda folder: (folder / "vocab.txt").write_text("a"), r"with merges.txt, only vocab.txt\)"),
     "no JSON": (damaged("special_tokens_map.json", "{"), r"special_tokens_map.json cannot be read as JSON"),
     "other JSON": (damaged("tokenizer.json", '{"model": {"vocab": 5}}'), r"do not make a tokenizer that transformers"),
+    "an unknown setting": (
+        with_config(added_tokens_decoder={"0": flags(END, strip=True)}),
+        r"tokenizer_config.json has token '<\|endoftext\|>' with an unknown setting 'strip'",
+    ),
     "ids with gaps": (a_gap, r"tokenizer.json does not number its \d+ tokens from 0 on without gaps: there is no id"),
     "a normalizer": (backend(lambda t: setattr(t, "normalizer", normalizers.NFC())), "normalizer.*version of Unicode"),
     "dropout": (backend(lambda t: setattr(t.model, "dropout", 0.5)), "dropout 0.5, with which a text has other ids"),
