@@ -70,7 +70,9 @@ def _other_head(facts: Names, missing: Sequence[str], left: Sequence[str]) -> st
     if not heads:
         return ""
     classes = getattr(facts.config, "architectures", None)
-    of = f" of a {shortened(classes[0])}" if isinstance(classes, list) and classes else ""
+    named = classes if isinstance(classes, list) else []
+    other = [each for each in named if isinstance(each, str) and "ForCausalLM" not in each]
+    of = f" of a {shortened(other[0])}" if other else ""
     return (
         f" holds {listed(heads)}, the head{of}, which is no language model; neort exports language models only: give "
         "the checkpoint of one"

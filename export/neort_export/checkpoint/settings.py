@@ -30,6 +30,10 @@ def _is_epsilon(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]
 
 
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
+
+
 def _is_token(value: object) -> bool:
     return value is None or all(type(each) is int for each in (value if isinstance(value, list) else [value]))
 
@@ -64,6 +68,14 @@ KINDS: dict[Kind, tuple[str, ...]] = {
         "window_size",
     ),
     (lambda value: value is None or is_size(value), lambda: f"null or {SIZE}"): ("intermediate_size", "n_inner"),
+    (_is_share, lambda: "a number from 0 to 1"): (
+        "attention_dropout",
+        "attn_pdrop",
+        "embd_pdrop",
+        "embed_dropout",
+        "resid_dropout",
+        "resid_pdrop",
+    ),
     (_is_epsilon, lambda: "a number of at least 0"): ("layer_norm_epsilon",),
     (lambda value: type(value) is bool, lambda: "true or false"): (
         "reorder_and_upcast_attn",

@@ -29,6 +29,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("attention_layers", "global", "it must be a list of 'global' and 'local'"),
     ("attention_layers", ["local"], "names 1 layers, num_layers is 2"),
     ("attention_layers", ["global", "Local"], "not ['Local']"),
+    *(("attention_dropout", value, "it must be a number from 0 to 1") for value in (None, 7, "0.1")),
     ("num_layers", 10**9, "names 2 layers, num_layers is 1,000,000,000"),
     ("bos_token_id", "a", "it must be null or a whole number"),
     ("eos_token_id", [1.0], "it must be null, a whole number or a list of them"),
@@ -40,7 +41,7 @@ TAKEN: list[tuple[str, Any]] = [
     ("eos_token_id", [0, 5]),
     ("attention_types", []),
     ("attention_types", None),
-    *((name, "x") for name in ("attention_dropout", "initializer_range", "use_cache", "num_labels", "torch_dtype")),
+    *((name, "x") for name in ("initializer_range", "use_cache", "num_labels", "torch_dtype")),
     ("activation_function", "relu"),
     ("quantization_config", None),
 ]
