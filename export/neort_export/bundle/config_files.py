@@ -19,6 +19,7 @@ from .manifest import write_json
 __all__ = ["write_configs"]
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
+TIED = "tie_word_embeddings"
 TOKENS = ("bos_token_id", "eos_token_id")
 BOOKKEEPING = ("transformers_version", "use_cache")
 
@@ -26,10 +27,12 @@ BOOKKEEPING = ("transformers_version", "use_cache")
 def write_configs(checkpoint: Checkpoint, folder: Path) -> None:
     """Copy both files, or make the generation_config.json that older checkpoints lack, once the runtime has read it.
 
+    config.json says whether head and embedding are one in the bundle, where that differs from what it said.
+
     One `UserWarning` names the options that the runtime does not have. Raises CheckpointError for options that
     transformers does not load, and the runtime refuses, too.
     """
-    (folder / CONFIG).write_bytes(read_bytes(checkpoint.path / CONFIG))
+    _write_config(checkpoint, folder / CONFIG)
     target = folder / GENERATION_CONFIG
     source = checkpoint.path / GENERATION_CONFIG
     if has_file(source):
@@ -40,6 +43,15 @@ def write_configs(checkpoint: Checkpoint, folder: Path) -> None:
         options = _old_options(source)
         write_json(target, {name: getattr(checkpoint.config, name) for name in TOKENS} | options)
     _check_options(options, source, checkpoint.dimensions.vocab_size)
+
+
+def _write_config(checkpoint: Checkpoint, target: Path) -> None:
+    source = checkpoint.path / CONFIG
+    settings = read_object(source)
+    if settings.get(TIED, True) == checkpoint.tied:
+        target.write_bytes(read_bytes(source))
+    else:
+        write_json(target, {**settings, TIED: checkpoint.tied})
 
 
 def _old_options(source: Path) -> dict[str, Any]:
