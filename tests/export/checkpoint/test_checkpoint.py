@@ -343,3 +343,15 @@ def test_an_older_tokenizer_config_learns_what_the_model_reads(folder: Path, tmp
     written = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert written == {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": INPUTS}
     assert set(AutoTokenizer.from_pretrained(tmp_path)("Once")) == set(INPUTS)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_bundle_s_config_says_whether_its_head_is_the_embedding(tied: bool, folder: Path, tmp_path: Path) -> None:
+    """transformers 5 takes a stored head beside a configuration that ties it; other readers of the file do not."""
+    source = Checkpoint(folder)
+    source.tied = tied
+    write_configs(source, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    before = json.loads((folder / "config.json").read_text())
+    assert written.pop("tie_word_embeddings", True) is tied
+    assert written == {name: value for name, value in before.items() if name != "tie_word_embeddings"}
