@@ -145,6 +145,10 @@ class Architecture(abc.ABC):
     def complaint(self, config: Any) -> str:
         """Say what the family's own settings contradict, once all ``sizes`` are sound; empty where nothing does."""
 
+    def remark(self, config: Any) -> str:
+        """Say where the installed transformers computes otherwise by default; empty where it does not."""
+        return ""
+
     @abc.abstractmethod
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a sound configuration."""

@@ -90,6 +90,21 @@ class GPT2(Architecture):
             )
         return activation_complaint(config.activation_function)
 
+    def remark(self, config: Any) -> str:
+        """Say which settings transformers 4 leaves out in its default attention."""
+        import transformers
+
+        settings = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+        others = [
+            f"{name} is {getattr(config, name)}" for name, usual in settings.items() if getattr(config, name) != usual
+        ]
+        if not others or int(transformers.__version__.partition(".")[0]) >= 5:
+            return ""
+        return (
+            f"{' and '.join(others)}, which the bundle heeds, as transformers 5 does; transformers 4 does so with "
+            "attn_implementation='eager' only, and computes another model by default"
+        )
+
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a GPT2Config; its MLP is four times as wide as the hidden states by default."""
         return Dimensions(

@@ -20,6 +20,7 @@ from .files import open_tensors
 from .hub import Parts, locate
 from .names import read_names
 from .stored import Floats, StoredTensor
+from .without import refuse_adapter_beside
 
 __all__ = ["Checkpoint"]
 
@@ -63,6 +64,8 @@ class Checkpoint:
             self.tokenizer_path = locate(_place(tokenizer, "tokenizer"), parts=Parts.TOKENIZER, progress=progress).path
         lora = None if adapter is None else locate(_place(adapter, "adapter"), parts=Parts.ADAPTER, progress=progress)
         self.config = read_config(self.path)
+        if adapter is None:
+            refuse_adapter_beside(self.path)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.dimensions: Dimensions = self.architecture.dimensions(self.config)
         self._linears = self.architecture.linear_weights(self.dimensions)
@@ -122,8 +125,8 @@ def _check_tensor(tensor: StoredTensor, expected: tuple[int, ...]) -> None:
         )
     if tensor.shape != expected:
         raise CheckpointError(
-            f"{tensor.file}: tensor {tensor.name!r} has shape {list(tensor.shape)}, but config.json "
-            f"asks for {list(expected)}; use the config.json that belongs to these weights"
+            f"{tensor.file}: tensor {tensor.name!r} has shape {tensor.as_in_file(tensor.shape)}, but "
+            f"config.json asks for {tensor.as_in_file(expected)}; use the config.json that belongs to these weights"
         )
     tensor.check_dtype()
 

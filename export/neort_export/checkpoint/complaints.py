@@ -50,6 +50,11 @@ def complaint(facts: Names, missing: Sequence[str], left: Sequence[str], said: s
             return f"{facts.folder}{sentence}"
     if said:
         return f"{facts.folder}: {said}; save the model again with save_pretrained()"
+    if missing and left:
+        return (
+            f"{facts.folder} has no tensor {listed(missing)}, {RANDOM}, but {listed(left)}, for which its config.json "
+            "has no place; give the checkpoint as transformers saves it, not quantized and under its own names"
+        )
     if missing:
         return f"{facts.folder} has no tensor {listed(missing)}, {RANDOM}; the checkpoint is incomplete: fetch it again"
     return (
@@ -71,8 +76,8 @@ def _other_head(facts: Names, missing: Sequence[str], left: Sequence[str]) -> st
         return ""
     classes = getattr(facts.config, "architectures", None)
     named = classes if isinstance(classes, list) else []
-    other = [each for each in named if isinstance(each, str) and "ForCausalLM" not in each]
-    of = f" of a {shortened(other[0])}" if other else ""
+    other = [each for each in named if isinstance(each, str) and not each.endswith(("ForCausalLM", "LMHeadModel"))]
+    of = f" of a {shortened(other[0])}" if other else " of another kind of model"
     return (
         f" holds {listed(heads)}, the head{of}, which is no language model; neort exports language models only: give "
         "the checkpoint of one"
@@ -95,7 +100,8 @@ def _renamed(facts: Names, missing: Sequence[str], left: Sequence[str]) -> str:
     prefix, names = facts.architecture.names.prefix, facts.architecture.names
     wanted = {name.removeprefix(prefix) for name in facts.expected} - {names.head}
     if wanted <= {name.removeprefix(prefix) for name in facts.tensors}:
-        if not missing or len({name.startswith(prefix) for name in facts.tensors if name != names.head}) == 1:
+        mixed = len({name.startswith((prefix, names.head)) for name in facts.tensors}) == 2
+        if not missing or not mixed or set(missing) == {names.head}:
             return ""
         mended = f"k if k.startswith(('{prefix}', '{names.head}')) else '{prefix}' + k"
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,18 @@ def read_config(folder: Path) -> Any:
     kind = settings.get("model_type")
     architecture = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if architecture is None:
+        if kind is None:
+            raise CheckpointError(_without_kind(file, settings))
         raise CheckpointError(
             f"{folder} is a {shortened(kind)} model; neort exports {' and '.join(map(repr, ARCHITECTURES))} "
             "checkpoints only (note that GPT-NeoX and GPT-J are other architectures)"
         )
     _refuse_quantized(file, settings)
+    _refuse_other_file(file, settings)
     config = _read(file, architecture, checked_settings(file, settings))
     _check(file, config, architecture)
+    if remark := architecture.remark(config):
+        warnings.warn(f"{file}: {remark}", UserWarning, stacklevel=3)
     config.architectures = settings.get("architectures")
     config._attn_implementation = "eager"  # the reference, and the one that the trace replaces
     return config
@@ -65,6 +71,23 @@ def _refuse_quantized(file: Path, settings: dict[str, Any]) -> None:
             f"{file}: the weights are quantized{by} (quantization_config); neort quantizes float "
             "weights itself: give the checkpoint that these were made of"
         )
+
+
+def _refuse_other_file(file: Path, settings: dict[str, Any]) -> None:
+    """Raises CheckpointError where transformers takes the weights from a file of another name."""
+    other = settings.get("transformers_weights")
+    if other is not None:
+        raise CheckpointError(
+            f"{file}: transformers_weights is {shortened(other)}, the file that transformers reads; neort reads "
+            "model.safetensors and pytorch_model.bin only: name that file so, and remove the setting"
+        )
+
+
+def _without_kind(file: Path, settings: dict[str, Any]) -> str:
+    """The sentence for a config.json of transformers' first years, which says by other keys what it is."""
+    kind = "gpt2" if "n_embd" in settings else "gpt_neo" if "attention_types" in settings else ""
+    line = f'"model_type": "{kind}"' if kind else f"one of {', '.join(ARCHITECTURES)}"
+    return f"{file} has no model_type; if these are weights of such a model, write {line} there"
 
 
 def _read(file: Path, architecture: Architecture, settings: dict[str, Any]) -> Any:

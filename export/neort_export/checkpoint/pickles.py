@@ -29,10 +29,16 @@ def open_pickle(file: Path) -> dict[str, StoredTensor]:
     state = _load(file)
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{file} holds {type(state).__name__}, not a state dict; save the model's state_dict()")
-    for name, value in state.items():
-        if isinstance(value, Mapping) and any(isinstance(each, torch.Tensor) for each in value.values()):
-            raise CheckpointError(_nested(file, name, value))
+    nested = {name: value for name, value in state.items() if isinstance(value, Mapping) and _named(value)}
+    if nested:
+        key = max(nested, key=lambda name: len(_named(nested[name])))  # an optimizer's has fewer
+        raise CheckpointError(_nested(file, key, nested[key]))
     tensors = {n: t for n, t in state.items() if isinstance(n, str) and isinstance(t, torch.Tensor)}
+    if state and not tensors:
+        raise CheckpointError(
+            f"{file} holds no tensors by their names, but {shortened(next(iter(state)))} and the like; save the "
+            "model's state_dict() there"
+        )
     return {name: _stored(file, name, tensor) for name, tensor in tensors.items()}
 
 
@@ -67,13 +73,17 @@ def _stored(file: Path, name: str, tensor: torch.Tensor) -> StoredTensor:
     values = tensor.detach()
     plain = values.layout is torch.strided and values.device.type == "cpu"
     dtype = str(values.dtype).removeprefix("torch.") if plain else f"{values.layout} on {values.device}"
-    return StoredTensor(file, name, tuple(values.shape), dtype, lambda start, stop: values[start:stop])
+    return StoredTensor(file, name, tuple(values.shape), dtype, lambda start, stop: values[start:stop].resolve_neg())
+
+
+def _named(state: Mapping[Any, object]) -> list[str]:
+    """The names of the tensors in a state dict."""
+    return [name for name, value in state.items() if isinstance(name, str) and isinstance(value, torch.Tensor)]
 
 
 def _nested(file: Path, key: object, state: Mapping[Any, object]) -> str:
     """The sentence for a file that holds the model's state dict under a key."""
-    names = [name for name, value in state.items() if isinstance(name, str) and isinstance(value, torch.Tensor)]
-    renaming = Renaming.of_wrappers(names)
+    renaming = Renaming.of_wrappers(_named(state))
     command = rewrite_command([file], renaming.expression, key)
     return (
         f"{file} holds a state dict under the key {shortened(key)}, as training writes it, where transformers reads "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
 
 from neort.paths import read_regular
+from neort.wording import shortened
 
 from ..errors import CheckpointError
 
@@ -28,7 +30,14 @@ def has_file(file: Path) -> bool:
     """
     try:
         facts = file.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in the name
+    except FileNotFoundError:
+        if file.is_symlink():
+            raise CheckpointError(
+                f"{file} is a link to {shortened(os.readlink(file))}, where no file is; copy the file itself (cp -L), "
+                f"or {REMEDY}"
+            ) from None
+        return False
+    except (NotADirectoryError, ValueError):  # ValueError: NUL in the name
         return False
     except OSError as error:
         raise unreadable(file, error) from error

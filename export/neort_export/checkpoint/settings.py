@@ -55,7 +55,6 @@ KINDS: dict[Kind, tuple[str, ...]] = {
     (is_size, lambda: SIZE): (
         "hidden_size",
         "max_position_embeddings",
-        "n_ctx",
         "n_embd",
         "n_head",
         "n_layer",

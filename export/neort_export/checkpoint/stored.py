@@ -33,7 +33,8 @@ Reader = Callable[[int, int | None], torch.Tensor]
 class StoredTensor:
     """A tensor's file, its name there, its shape, its dtype such as "bfloat16", and a reader of its rows start:stop.
 
-    ``read_columns`` reads columns start:stop of all rows of a matrix, where the file's format allows that.
+    ``read_columns`` reads columns start:stop of all rows of a matrix, where the file's format allows that;
+    ``transposes`` says that rows here are columns of the file.
     """
 
     file: Path
@@ -42,6 +43,7 @@ class StoredTensor:
     dtype: str
     read_stored: Reader
     read_columns: Reader | None = None
+    transposes: bool = False
 
     def read(self, start: int = 0, stop: int | None = None) -> Floats:
         """Read rows ``start:stop`` as float32. Raises CheckpointError where one is NaN or infinite."""
@@ -49,13 +51,17 @@ class StoredTensor:
             rows: Floats = self.read_stored(start, stop).to(torch.float32).contiguous().numpy()
         except OSError as error:
             raise unreadable(self.file, error) from error
-        where = first_not_finite(rows, start)
+        where = first_not_finite(rows, start, ("column", "row") if self.transposes else ("row", "column"))
         if where:
             raise CheckpointError(
                 f"{self.file}: tensor {self.name!r} has {where}; such weights cannot be exported in any format: fetch "
                 "or convert the checkpoint again, or take an earlier one if its training has diverged"
             )
         return rows
+
+    def as_in_file(self, shape: tuple[int, ...]) -> list[int]:
+        """Return a shape as the file has it."""
+        return list(shape[::-1] if self.transposes else shape)
 
     @property
     def is_stub(self) -> bool:
@@ -94,4 +100,4 @@ class StoredTensor:
             steps = ((i, min(i + COLUMN_ROWS, count)) for i in range(0, count, COLUMN_ROWS))
             return torch.cat([self.read_stored(*limits)[:, start:stop] for limits in steps]).T
 
-        return StoredTensor(self.file, self.name, self.shape[::-1], self.dtype, columns)
+        return StoredTensor(self.file, self.name, self.shape[::-1], self.dtype, columns, transposes=True)

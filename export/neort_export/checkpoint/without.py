@@ -8,9 +8,10 @@ from pathlib import Path
 
 from neort.wording import shortened
 
+from ..errors import CheckpointError
 from .reading import REMEDY, has_file, read_object
 
-__all__ = ["without_config", "without_weights"]
+__all__ = ["refuse_adapter_beside", "without_config", "without_weights"]
 
 ADAPTER = "adapter_config.json"
 MOST_ENTRIES = 10_000  # of a folder
@@ -26,6 +27,7 @@ CONVERTED = (
 TRAINING = r"(global_step\d+|zero_to_fp32\.py|.*_model_states\.pt|bf16_zero_.*|zero_pp_rank_.*)"
 FSDP = r"(pytorch_model_fsdp.*|.*\.distcp)"
 STATE = r"(optimizer.*|scheduler\.pt|rng_state.*\.pth|trainer_state\.json|training_args\.bin)"
+SINGLE = r"(model\.safetensors|pytorch_model\.bin)(\.index\.json)?"  # what transformers reads
 WEIGHTS = r".*\.(safetensors|bin|pt|pth|ckpt)"
 
 
@@ -65,6 +67,22 @@ def without_weights(folder: Path) -> str:
     return f"{lacks}; {REMEDY}, weights included"
 
 
+def refuse_adapter_beside(folder: Path) -> None:
+    """Raise CheckpointError for an adapter beside a configuration: with peft installed transformers goes by it.
+
+    It loads the adapter's base model then, and not the folder's weights.
+    """
+    if not has_file(folder / ADAPTER):
+        return
+    if not any(re.fullmatch(SINGLE, name) for name in _entries(folder)):
+        raise CheckpointError(_adapter(folder))
+    raise CheckpointError(
+        f"{folder} holds weights and {ADAPTER}: transformers takes the weights alone where peft is not installed, and "
+        f"otherwise the adapter and the base model that it names; remove {ADAPTER} if the weights are the model, or "
+        f"give both: neort-export BASE_MODEL --adapter {folder} -o BUNDLE"
+    )
+
+
 def _adapter(folder: Path) -> str:
     """The sentence for an adapter, which is no model without its base."""
     base = read_object(folder / ADAPTER).get("base_model_name_or_path")
@@ -89,7 +107,7 @@ def _trained(names: list[str]) -> str:
         )
     steps = sorted((int(match[1]), name) for name in names if (match := re.fullmatch(r"checkpoint-(\d{1,12})", name)))
     if steps:
-        return f"{len(steps)} folders of a training; give one of them, such as {shortened(steps[-1][1])}"
+        return f"folders of a training; give one of them, such as {shortened(steps[-1][1])}"
     if found := _first(names, STATE):
         return f"{found}, the state of a training; save the model beside it: model.save_pretrained(folder)"
     return ""

@@ -217,6 +217,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         tensors(lambda t: t.update({A.replace("lora_A", "lora_A.default"): t.pop(A)})),
         "are no pair of factors",
     ),
+    "no tensor of a saved module": (setting(modules_to_save=["lm_head"]), "has no tensor of 'lm_head.weight', which"),
     "integers": (tensors(lambda t: t.update({A: t[A].to(torch.int8)})), "is int8"),
     "a longer embedding": (
         tensors(lambda t: t.update({f"base_model.model.{EMBEDDING}": torch.ones(313, 32)})),

@@ -91,6 +91,7 @@ TAKEN: dict[str, Make] = {
     "tensors that share storage": lambda f, s: pickled(f, s | {HEAD: s[EMBEDDING]}),
     "half precision": lambda f, s: write(f, {n: t.to(torch.bfloat16) for n, t in s.items()}),
     "double precision": lambda f, s: write(f, {n: t.double() for n, t in s.items()}),
+    "views with another sign": lambda f, s: pickled(f, {n: torch._neg_view(-t) for n, t in s.items()}),
     "a counter beside the tensors": lambda f, s: pickled(f, s | {"epoch": 3}),
     "no metadata": lambda f, s: save_file(s, f / "model.safetensors"),
     "the attention mask of 2021": lambda f, s: write(f, s | BUFFERS),
@@ -270,6 +271,46 @@ def test_a_classifier_is_refused_by_its_name(tmp_path: Path) -> None:
     assert "holds 'score.weight', the head of a 'GPTNeoForSequenceClassification'" in refusal(folder)
 
 
+def test_an_adapter_beside_weights_is_refused_since_peft_decides_what_transformers_loads(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "a/b"}')
+    assert "holds weights and adapter_config.json" in refusal(folder)
+
+
+def test_weights_that_transformers_reads_from_another_file_are_refused(folder: Path) -> None:
+    edit_json(folder / "config.json", transformers_weights="other.safetensors")
+    assert "transformers_weights is 'other.safetensors'" in refusal(folder)
+
+
+def test_a_configuration_without_a_model_type_is_told_the_line(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["model_type"]
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert 'write "model_type": "gpt_neo" there' in refusal(folder)
+
+
+def test_a_link_to_no_file_is_told(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../blobs/lost")
+    assert "is a link to '../blobs/lost', where no file is" in refusal(folder)
+
+
+def test_a_transposed_tensor_is_told_by_the_file_s_own_shape_and_rows(tmp_path: Path) -> None:
+    folder, name = save(random_gpt2(), tmp_path / "model"), "transformer.h.0.attn.c_attn.weight"
+    state = load_file(folder / "model.safetensors")
+    write(folder, state | {name: state[name].index_fill(0, torch.tensor(5), float("nan"))})
+    with pytest.raises(CheckpointError, match="has NaN in column 0, row 5"):
+        Checkpoint(folder).tensor(name)
+    write(folder, state | {name: state[name].T.contiguous()})
+    assert "has shape [96, 32], but config.json asks for [32, 96]" in refusal(folder)
+
+
+@pytest.mark.skipif(FIVE, reason="transformers 5 heeds these settings whichever attention it takes")
+def test_scales_that_transformers_default_attention_leaves_out_are_told(tmp_path: Path) -> None:
+    folder = save(random_gpt2(scale_attn_weights=False), tmp_path / "model")
+    with pytest.warns(UserWarning, match="config.json: scale_attn_weights is False, which the bundle heeds"):
+        Checkpoint(folder)
+
+
 # Names and nesting that a line of Python mends, which the message has
 
 
@@ -311,8 +352,9 @@ def test_the_line_of_the_message_takes_wrappers_out_of_the_names(wrapper: str, b
         lambda s: {"model_state_dict": s, "epoch": 3},
         lambda s: {"state_dict": {f"model.{n}": t for n, t in s.items()}, "optimizer": {"lr": 1}},
         lambda s: {"model": {f"module._orig_mod.{n}": t for n, t in s.items()}},
+        lambda s: {"optimizer": {"step": torch.ones(2)}, "net": s},
     ],
-    ids=["of a training loop", "of Lightning", "wrapped"],
+    ids=["of a training loop", "of Lightning", "wrapped", "an optimizer first"],
 )
 def test_the_line_of_the_message_takes_a_nested_state_dict_out(
     nest: Callable[[State], object], base: Path, folder: Path
@@ -329,6 +371,13 @@ def test_the_line_of_the_message_makes_one_file_of_shards(base: Path, folder: Pa
 @pytest.mark.skipif(FIVE, reason="transformers 5 reads names with and without the prefix together")
 def test_the_line_of_the_message_mends_names_with_and_without_the_prefix(base: Path, folder: Path) -> None:
     renamed(lambda name: bare(name) if "h.1." in name else name)(folder, load_file(folder / "model.safetensors"))
+    mended(folder, base)
+
+
+@pytest.mark.skipif(FIVE, reason="transformers 5 reads names with and without the prefix together")
+def test_the_line_of_the_message_mends_a_bare_model_beside_its_head(base: Path, folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    write(folder, {bare(name): tensor for name, tensor in state.items()} | {HEAD: state[EMBEDDING].clone()})
     mended(folder, base)
 
 

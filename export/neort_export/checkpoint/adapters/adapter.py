@@ -43,6 +43,7 @@ class Adapter:
         self._check_targets(factors)
         self._factors = {module: self._factors_of(module, each) for module, each in factors.items()}
         self._replaced = {self._parameter(name): tensor for name, tensor in others.items()}
+        self._check_saved()
 
     def sha256(self) -> str:
         """Hash the file that holds the tensors."""
@@ -81,7 +82,7 @@ class Adapter:
             remedy = resized if name in (self._names.token_embedding, self._names.head) else OWN_BASE
             raise CheckpointError(
                 f"{self.file}: {shortened(tensor.name)} has shape {list(tensor.shape)}, the base model's "
-                f"{list(base.shape)}; {remedy}"
+                f"{result.as_in_file(base.shape)}; {remedy}"
             )
         result.check_dtype()
         return result
@@ -114,6 +115,15 @@ class Adapter:
             raise CheckpointError(
                 f"{self.file} has no factors of {shortened(lacking[0])}, which {CONFIG} targets; fetch it again"
             )
+
+    def _check_saved(self) -> None:
+        """Raises CheckpointError where a module that was trained as a whole has no tensors."""
+        for parameter in self._shapes:
+            if self._config.saves(parameter.rpartition(".")[0]) and parameter not in self._replaced:
+                raise CheckpointError(
+                    f"{self.file} has no tensor of {parameter!r}, which modules_to_save in {CONFIG} says was trained "
+                    "as a whole; fetch the adapter again, or save it again with peft"
+                )
 
     def _check_tied(self) -> None:
         """Raises CheckpointError for factors of a matrix that is head and embedding at once.

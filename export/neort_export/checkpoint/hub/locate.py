@@ -16,6 +16,9 @@ from .parts import Parts
 __all__ = ["Located", "locate"]
 
 
+HOSTS = ("huggingface.co/", "hf.co/", "www.huggingface.co/")
+
+
 @dataclass(frozen=True)
 class Located:
     """Where files are; ``name`` and ``commit`` are those of the hub, None for a folder that was named itself."""
@@ -50,7 +53,7 @@ def locate(
                 "name on the hub"
             )
         return Located(folder)
-    if "://" in source:
+    if "://" in source or source.startswith(HOSTS):
         raise CheckpointError(
             f"{shortened(source)} is an address; give the name alone, OWNER/NAME or OWNER/NAME@REVISION"
         )

@@ -51,7 +51,7 @@ def read_name(source: str, revision: str | None) -> HubName:
     Raises CheckpointError for names and revisions that the hub cannot have, and for two revisions.
     """
     name, at, own = source.partition("@")
-    if at and Path(name).is_dir():
+    if at and name and Path(name).is_dir():
         raise CheckpointError(
             f"{name} is a folder here, and folders have no revision {shortened(own)}; leave out @{own}, or start from "
             "another folder to have the hub's"

@@ -33,7 +33,7 @@ KINDS = {
 class Parts(Enum):
     """What is wanted of a repository: all of a model, its tokenizer alone, or an adapter."""
 
-    MODEL = (CONFIG, "generation_config.json", CARD, *TOKENIZER)
+    MODEL = (CONFIG, "generation_config.json", CARD, "adapter_config.json", *TOKENIZER)
     TOKENIZER = (CONFIG, *TOKENIZER)
     ADAPTER = (ADAPTER_CONFIG, CARD)
 
