@@ -36,8 +36,9 @@ def as_transformers_loads(
     """
     small = _small(config)
     with torch.device("meta"):
-        model = architecture.causal_lm(copy.deepcopy(small))
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        kind = type(architecture.causal_lm(copy.deepcopy(small)))
+        twin = kind(copy.deepcopy(small))  # whose linear layers are transformers' own
+    shapes = {name: tuple(tensor.shape) for name, tensor in twin.state_dict().items()}
     ends = {name.partition(".")[2]: shape for name, shape in shapes.items()} | shapes
     names = list(tensors)
     state = {
@@ -45,7 +46,7 @@ def as_transformers_loads(
         for number, name in enumerate(names)
     }
     with _quiet():
-        loaded, info = type(model).from_pretrained(
+        loaded, info = kind.from_pretrained(
             None,
             config=small,
             state_dict=state,

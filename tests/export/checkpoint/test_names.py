@@ -21,7 +21,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPTNeoForCausalLM, GPTNeoForSequenceClassification
 
-from checkpoints import edit_json, random_model, save
+from checkpoints import edit_json, random_gpt2, random_model, save
 from neort_export import CheckpointError
 from neort_export.checkpoint import Checkpoint
 
@@ -175,6 +175,25 @@ def test_what_neort_takes_has_the_tensors_of_transformers_model(kind: str, folde
     model, info = by_transformers(folder)
     assert not info["missing_keys"]
     assert_same(Checkpoint(folder), model)
+
+
+GPT2_BUFFERS = {
+    "h.0.attn.bias": torch.ones(1, 1, 9, 9, dtype=torch.uint8),
+    "h.0.attn.masked_bias": torch.tensor(-1e4),
+}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gpt2_s_files_have_their_linear_layers_transposed_and_openai_s_no_prefix(tied: bool, tmp_path: Path) -> None:
+    folder = save(random_gpt2(tie_word_embeddings=tied), tmp_path / "model")
+    if tied:
+        state = load_file(folder / "model.safetensors")
+        write(folder, {bare(name): tensor for name, tensor in state.items()} | GPT2_BUFFERS)
+    source, (model, info) = Checkpoint(folder), by_transformers(folder)
+    assert not info["missing_keys"]
+    for name, tensor in model.state_dict().items():
+        stored = tensor.T if source.is_linear(name) else tensor
+        assert torch.equal(source.tensor(name), stored), name
 
 
 @pytest.mark.parametrize("kind", REFUSED)
