@@ -33,7 +33,7 @@ from .bundle import (
 )
 from .checkpoint import Checkpoint
 from .errors import VerificationError
-from .graph import decoder_graph, quantize
+from .graph import decoder_graph, nodes, quantize
 from .memory import memory_errors
 from .progress import Progress, Silent
 from .quantization.limits import Limits
@@ -159,7 +159,7 @@ class _Job:
         if verify:
             measured = self._measure(fp32, texts, hidden, limits)
         hashes = {WEIGHTS: weights_hash}
-        sections = {"recipe": self._recipe(texts), "format": FORMATS[self.quantization].manifest_section()}
+        sections = {"recipe": self._recipe(texts, graph), "format": FORMATS[self.quantization].manifest_section()}
         write_manifest(self.folder, self.source, sections, verified=verify, hashes=hashes)
         write_card(self.folder, self.source)
         return measured
@@ -218,12 +218,12 @@ class _Job:
         spec = read_spec({"model": model_section(self.source)})
         write_int8_cache(self.folder, spec, texts.calibration, run)
 
-    def _recipe(self, texts: Texts) -> dict[str, Any]:
+    def _recipe(self, texts: Texts, graph: ir.Model) -> dict[str, Any]:
         """How the weights were made; the manifest's ``recipe`` section."""
         if self.quantization == "fp32":
             return {"quantization": "fp32"}
         return {
             "quantization": self.quantization,
-            **recipe_section(FORMATS[self.quantization]),
+            **recipe_section(FORMATS[self.quantization], gelu_new=any(nodes(graph.graph, "FastGelu"))),
             "calibration": texts.calibration_facts(),
         }

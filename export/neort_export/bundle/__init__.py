@@ -7,7 +7,7 @@ from .config_files import write_configs
 from .manifest import CARD, model_section, write_json, write_manifest
 from .portable import write_portable
 from .space import check_space, disk_error
-from .tokenizer_files import write_tokenizer
+from .tokenizer import write_tokenizer
 from .weights_file import external_weights, write_graph
 
 __all__ = [

@@ -17,11 +17,18 @@ __all__ = ["GELU_ZERO_POINT", "recipe_section"]
 GELU_ZERO_POINT = 16  # of activations after gelu_new, where one scale serves a row
 
 
-def recipe_section(form: Format) -> dict[str, Any]:
-    """How weights and activations are quantized, for the manifest's ``recipe`` section; nothing in fp32."""
+def recipe_section(form: Format, *, gelu_new: bool = True) -> dict[str, Any]:
+    """How weights and activations are quantized, for the manifest's ``recipe`` section; nothing in fp32.
+
+    ``gelu_new`` says whether that is the model's activation function.
+    """
     if not form.quantized:
         return {}
-    return {"weights": _weights(form), "activations": _activations(form), "refinements": _refinements(form)}
+    return {
+        "weights": _weights(form),
+        "activations": _activations(form),
+        "refinements": _refinements(form, gelu_new=gelu_new),
+    }
 
 
 def _weights(form: Format) -> str:
@@ -51,9 +58,9 @@ def _size(form: RowFormat | BlockFormat) -> str:
     return str(form.size) if isinstance(form, BlockFormat) else "row"
 
 
-def _refinements(form: Format) -> list[str]:
+def _refinements(form: Format, *, gelu_new: bool) -> list[str]:
     found = ["outlier folding"]
-    if isinstance(form.linears, RowFormat):
+    if gelu_new and isinstance(form.linears, RowFormat):
         found.append(f"zero point {GELU_ZERO_POINT} after gelu_new")
     if form.compensated:
         found.append(f"GPTQ in chunks of {CHUNK} channels, damping {DAMPING}")

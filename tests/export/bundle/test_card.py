@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 import neort
 from neort_export import Report
 from neort_export.bundle import renew_card, write_card
-from neort_export.bundle.original_card import OriginalCard, read_original_card
+from neort_export.bundle.card.original import OriginalCard, read_original_card
 from neort_export.checkpoint import Checkpoint
 from neort_models import bundled
 

@@ -16,14 +16,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from checkpoints import edit_json, random_model
 from neort.tokenizer import Tokenizer
-from neort_export.bundle import tokenizer_check, write_tokenizer
+from neort_export.bundle import write_tokenizer
+from neort_export.bundle.tokenizer import check
 from neort_export.checkpoint import Checkpoint
 from neort_export.errors import CheckpointError
 
 END = "<|endoftext|>"
 CORPUS = ["once upon a time there was a little girl who said it's 1984, and we'll see! naïve café"] * 9
 NAMES = ["<a>", "<mask>", "[PAD]", "<u>", "<v>", "<x>", END, " spaced ", "once"]
-TEXTS = tokenizer_check.texts_for(NAMES)[::3]
+TEXTS = check.texts_for(NAMES)[::3]
 
 Files = Callable[[Path], object]
 

@@ -37,6 +37,10 @@ def test_every_format_is_told_in_words(name: str) -> None:
     assert recipe_section(known(name)) == WORDS[name]
 
 
+def test_a_zero_point_after_gelu_new_is_told_of_models_that_have_it() -> None:
+    assert recipe_section(known("int8"), gelu_new=False)["refinements"] == ["outlier folding"]
+
+
 def test_other_numbers_are_told_in_other_words() -> None:
     form = dataclasses.replace(known("int4"), linears=BlockFormat(4, 32), head=BlockFormat(4, 32), compensated=False)
     assert recipe_section(form) == {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import read_bytes
-from ..errors import CheckpointError
-from ..markdown import read_front_matter, section_about
+from ...checkpoint import read_bytes
+from ...errors import CheckpointError
+from ...markdown import read_front_matter, section_about
 
 __all__ = ["HUB_ID", "OriginalCard", "read_original_card"]
 

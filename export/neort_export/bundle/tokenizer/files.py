@@ -16,11 +16,11 @@ from neort.errors import TokenizerError
 from neort.tokenizer import Tokenizer
 from neort.wording import shortened
 
-from ..checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object
-from ..errors import CheckpointError
-from .manifest import write_json
-from .tokenizer_check import check_same_ids, check_same_text, same_ids, texts_for
-from .tokenizer_reference import Reference, load_reference
+from ...checkpoint import LARGE_FILE, Checkpoint, has_file, read_bytes, read_object
+from ...errors import CheckpointError
+from ..manifest import write_json
+from .check import check_same_ids, check_same_text, same_ids, texts_for
+from .reference import Reference, load_reference
 
 __all__ = ["write_tokenizer"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from neort.tokenizer import Tokenizer
 from neort.wording import shortened
 
-from ..errors import CheckpointError
-from .tokenizer_reference import Reference
+from ...errors import CheckpointError
+from .reference import Reference
 
 __all__ = ["check_same_ids", "check_same_text", "same_ids", "texts_for"]
 

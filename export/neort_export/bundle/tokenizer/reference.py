@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import said
-from ..errors import CheckpointError
+from ...checkpoint import said
+from ...errors import CheckpointError
 
 __all__ = ["Reference", "load_reference"]
 

@@ -6,25 +6,23 @@ no files, and a later measurement writes the figures anew and nothing else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from neort.bundle import MANIFEST
 from neort.paths import read_regular
-from neort.verification import VERIFICATION
 from neort_models import PRESETS
 
-from ..checkpoint import Checkpoint, read_object
-from ..markdown import code, front_matter, quoted
-from .manifest import CARD
-from .original_card import HUB_ID, OriginalCard, read_original_card
+from ...checkpoint import Checkpoint, read_object
+from ...markdown import code, front_matter, quoted
+from ..manifest import CARD
+from .figures import figures_of, with_figures
+from .original import HUB_ID, OriginalCard, read_original_card
 
 __all__ = ["renew_card", "write_card"]
 
 HUB = "https://huggingface.co"
-BEGIN, END = "<!-- neort: figures -->", "<!-- neort: end of figures -->"
 LARGEST_CARD = 4 << 20  # bytes, of one that its owner has written on
 ELEUTHER = {preset.hub_id.lower() for preset in PRESETS.values() if preset.hub_id.startswith("EleutherAI/")}
 PILE = """\
@@ -55,17 +53,12 @@ print(model.generate("Once upon a time", max_new_tokens=40).text)
 Other programs read `model.onnx`: onnxruntime-genai by `onnxruntime_genai.Model("BUNDLE")`; optimum by
 `ORTModelForCausalLM.from_pretrained("BUNDLE", file_name="model.onnx")`; any program with onnxruntime by the loop that
 neort's docs/embedding.md describes."""
-DEFINITIONS = """\
-- KL: KL(torch || bundle), in nats per token: how far the bundle's distribution of the next token is from that of the
-  original in torch, in float32; the mean and the 99th percentile over all positions. 0 is equal.
-- top-1 agreement: the share of positions at which both have the same most probable token.
-- perplexity ratio: the bundle's perplexity over torch's on the same text; after +- its standard error. 1 is equal."""
 
 
 def write_card(folder: Path, source: Checkpoint) -> None:
     """Write README.md into a folder that has its manifest, and what was measured, already."""
     manifest = read_object(folder / MANIFEST)
-    parts = _parts(manifest, source, read_original_card(source.path), _figures(folder))
+    parts = _parts(manifest, source, read_original_card(source.path), figures_of(folder))
     (folder / CARD).write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -79,11 +72,7 @@ def renew_card(old: Path, folder: Path, source: Checkpoint) -> None:
     except (OSError, ValueError):
         write_card(folder, source)
         return
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if begin and end:
-        text = f"{before}{_figures(folder)}{after}"
-    (folder / CARD).write_text(text, encoding="utf-8", newline="")
+    (folder / CARD).write_text(with_figures(text, figures_of(folder)), encoding="utf-8", newline="")
 
 
 def _parts(manifest: Mapping[str, Any], source: Checkpoint, original: OriginalCard, figures: str) -> Iterator[str]:
@@ -202,46 +191,3 @@ def _limits(manifest: Mapping[str, Any], source: Checkpoint, original: OriginalC
         yield f"More is in [the original's card]({HUB}/{source.source})."
     elif original.exists and not original.limits:
         yield "More is in the card beside the original's weights."
-
-
-def _figures(folder: Path) -> str:
-    """What verification.json says, in words, between marks by which it is found again."""
-    file = folder / VERIFICATION
-    told = _measured(read_object(file)) if file.exists() else "Not measured: exported with `--no-verify`."
-    return f"{BEGIN}\n{told}\n{END}"
-
-
-def _measured(found: Mapping[str, Any]) -> str:
-    text, grades = found["text"], found["grades"]
-    rows = [
-        "| | mean KL | p99 KL | top-1 agreement | perplexity ratio | grade |",
-        "|---|---|---|---|---|---|",
-        *(_row(name, figures, grades.get(name, "")) for name, figures in found["against_torch"].items()),
-    ]
-    perplexity = next(iter(found["against_torch"].values()))["torch_perplexity"]
-    meanings = "; ".join(dict.fromkeys(map(str, grades.values())))
-    facts = [
-        f"- measured on {text['tokens']:,} tokens, in sequences of {text['sequence_length']:,}, of the text with the "
-        f"SHA-256 `{text['sha256']}`; torch's perplexity on it is {_number(perplexity, '.4g')}.",
-        *([f"- grade: what quantization lost. {meanings}."] if meanings else []),
-        "- a sequence in a batch has logits that differ from those alone by at most "
-        f"{_number(found['identity']['batch_max_abs_diff'], 'g')}.",
-    ]
-    return "\n".join([*rows, "", DEFINITIONS, *facts])
-
-
-def _row(name: str, figures: Mapping[str, Any], grade: str) -> str:
-    cells = [
-        name,
-        _number(figures["mean_kl"], ".1e"),
-        _number(figures["p99_kl"], ".1e"),
-        _number(figures["top1_agreement"], ".2%"),
-        f"{_number(figures['perplexity_ratio'], '.5f')} +- {_number(figures['perplexity_ratio_error'], '.5f')}",
-        re.split(":", grade, maxsplit=1)[0],
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _number(value: Any, spec: str) -> str:
-    """A figure; verification.json has null for one that is no finite number."""
-    return "not finite" if value is None else format(value, spec)
