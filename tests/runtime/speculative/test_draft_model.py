@@ -86,8 +86,7 @@ def test_text_that_ends_inside_a_draft_is_that_of_plain_decoding(model: neort.Mo
 def test_stop_strings_of_special_tokens_end_drafts_batches_and_streams_at_one_token(bundle_path: Path) -> None:
     """The comma is special here: no text shows it, and stop strings are it or hold it."""
     plain, drafting = (
-        neort.load(bundle_path, num_threads=2, max_batch_size=2, **options)
-        for options in ({}, {"draft": "prompt-lookup"})
+        neort.load(bundle_path, num_threads=2, max_batch_size=2, draft=draft) for draft in (None, "prompt-lookup")
     )
     document = json.loads((bundle_path / "tokenizer.json").read_text(encoding="utf-8"))
     comma = document["model"]["vocab"][","]
