@@ -119,6 +119,7 @@ class _Reading:
             if sound:
                 self.options[name] = sound
             whole = len(sound) == len(each)
+            value = [member for member in each if not _fits(name, member)] if sound else value
         else:
             candidate = _as_kind(name, value)
             whole = _fits(name, candidate)

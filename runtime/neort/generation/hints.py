@@ -87,8 +87,8 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
         "continuous_batching_config", "transformers_version", "use_model_defaults", "custom_generate",
     ),
     _CACHE: (
-        "use_cache", "cache_implementation", "cache_config", "max_cache_len", "past_key_values", "return_legacy_cache",
-        "cache_prompt",
+        "use_cache", "no_cache", "cache_implementation", "cache_config", "max_cache_len", "past_key_values",
+        "return_legacy_cache", "cache_prompt",
     ),
     _DRAFT: (
         "assistant_model", "assistant_tokenizer", "assistant_confidence_threshold", "assistant_early_exit",
@@ -96,7 +96,8 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
         "max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "num_speculative_tokens",
         "prompt_lookup_num_tokens", "speculation_type", "speculative_config", "target_lookbehind", "use_mtp",
     ),
-    "begin the prompt with that token's text; none is added": ("bos_token_id", "bos_token", "add_special_tokens"),
+    "a prompt that is text gets the tokens that the bundle's tokenizer puts around texts; begin it with another one's "
+    "text, or give token ids": ("bos_token_id", "bos_token", "add_bos_token", "add_special_tokens"),
     _NO_ENCODER: ("decoder_start_token_id", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
     "the bundle's own tokenizer is used: leave it out": ("tokenizer",),
     "say overflow=\"truncate_left\" to drop a long prompt's oldest tokens": ("truncation", "truncate_prompt_tokens"),

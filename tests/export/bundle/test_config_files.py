@@ -32,8 +32,8 @@ def write(tmp_path: Path) -> Any:
         checkpoint = SimpleNamespace(
             path=source,
             config=SimpleNamespace(bos_token_id=EOS, eos_token_id=entries.get("eos_token_id", EOS)),
-            dimensions=SimpleNamespace(vocab_size=300),
             tied=True,
+            dimensions=SimpleNamespace(vocab_size=300),
         )
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")

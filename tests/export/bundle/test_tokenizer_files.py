@@ -18,6 +18,7 @@ from checkpoints import edit_json, random_model
 from neort.tokenizer import Tokenizer
 from neort_export.bundle import write_tokenizer
 from neort_export.bundle.tokenizer import check
+from neort_export.bundle.tokenizer.reference import load_reference
 from neort_export.checkpoint import Checkpoint
 from neort_export.errors import CheckpointError
 
@@ -112,6 +113,13 @@ def added_with_flags(tokenizer: Backend) -> None:
     tokenizer.add_tokens([AddedToken("once", single_word=True), AddedToken("<a>", normalized=True, rstrip=True)])
 
 
+def several_releases(folder: Path) -> None:
+    with_config(fast_tokenizer_files=["tokenizer.4.0.json", "tokenizer.99.0.json"])(folder)
+    tokenizer = trained()
+    tokenizer.add_special_tokens(["<u>"])
+    tokenizer.save(str(folder / "tokenizer.4.0.json"))
+
+
 KINDS: dict[str, Files] = {
     "a prefix space in the config": with_config(add_prefix_space=True),
     "a pad token in the config": with_config(pad_token="[PAD]"),
@@ -124,6 +132,7 @@ KINDS: dict[str, Files] = {
     "not every byte": without_every_byte,
     "tokens around a text": backend(template),
     "added tokens with flags": backend(added_with_flags, "GPT2Tokenizer"),
+    "a file for this release of transformers": several_releases,
     "no config": lambda folder: trained().save(str(folder / "tokenizer.json")),
 }
 
@@ -188,6 +197,19 @@ def test_settings_of_calls_are_left_out_of_the_bundle(folder: Path, bundle: Path
     assert document["truncation"] is None
 
 
+def test_chat_templates_and_sides_are_kept(folder: Path, bundle: Path) -> None:
+    """Whether tokenizer_config.json says them, or other files."""
+    tokenizer = trained()
+    tokenizer.enable_padding(direction="left")
+    tokenizer.enable_truncation(9, direction="left")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text("{{ messages }} é", encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+    write_tokenizer(Checkpoint(folder), bundle)
+    again = AutoTokenizer.from_pretrained(bundle)
+    assert (again.chat_template, again.padding_side, again.truncation_side) == ("{{ messages }} é", "left", "left")
+
+
 def test_the_tokenizer_of_another_folder_is_taken(folder: Path, bundle: Path, tmp_path: Path) -> None:
     """Of one with nothing but a tokenizer.json, too: transformers then reads the checkpoint's config.json."""
     other = tmp_path / "other"
@@ -250,6 +272,11 @@ REFUSED: dict[str, tuple[Files, str]] = {
     "a normalizer": (backend(lambda t: setattr(t, "normalizer", normalizers.NFC())), "normalizer.*version of Unicode"),
     "dropout": (backend(lambda t: setattr(t.model, "dropout", 0.5)), "dropout 0.5, with which a text has other ids"),
     "split special tokens": (with_config(split_special_tokens=True), "sets split_special_tokens.*set it to false"),
+    "a length that is no number": (with_config(model_max_length="2k"), "model_max_length to '2k', which is no number"),
+    "a missing file for this release": (
+        with_config(fast_tokenizer_files=["tokenizer.4.0.json"]),
+        "names 'tokenizer.4.0.json' in fast_tokenizer_files, which is not beside it: restore it",
+    ),
     "code of its own": (old_files(tokenizer_class="CTRLTokenizer"), "as a CTRLTokenizer, which has its own code"),
 }
 
@@ -270,4 +297,23 @@ def test_ids_that_differ_are_refused_with_the_text(folder: Path, bundle: Path, m
     monkeypatch.setattr(Tokenizer, "encode", lambda self, text: encode(self, text.replace("1984", "1985")))
     edit_json(folder / "tokenizer_config.json", model_max_length=20)
     with pytest.raises(CheckpointError, match=r"cannot reproduce this tokenizer: .*1984.* in transformers and"):
+        write_tokenizer(Checkpoint(folder), bundle)
+
+
+def test_what_transformers_and_tokenizers_raise_at_any_call_is_told(
+    folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Panics of tokenizers, too, which are no Exception."""
+    with_config()(folder)
+    panic = type("PanicException", (BaseException,), {})
+
+    def fails(*_: object, **__: object) -> object:
+        raise panic("out of bounds")
+
+    reference = load_reference(folder, folder / "tokenizer.json")
+    with monkeypatch.context() as patched:
+        patched.setattr(Backend, "from_file", fails)
+        assert not reference.says_the_same(folder / "tokenizer.json")
+    monkeypatch.setattr(AutoTokenizer.from_pretrained(folder).__class__, "__call__", fails)
+    with pytest.raises(CheckpointError, match=r"do not make a tokenizer .*\(PanicException: out of bounds\); restore"):
         write_tokenizer(Checkpoint(folder), bundle)

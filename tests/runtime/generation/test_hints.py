@@ -22,6 +22,7 @@ def told(**options: Any) -> str:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
+        ("add_special_tokens", "gets the tokens that the bundle's tokenizer puts around texts"),
         ("max_length", "use max_new_tokens, which does not count the prompt"),
         ("max_tokens", "use max_new_tokens"),
         ("stop", "use stop_strings"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import neort
 from neort.backend import DecoderSession
 from neort.bundle import Bundle
 from neort.kvcache import CacheType
+from neort.tokenizer import Tokenizer
 
 EXACT_CACHES = ("int8",)  # attention over several rows has the bits of that over one
 NEAR_TIE = 0.02  # difference of two logits that rounding may reverse
@@ -79,6 +81,36 @@ def test_text_that_ends_inside_a_draft_is_that_of_plain_decoding(model: neort.Mo
     for count in range(1, 40, 3):
         assert drafting.generate(prompt, max_new_tokens=count).token_ids == whole.token_ids[:count]
     assert drafting.generate(prompt, max_new_tokens=40).stats.accepted_tokens > 10
+
+
+def test_stop_strings_of_special_tokens_end_drafts_batches_and_streams_at_one_token(bundle_path: Path) -> None:
+    """The comma is special here: no text shows it, and stop strings are it or hold it."""
+    plain, drafting = (
+        neort.load(bundle_path, num_threads=2, max_batch_size=2, draft=draft) for draft in (None, "prompt-lookup")
+    )
+    document = json.loads((bundle_path / "tokenizer.json").read_text(encoding="utf-8"))
+    comma = document["model"]["vocab"][","]
+    document["added_tokens"].append({"id": comma, "content": ",", "special": True})
+    plain.tokenizer = drafting.tokenizer = Tokenizer(document)
+    prompts = [looping(plain, 120), plain.tokenizer.encode("No, no, no, no, no")]
+    whole = plain.generate(prompts[0], max_new_tokens=40)
+    shown = plain.tokenizer.decode(whole.token_ids, skip_special_tokens=False)
+    assert "," in shown
+    assert "," not in whole.text
+    place = shown.rindex(",")
+    for stop in (",", shown[place - 3 : place + 4], shown[place - 3 : place + 1]):
+        expected = [facts(plain.generate(prompt, max_new_tokens=40, stop_strings=[stop])) for prompt in prompts]
+        assert expected[0][2] == "stop"
+        for model in (plain, drafting):
+            batch = model.generate(prompts, max_new_tokens=40, stop_strings=[stop])
+            assert [facts(completion) for completion in batch] == expected
+            pieces = list(model.stream(prompts[0], max_new_tokens=40, stop_strings=[stop]))
+            ids = sum((piece.token_ids for piece in pieces), ())
+            assert ("".join(piece.text for piece in pieces), ids, pieces[-1].finish_reason) == expected[0]
+
+
+def facts(completion: neort.Completion) -> tuple[str, tuple[int, ...], str]:
+    return completion.text, completion.token_ids, completion.finish_reason
 
 
 def test_the_context_s_end_is_reached_and_not_passed(model: neort.Model, bundle_path: Path) -> None:

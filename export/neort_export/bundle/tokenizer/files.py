@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers.tokenization_utils_base import get_fast_tokenizer_file
+
 from neort.errors import TokenizerError
 from neort.tokenizer import Tokenizer
 from neort.wording import shortened
@@ -24,11 +26,12 @@ from .reference import Reference, load_reference
 
 __all__ = ["write_tokenizer"]
 
-CONFIG = "config.json"
+CONFIG, CHAT_TEMPLATE = "config.json", "chat_template.jinja"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 OLD_TOKENIZER = ("vocab.json", "merges.txt")
 READ_WITH_IT = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 OTHERS = ("tokenizer.model", "spiece.model", "vocab.txt", "tokenizer_config.json")  # say that there is another one
+VERSIONS = "fast_tokenizer_files"  # of tokenizer.json, with the release of transformers from which on each is read
 SCRATCH, WRITTEN = "given-tokenizer", "written-tokenizer"
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 GENERIC_CLASS = "PreTrainedTokenizerFast"  # takes tokenizer.json as it is
@@ -72,7 +75,7 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> Tokenizer:
 def _source(checkpoint: Checkpoint) -> tuple[Path, dict[str, Any] | None]:
     """The file that holds the vocabulary, and what a tokenizer.json holds. Raises CheckpointError where none does."""
     folder = checkpoint.tokenizer_path
-    file, vocab = folder / TOKENIZER, folder / OLD_TOKENIZER[0]
+    file, vocab = folder / _current(folder / TOKENIZER_CONFIG), folder / OLD_TOKENIZER[0]
     if has_file(file):
         document = read_object(file, LARGE_FILE)
         _check_ids(file, document.get("model"))
@@ -87,6 +90,25 @@ def _source(checkpoint: Checkpoint) -> tuple[Path, dict[str, Any] | None]:
         "the hub name of the tokenizer that the model was trained with: --tokenizer NAME_OR_FOLDER (TinyStories "
         "models have that of EleutherAI/gpt-neo-125M)"
     )
+
+
+def _current(config: Path) -> str:
+    """The name of the tokenizer.json for the installed transformers, of which there may be several with numbers.
+
+    Raises CheckpointError for one that is missing.
+    """
+    named = read_object(config).get(VERSIONS) if has_file(config) else None
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        return TOKENIZER
+    try:
+        name: str = get_fast_tokenizer_file(named)
+    except ValueError:
+        return TOKENIZER  # transformers says what it is
+    if name != TOKENIZER and (Path(name).name != name or not has_file(config.with_name(name))):
+        raise CheckpointError(
+            f"{config} names {shortened(name)} in {VERSIONS}, which is not beside it: restore it, or remove that entry"
+        )
+    return name
 
 
 def _own(document: dict[str, Any] | None, reference: Reference, source: Path) -> Tokenizer | None:
@@ -173,7 +195,8 @@ def _write_config(checkpoint: Checkpoint, folder: Path, reference: Reference, te
     """Write tokenizer_config.json: the checkpoint's, where transformers reads the bundle by it as it read that one.
 
     It names what the model reads: transformers 4.57's generic class returns token_type_ids otherwise, which GPT-Neo
-    adds to the embeddings without a word.
+    adds to the embeddings without a word. A chat template that has a file of its own goes into it, and
+    the side of padding that tokenizer.json's says.
     """
     source = checkpoint.tokenizer_path / TOKENIZER_CONFIG
     target = folder / TOKENIZER_CONFIG
@@ -184,8 +207,13 @@ def _write_config(checkpoint: Checkpoint, folder: Path, reference: Reference, te
     if has_file(source):
         settings = read_object(source)
         target.write_bytes(read_bytes(source))
-    if settings.get("model_input_names") != MODEL_INPUTS:
-        settings = {**settings, "model_input_names": MODEL_INPUTS}
+    changes: dict[str, Any] = {"model_input_names": MODEL_INPUTS}
+    changes |= {name: side for name, side in reference.sides.items() if side != settings.get(name, "right")}
+    template = source.with_name(CHAT_TEMPLATE)
+    if has_file(template):
+        changes["chat_template"] = read_bytes(template).decode("utf-8", "replace")
+    if settings.get(VERSIONS) is not None or any(settings.get(name) != value for name, value in changes.items()):
+        settings = {name: value for name, value in settings.items() if name != VERSIONS} | changes
         write_json(target, settings)
     if not _reads_as(checkpoint, folder, reference, texts):
         kept = {name: value for name, value in settings.items() if not _is_applied(name)}

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from neort.wording import shortened
+
 from ...checkpoint import said
 from ...errors import CheckpointError
 
@@ -19,9 +21,9 @@ __all__ = ["Reference", "load_reference"]
 class Reference:
     """A tokenizer of transformers that runs on the tokenizers library."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Takes what AutoTokenizer returned, which has to have a backend."""
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, folder: Path, source: Path) -> None:
+        """Takes what AutoTokenizer returned for a folder, which has to have a backend; errors are about ``source``."""
+        self._tokenizer, self._folder, self._source = tokenizer, folder, source
 
     @functools.cached_property
     def document(self) -> dict[str, Any]:
@@ -40,15 +42,23 @@ class Reference:
         steps = _flat(self.document["pre_tokenizer"], "pretokenizers")
         return {"add_prefix_space": any(step.get("add_prefix_space") for step in steps)}
 
+    @property
+    def sides(self) -> dict[str, str]:
+        """The ends at which calls pad and cut texts, which a tokenizer.json may say alone."""
+        return {name: getattr(self._tokenizer, name) for name in ("padding_side", "truncation_side")}
+
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """What ``AutoTokenizer.from_pretrained(...)(text)["input_ids"]`` is for each text."""
-        with _quiet():
+        """What ``AutoTokenizer.from_pretrained(...)(text)["input_ids"]`` is for each text.
+
+        Raises CheckpointError where that fails.
+        """
+        with _telling(self._folder, self._source):
             ids: list[list[int]] = self._tokenizer(texts)["input_ids"]
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids, with special tokens."""
-        with _quiet():
+        """The text of ids, with special tokens. Raises what `encode` does."""
+        with _telling(self._folder, self._source):
             text: str = self._tokenizer.decode(ids)
         return text
 
@@ -58,7 +68,9 @@ class Reference:
 
         try:
             backend = Tokenizer.from_file(str(file))
-        except Exception:  # tokenizers raises nothing more specific
+        except BaseException as error:  # tokenizers raises nothing more specific
+            if not _is_a_library_s(error):
+                raise
             return False
         if backend.padding is not None or backend.truncation is not None:
             return False
@@ -74,35 +86,57 @@ def load_reference(folder: Path, source: Path) -> Reference:
     Raises CheckpointError, about the file ``source``, for files that transformers does not read and for tokenizers
     that do not run on the tokenizers library.
     """
-    from transformers import AutoTokenizer, __version__
+    from transformers import AutoTokenizer
+
+    with _telling(folder, source):
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False, local_files_only=True)
+    _check(tokenizer, source)
+    return Reference(tokenizer, folder, source)
+
+
+def _check(tokenizer: Any, source: Path) -> None:
+    name = type(tokenizer).__name__
+    if not getattr(tokenizer, "is_fast", False) or getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise CheckpointError(
+            f"{source}: transformers reads it as a {name}, which has its own code for making ids, and neort "
+            "has byte-level BPE as GPT-2's alone: export a checkpoint with such a tokenizer"
+        )
+    if getattr(tokenizer, "split_special_tokens", False):
+        raise CheckpointError(
+            f"{source}: tokenizer_config.json sets split_special_tokens, with which special tokens that are "
+            "written in a text are no tokens, and in neort they are: set it to false, if that is right too"
+        )
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, (int, float)):
+        raise CheckpointError(
+            f"{source}: tokenizer_config.json sets model_max_length to {shortened(longest)}, which is no number, and "
+            "transformers fails with every text: correct it, or remove it"
+        )
+
+
+@contextlib.contextmanager
+def _telling(folder: Path, source: Path) -> Iterator[None]:
+    """Context in which transformers is quiet, and what it raises about a folder's files becomes a CheckpointError."""
+    from transformers import __version__
 
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, use_fast=True, trust_remote_code=False, local_files_only=True
-            )
-            name = type(tokenizer).__name__
-            if not getattr(tokenizer, "is_fast", False) or getattr(tokenizer, "backend_tokenizer", None) is None:
-                raise CheckpointError(
-                    f"{source}: transformers reads it as a {name}, which has its own code for making ids, and neort "
-                    "has byte-level BPE as GPT-2's alone: export a checkpoint with such a tokenizer"
-                )
-            if getattr(tokenizer, "split_special_tokens", False):
-                raise CheckpointError(
-                    f"{source}: tokenizer_config.json sets split_special_tokens, with which special tokens that are "
-                    "written in a text are no tokens, and in neort they are: set it to false, if that is right too"
-                )
-            return Reference(tokenizer)
-    except (MemoryError, CheckpointError):
-        raise
-    except BaseException as error:  # transformers and tokenizers raise several kinds, panics of Rust among them
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            yield
+    except BaseException as error:
+        if not _is_a_library_s(error):
             raise
         why = f"{type(error).__name__}: {said(error)}".replace(str(folder), str(source.parent))
         raise CheckpointError(
             f"{source} and the files beside it do not make a tokenizer that transformers {__version__} reads ({why}); "
             "restore them, use the release of transformers that saved them, or name another folder with --tokenizer"
         ) from error
+
+
+def _is_a_library_s(error: BaseException) -> bool:
+    """Whether transformers or tokenizers raises it: they raise several kinds, panics of Rust among them."""
+    if isinstance(error, MemoryError):
+        return False
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 @contextlib.contextmanager

@@ -18,7 +18,9 @@ TOKENIZER = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "chat_template.jinja",
 )
+VERSIONED_TOKENIZER = re.compile(r"tokenizer\.\d.*\.json")  # for one release of transformers and later ones
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 KINDS = {
@@ -63,6 +65,8 @@ def wanted_files(parts: Parts, listed: Collection[str], shards: Callable[[str], 
     ``shards`` says which files an index names. Safetensors go before pickles, as in transformers.
     """
     small = [name for name in parts.value if name in listed]
+    if parts is not Parts.ADAPTER:
+        small += sorted(filter(VERSIONED_TOKENIZER.fullmatch, listed))
     if parts is Parts.TOKENIZER:
         return small if set(small) & set(TOKENIZER) else []
     if parts is Parts.ADAPTER:
