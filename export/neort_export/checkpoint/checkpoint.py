@@ -16,11 +16,10 @@ from ..errors import CheckpointError
 from ..progress import Progress
 from .adapters import Adapter
 from .config import check_layers, read_config
-from .files import open_tensors
 from .hub import Parts, locate
 from .names import read_names
-from .stored import Floats, StoredTensor
-from .without import refuse_adapter_beside
+from .remedies import refuse_adapter_beside
+from .tensors import Floats, StoredTensor, open_tensors
 
 __all__ = ["Checkpoint"]
 

@@ -16,8 +16,8 @@ from neort.wording import shortened
 from ..architectures import ARCHITECTURES, Architecture
 from ..errors import CheckpointError
 from .reading import has_file, read_object, said
+from .remedies import without_config
 from .settings import REMEDY, SIZE, checked_settings, is_size
-from .without import without_config
 
 __all__ = ["check_layers", "read_config"]
 

@@ -110,7 +110,7 @@ def test_weights_that_files_have_transposed_are_read_as_the_others(
     save_file(turned, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
     monkeypatch.setitem(ARCHITECTURES, "gpt_neo", Transposing())
-    monkeypatch.setattr("neort_export.checkpoint.stored.COLUMN_ROWS", 10)
+    monkeypatch.setattr("neort_export.checkpoint.tensors.stored.COLUMN_ROWS", 10)
     source = Checkpoint(tmp_path)
     for name, shape in plain.expected_shapes().items():
         assert source.shape(name) == shape

@@ -13,10 +13,8 @@ from neort.wording import shortened
 
 from ...architectures import Architecture, Dimensions
 from ...errors import CheckpointError
-from ..pickles import open_pickle
 from ..reading import has_file
-from ..safetensors_files import open_safetensors
-from ..stored import StoredTensor
+from ..tensors import StoredTensor, open_pickle, open_safetensors
 from .config import CONFIG, MERGE, AdapterConfig
 from .factors import Factors, collected
 

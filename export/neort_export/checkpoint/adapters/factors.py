@@ -12,7 +12,7 @@ import torch
 from neort.wording import shortened
 
 from ...errors import CheckpointError
-from ..stored import StoredTensor
+from ..tensors import StoredTensor
 
 __all__ = ["Factors", "collected"]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from ..architectures import Architecture
-from .stored import StoredTensor
+from ...architectures import Architecture
+from ..tensors import StoredTensor
 
 __all__ = ["as_transformers_loads"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from neort.wording import shortened
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
+from ..reading import LARGE_FILE, has_file, read_object
+from ..remedies import without_weights
 from .pickles import open_pickle
-from .reading import LARGE_FILE, has_file, read_object
 from .safetensors_files import open_safetensors
 from .stored import StoredTensor
-from .without import without_weights
 
 __all__ = ["open_tensors"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from neort.wording import shortened
 
-from ..architectures import Architecture
-from .rewriting import PEFT, Renaming, rewrite_command
-from .stored import StoredTensor
+from ...architectures import Architecture
+from ..remedies import PEFT, Renaming, rewrite_command
+from ..tensors import StoredTensor
 
 __all__ = ["Names", "complaint", "listed"]
 

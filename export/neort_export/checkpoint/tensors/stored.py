@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from neort.wording import shortened
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
+from ..reading import unreadable
 from .finite import first_not_finite
-from .reading import unreadable
 
 __all__ = ["Floats", "StoredTensor"]
 

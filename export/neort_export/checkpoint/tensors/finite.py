@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 __all__ = ["first_not_finite", "refuse_overflow"]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..architectures import Architecture, Dimensions
-from ..errors import CheckpointError
+from ...architectures import Architecture, Dimensions
+from ...errors import CheckpointError
+from ..reading import said
+from ..tensors import StoredTensor
 from .complaints import Names, complaint, listed
 from .loading import as_transformers_loads
-from .reading import said
-from .stored import StoredTensor
 
 __all__ = ["Reading", "read_names"]
 

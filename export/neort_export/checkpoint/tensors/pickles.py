@@ -12,9 +12,9 @@ import torch
 
 from neort.wording import shortened
 
-from ..errors import CheckpointError
-from .reading import refuse_pointer, said, unreadable
-from .rewriting import Renaming, rewrite_command
+from ...errors import CheckpointError
+from ..reading import refuse_pointer, said, unreadable
+from ..remedies import Renaming, rewrite_command
 from .stored import StoredTensor
 
 __all__ = ["open_pickle"]

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..errors import CheckpointError
-from .reading import refuse_pointer, said
+from ...errors import CheckpointError
+from ..reading import refuse_pointer, said
 from .stored import StoredTensor
 
 __all__ = ["open_safetensors"]

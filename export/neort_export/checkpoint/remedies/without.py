@@ -8,8 +8,8 @@ from pathlib import Path
 
 from neort.wording import shortened
 
-from ..errors import CheckpointError
-from .reading import REMEDY, has_file, read_object
+from ...errors import CheckpointError
+from ..reading import REMEDY, has_file, read_object
 
 __all__ = ["refuse_adapter_beside", "without_config", "without_weights"]
 
