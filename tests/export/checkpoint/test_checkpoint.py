@@ -251,12 +251,17 @@ def test_a_configuration_that_is_no_object_is_refused(content: str, folder: Path
     refusal(folder)
 
 
-@pytest.mark.parametrize("kind", ["gpt_neox", "opt", "gptj", None])
-def test_other_architectures_are_refused_by_name(kind: str | None, folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["gpt_neox", "opt", "gptj"])
+def test_other_architectures_are_refused_by_name(kind: str, folder: Path) -> None:
     edit_json(folder / "config.json", model_type=kind)
     message = refusal(folder)
     assert f"is a {kind!r} model" in message
     assert "'gpt_neo' and 'gpt2' checkpoints only" in message
+
+
+def test_a_config_without_a_model_type_is_told_the_line_that_it_lacks(folder: Path) -> None:
+    edit_json(folder / "config.json", model_type=None)
+    assert 'write "model_type": "gpt_neo" there' in refusal(folder)
 
 
 @pytest.mark.parametrize(
