@@ -151,7 +151,7 @@ def test_logits_equal_torch_s_where_all_options_are_set_otherwise(tmp_path: Path
     [
         ({"add_cross_attention": True}, "decoders alone"),
         ({"n_inner": 0}, "n_inner is 0"),
-        ({"activation_function": "prelu"}, "'prelu' has weights of its own"),
+        ({"activation_function": "prelu"}, "activation_function is 'prelu'; it must be one of gelu"),
         ({"activation_function": "gelu_newer"}, "gelu_newer"),
         ({"activation_function": ["gelu"]}, "config.json"),
     ],

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from neort.wording import shortened
-
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Architecture", "Dimensions", "Linear", "TensorNames", "activation_complaint", "stored_head_dim"]
+__all__ = ["Architecture", "Dimensions", "Linear", "TensorNames", "stored_head_dim"]
 
 HEAD_DIM_STEP = 8  # of widths that onnxruntime's GroupQueryAttention takes
 
@@ -26,18 +24,6 @@ HEAD_DIM_STEP = 8  # of widths that onnxruntime's GroupQueryAttention takes
 def stored_head_dim(head_dim: int) -> int:
     """Return how wide heads of this width are in the graph: filled up with zeros to a multiple of 8."""
     return -(-head_dim // HEAD_DIM_STEP) * HEAD_DIM_STEP
-
-
-def activation_complaint(name: Any) -> str:
-    """Say so where an activation function has weights of its own; empty for all others, known or not."""
-    from transformers.activations import ACT2FN
-
-    if not isinstance(name, str) or name not in ACT2FN or not list(ACT2FN[name].parameters()):
-        return ""
-    return (
-        f"activation_function {shortened(name)} has weights of its own, and neort exports models whose MLPs have two "
-        "linear layers and no other weights; export one with another function"
-    )
 
 
 @dataclass(frozen=True)

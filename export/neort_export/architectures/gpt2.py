@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from neort.wording import shortened
 
-from .architecture import Architecture, Dimensions, Linear, TensorNames, activation_complaint
+from .architecture import Architecture, Dimensions, Linear, TensorNames
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ class GPT2(Architecture):
                 "add_cross_attention is true: such a model reads an encoder's output, and neort runs decoders alone; "
                 "export one without cross-attention"
             )
-        return activation_complaint(config.activation_function)
+        return ""
 
     def remark(self, config: Any) -> str:
         """Say which settings transformers 4 leaves out in its default attention."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from neort.wording import shortened
 
-from .architecture import Architecture, Dimensions, Linear, TensorNames, activation_complaint
+from .architecture import Architecture, Dimensions, Linear, TensorNames
 
 if TYPE_CHECKING:
     import torch
@@ -91,8 +91,7 @@ class GPTNeo(Architecture):
         inner = config.intermediate_size
         if inner is not None and (type(inner) is not int or inner < 1):
             return f"intermediate_size is {shortened(inner)}; it must be null or a whole number of at least 1"
-        layers = _complaint_of(config.attention_layers, config.num_layers)
-        return layers or activation_complaint(config.activation_function)
+        return _complaint_of(config.attention_layers, config.num_layers)
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes of a GPTNeoConfig; its MLP is four times as wide as the hidden states by default."""
