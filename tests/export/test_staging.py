@@ -293,7 +293,7 @@ def test_other_errors_of_the_disk_are_told_with_the_target(exporter: Replace, ch
 
 
 @pytest.mark.parametrize("quantization", ["int8", "fp32"])
-def test_a_finished_export_holds_the_files_of_its_manifest_and_no_others(
+def test_a_finished_export_holds_the_files_of_its_manifest_a_card_and_no_others(
     quantization: str, exporter: Replace, checkpoint: Path, target: Path
 ) -> None:
     """The fp32 graph that an int8 export is compared with is gone."""
@@ -301,7 +301,7 @@ def test_a_finished_export_holds_the_files_of_its_manifest_and_no_others(
     export(checkpoint, target, quantization=quantization, limits=limits)  # type: ignore[arg-type]
     assert names(target.parent) == ["bundle"]
     listed = neort.load(target, check_weights=True).bundle.file_names
-    assert names(target) == sorted([*listed, "manifest.json"])
+    assert names(target) == sorted([*listed, "manifest.json", "README.md"])
 
 
 @pytest.mark.parametrize("disk_full", [False, True])

@@ -78,9 +78,9 @@ def test_an_option_that_cannot_be_honoured_is_named_and_the_bundle_loads(
     replace_file(file.name, json.dumps({**json.loads(file.read_bytes()), **option}).encode())
     with pytest.warns(UserWarning, match="generation_config.json: ignored options") as told:
         model = neort.load(bundle_copy)
-    assert len(told) == 1
-    assert len(str(told[0].message)) < 1000
-    str(told[0].message).encode()
+    [message] = [str(each.message) for each in told if each.category is UserWarning]
+    assert len(message) < 1000
+    message.encode()
     assert model.generate("The captain", max_new_tokens=2).finish_reason == "length"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 from neort import __version__
@@ -18,6 +19,7 @@ __all__ = ["main"]
 
 COMMANDS = {"export": export, "verify": verify}
 DEFAULT = "export"
+OWN_MODULES = r"neort_export(\.|$)"  # what an export leaves out is told whatever Python's filters say
 SHORT_FORM = """\
 The word `export` may be left out: neort-export CHECKPOINT -o BUNDLE.
 A checkpoint in a folder named like a command is ./export or ./verify.
@@ -65,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = COMMANDS[args.command]
         keep_heap_small()
         outcomes.append(chosen.outcome(args))
-        with output.alone():
+        with output.alone(), warnings.catch_warnings():
+            warnings.filterwarnings("always", category=UserWarning, module=OWN_MODULES)
             chosen.run(args, output)
         return 0
 

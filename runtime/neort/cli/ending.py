@@ -23,7 +23,6 @@ __all__ = ["EXIT_STATUS", "run_command"]
 FAILED = 1
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 READER_GONE = 141  # 128 + SIGPIPE, as shells have it
-OWN_MODULES = r"neort(_export)?(\.|$)"
 EXIT_STATUS = """\
 exit status:
   0    done
@@ -96,16 +95,11 @@ def _interrupted(name: str, number: int, left: str) -> int:
 
 @contextlib.contextmanager
 def _plain_warnings(name: str) -> Iterator[None]:
-    """Let a warning be a sentence of the command's, without the line of the source that it comes from.
-
-    neort's own are told whatever Python's filters say: they are part of a command's answer.
-    """
+    """Let a warning be a sentence of the command's, without the line of the source that it comes from."""
     before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"{name}: {message}\n"
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("always", category=UserWarning, module=OWN_MODULES)
-            yield
+        yield
     finally:
         warnings.formatwarning = before
 
