@@ -216,9 +216,8 @@ def test_two_exports_of_one_checkpoint_are_identical(mini: Report, neo_mini: Pat
     assert (again.path / "manifest.json").read_bytes() == (mini.path / "manifest.json").read_bytes()
 
 
-@pytest.mark.parametrize("quantization", ["int8-block", "int4", "fp32"])
-def test_exports_are_reproducible_in_every_format(quantization: Quantization, checkpoint: Path, tmp_path: Path) -> None:
-    paths = [export(checkpoint, tmp_path / name, quantization=quantization, verify=False).path for name in "ab"]
+def test_two_exports_with_compensated_rounding_are_identical(checkpoint: Path, tmp_path: Path) -> None:
+    paths = [export(checkpoint, tmp_path / name, quantization="int4", verify=False).path for name in "ab"]
     first, second = ((path / "manifest.json").read_bytes() for path in paths)
     assert first == second
 

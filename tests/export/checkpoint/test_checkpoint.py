@@ -312,6 +312,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_tokenizer_that_the_runtime_cannot_reproduce_is_refused(folder: Path, tmp_path: Path) -> None:
     edit_json(folder / "tokenizer.json", normalizer={"type": "Lowercase"})
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
     with pytest.raises(CheckpointError, match=folder.name):
         write_tokenizer(Checkpoint(folder), tmp_path)
 
