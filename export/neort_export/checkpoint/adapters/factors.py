@@ -110,7 +110,7 @@ def collected(
 
 
 def _check(tensor: StoredTensor, expected: tuple[int, ...]) -> None:
-    if tensor.is_stub and 0 not in expected:
+    if tensor.is_stub and tensor.shape != expected and 0 not in expected:
         raise CheckpointError(
             f"{tensor.file}: {shortened(tensor.name)} has no numbers (shape {list(tensor.shape)}), as where DeepSpeed "
             "ZeRO-3 saves without gathering; save the adapter again with gathered weights"
