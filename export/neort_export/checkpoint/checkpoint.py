@@ -109,25 +109,31 @@ class Checkpoint:
         for name, expected in self.architecture.shapes(self.dimensions, tied=reading.tied).items():
             linear, tensor = self._linears.get(name), tensors[reading.stored[name]]
             parameters[name] = tensor.transposed() if linear and linear.transposed else tensor
-            _check_tensor(parameters[name], expected)
+            self._check_tensor(parameters[name], expected)
         if reading.tied:
             parameters[self.architecture.names.head] = parameters[self.architecture.names.token_embedding]
         return parameters, reading.tied
 
-
-def _check_tensor(tensor: StoredTensor, expected: tuple[int, ...]) -> None:
-    if tensor.is_stub and 0 not in expected:
+    def _check_tensor(self, tensor: StoredTensor, expected: tuple[int, ...]) -> None:
+        if tensor.shape == expected:
+            return tensor.check_dtype()
+        found = f"{tensor.file}: tensor {tensor.name!r} has shape {tensor.as_in_file(tensor.shape)}"
+        if tensor.is_stub and 0 not in expected:
+            raise CheckpointError(
+                f"{found} and none of its numbers, as where DeepSpeed ZeRO-3 saves without gathering; run DeepSpeed's "
+                "zero_to_fp32.py in the training's checkpoint folder, or save with "
+                "stage3_gather_16bit_weights_on_model_save"
+            )
+        if tensor.transposes and tensor.shape == expected[::-1]:
+            linears = sorted({".".join(name.split(".")[-3:-1]) for name in self._linears})
+            raise CheckpointError(
+                f"{found}, which is {tensor.as_in_file(expected)} transposed: so torch's Linear has it, as in nanoGPT; "
+                f"transpose the weights of {', '.join(linears)} in all layers, and save the file again"
+            )
         raise CheckpointError(
-            f"{tensor.file}: tensor {tensor.name!r} has no numbers (shape {list(tensor.shape)}), as where DeepSpeed "
-            "ZeRO-3 saves without gathering; run DeepSpeed's zero_to_fp32.py in the training's checkpoint folder, or "
-            "save with stage3_gather_16bit_weights_on_model_save"
+            f"{found}, but config.json asks for {tensor.as_in_file(expected)}; use the config.json that belongs to "
+            "these weights"
         )
-    if tensor.shape != expected:
-        raise CheckpointError(
-            f"{tensor.file}: tensor {tensor.name!r} has shape {tensor.as_in_file(tensor.shape)}, but "
-            f"config.json asks for {tensor.as_in_file(expected)}; use the config.json that belongs to these weights"
-        )
-    tensor.check_dtype()
 
 
 def _place(value: object, what: str) -> str:

@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     ),
     "ZeRO-3 without gathering": (
         lambda f, s: write(f, {n: t if t.ndim < 2 else torch.zeros(0) for n, t in s.items()}),
-        "has no numbers (shape [0])",
+        "has shape [0] and none of its numbers",
     ),
     "another shape": (lambda f, s: edit_json(f / "config.json", vocab_size=300), "config.json asks for [300, 32]"),
 }
@@ -264,6 +264,30 @@ def test_a_value_head_is_left_out_and_told(folder: Path) -> None:
     assert_same(source, by_transformers(folder)[0])
 
 
+def test_a_multiple_choice_head_is_left_out_and_told(tmp_path: Path) -> None:
+    folder = save(random_gpt2(), tmp_path / "model")
+    write(folder, load_file(folder / "model.safetensors") | {"multiple_choice_head.summary.bias": torch.ones(1)})
+    with pytest.warns(UserWarning, match=r"'multiple_choice_head.summary.bias' belong to a head that chooses"):
+        Checkpoint(folder)
+
+
+def test_the_one_number_that_older_deepspeed_leaves_of_a_tensor_is_told(folder: Path) -> None:
+    write(folder, load_file(folder / "model.safetensors") | {EMBEDDING: torch.ones(1)})
+    assert "has shape [1] and none of its numbers, as where DeepSpeed" in refusal(folder)
+
+
+def test_a_model_without_biases_is_refused_with_the_line_that_writes_zeros(tmp_path: Path) -> None:
+    folder = save(random_gpt2(), tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    write(folder, {name: tensor for name, tensor in state.items() if not name.endswith(".bias")})
+    sentence = refusal(folder)
+    assert "has no biases" in sentence
+    program = sentence.split('python -c "')[1].rstrip('"')
+    with contextlib.chdir(folder):
+        exec(program, {})
+    assert not Checkpoint(folder).tensor("transformer.ln_f.bias").any()
+
+
 def test_a_classifier_is_refused_by_its_name(tmp_path: Path) -> None:
     config = random_model().config
     config.pad_token_id = 0
@@ -301,7 +325,7 @@ def test_a_transposed_tensor_is_told_by_the_file_s_own_shape_and_rows(tmp_path: 
     with pytest.raises(CheckpointError, match="has NaN in column 0, row 5"):
         Checkpoint(folder).tensor(name)
     write(folder, state | {name: state[name].T.contiguous()})
-    assert "has shape [96, 32], but config.json asks for [32, 96]" in refusal(folder)
+    assert "has shape [96, 32], which is [32, 96] transposed" in refusal(folder)
 
 
 @pytest.mark.skipif(FIVE, reason="transformers 5 heeds these settings whichever attention it takes")

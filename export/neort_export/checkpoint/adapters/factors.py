@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = ["Factors", "collected"]
 LINEAR = {".lora_A.weight": "down", ".lora_B.weight": "up", ".lora_B.bias": "bias"}
 EMBEDDING = {".lora_embedding_A": "down", ".lora_embedding_B": "up"}
 PARTS = LINEAR | EMBEDDING
+ADAPTER = re.compile(r"(\.lora_(?:embedding_)?[AB])\.default(?=\.|$)")  # the adapter's own name, in a state dict of all
 AGAIN = "fetch the adapter again, or save it again with peft"
 
 
@@ -101,16 +103,17 @@ def collected(
     found: dict[str, dict[str, StoredTensor]] = {}
     others: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
-        ending = next((each for each in PARTS if name.endswith(each)), None)
-        if ending is None or not name.startswith(prefix):
+        own = ADAPTER.sub(r"\1", name)
+        ending = next((each for each in PARTS if own.endswith(each)), None)
+        if ending is None or not own.startswith(prefix):
             others[name] = tensor
         else:
-            found.setdefault(name.removeprefix(prefix).removesuffix(ending), {})[ending] = tensor
+            found.setdefault(own.removeprefix(prefix).removesuffix(ending), {})[ending] = tensor
     return found, others
 
 
 def _check(tensor: StoredTensor, expected: tuple[int, ...]) -> None:
-    if tensor.is_stub and 0 not in expected:
+    if tensor.is_stub and tensor.shape != expected and 0 not in expected:
         raise CheckpointError(
             f"{tensor.file}: {shortened(tensor.name)} has no numbers (shape {list(tensor.shape)}), as where DeepSpeed "
             "ZeRO-3 saves without gathering; save the adapter again with gathered weights"

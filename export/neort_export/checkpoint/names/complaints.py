@@ -18,7 +18,7 @@ __all__ = ["Names", "complaint", "listed"]
 
 NAMED = 3  # of a list of tensors
 FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
-OTHER_HEADS = ("score.", "classifier.", "qa_outputs.", "multiple_choice_head.")
+OTHER_HEADS = ("score.", "classifier.", "qa_outputs.")
 RANDOM = "which transformers would fill with random numbers"
 
 
@@ -43,7 +43,7 @@ def complaint(facts: Names, missing: Sequence[str], left: Sequence[str], said: s
 
     ``said`` is what transformers says, for want of a better reason.
     """
-    kinds = (_other_head, _factors, _renamed, _untied_head, _layers)
+    kinds = (_other_head, _factors, _renamed, _untied_head, _layers, _biases)
     for kind in kinds:
         sentence = kind(facts, missing, left)
         if sentence:
@@ -148,4 +148,15 @@ def _layers(facts: Names, missing: Sequence[str], left: Sequence[str]) -> str:
     return (
         f" has tensors of {len(found):,} layers, but {key} in its config.json is {count:,}: {why}; use the config.json "
         "that belongs to these weights"
+    )
+
+
+def _biases(facts: Names, missing: Sequence[str], left: Sequence[str]) -> str:
+    """Every bias is missing, and nothing else."""
+    if left or set(missing) != {name for name in facts.expected if name.endswith(".bias")}:
+        return ""
+    zeros = "from transformers import AutoModelForCausalLM as M; M.from_pretrained('.').save_pretrained('.')"
+    return (
+        f" has no biases ({listed(missing)}), which transformers would fill with zeros; if the model was trained "
+        f'without them (as nanoGPT\'s with bias=False), write the zeros: in that folder, python -c "{zeros}"'
     )

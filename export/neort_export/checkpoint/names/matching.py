@@ -21,7 +21,10 @@ from .loading import as_transformers_loads
 
 __all__ = ["Reading", "read_names"]
 
-VALUE_HEAD = "v_head."  # what TRL's training adds beside the language model
+HEADS_BESIDE = {  # what training adds beside the language model
+    "v_head.": "a value head",  # TRL
+    "multiple_choice_head.": "a head that chooses between texts",  # GPT2DoubleHeadsModel
+}
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,18 @@ def read_names(
     missing = [name for name in expected if name not in stored]
     known = {*stored.values(), *(n for n in tensors if n.endswith(architecture.buffers) or (tied and n == names.head))}
     left = [name for name in tensors if name not in known]
-    value_head = [name for name in left if name.startswith(VALUE_HEAD)]
-    left = [name for name in left if name not in value_head]
+    beside = {what: [name for name in left if name.startswith(start)] for start, what in HEADS_BESIDE.items()}
+    left = [name for name in left if not name.startswith(tuple(HEADS_BESIDE))]
     if missing or left:
         raise CheckpointError(complaint(facts, missing, left))
-    if value_head:
-        warnings.warn(
-            f"{tensors[value_head[0]].file}: {listed(value_head)} belong to a value head, not to the language model; "
-            "the bundle goes without",
-            UserWarning,
-            stacklevel=4,
-        )
+    for what, head in beside.items():
+        if head:
+            warnings.warn(
+                f"{tensors[head[0]].file}: {listed(head)} belong to {what}, not to the language model; the bundle goes "
+                "without",
+                UserWarning,
+                stacklevel=4,
+            )
     return Reading(stored, tied and _is_tied(facts, stored))
 
 

@@ -65,8 +65,8 @@ class StoredTensor:
 
     @property
     def is_stub(self) -> bool:
-        """Whether it has no numbers."""
-        return math.prod(self.shape) == 0
+        """Whether it has the shape of what DeepSpeed leaves in a divided tensor's place: no number, or formerly one."""
+        return math.prod(self.shape) == 0 or self.shape == (1,)
 
     def check_dtype(self) -> None:
         """Raise CheckpointError for a tensor that is not read as float32."""
