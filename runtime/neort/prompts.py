@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -42,10 +42,22 @@ def is_one_prompt(prompt: Any) -> bool:
             )
         return True
     if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray, memoryview)):
-        raise ArgumentTypeError(f"a prompt is text, token ids, or a list of these, not {type(prompt).__name__}")
+        remedy = _remedy(prompt)
+        raise ArgumentTypeError(f"a prompt is text, token ids, or a list of these, not {type(prompt).__name__}{remedy}")
     if len(prompt) == 0:
         raise PromptError("the list of prompts is empty; give at least one prompt")
     return isinstance(prompt[0], (int, np.integer))
+
+
+def _remedy(prompt: Any) -> str:
+    """What to give instead of another library's prompt: a tensor, or what a tokenizer of transformers returns."""
+    if hasattr(prompt, "tolist") and not isinstance(prompt, Sequence):
+        return "; give its tolist(), without padding"
+    return (
+        '; give its "input_ids" as lists, without padding'
+        if isinstance(prompt, Mapping) and "input_ids" in prompt
+        else ""
+    )
 
 
 def as_ids(token_ids: Any) -> Ids:

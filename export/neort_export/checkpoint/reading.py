@@ -93,7 +93,7 @@ def read_object(file: Path, limit: int = SMALL_FILE) -> dict[str, Any]:
         if b"\\ud" in contents.lower():
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of characters are no text
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON ({said(error)}); {REMEDY}") from None
+        raise CheckpointError(f"{file} cannot be read as JSON ({said(error)}); correct it, or {REMEDY}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{file} holds {type(value).__name__}, not an object; {REMEDY}")
     return value

@@ -20,7 +20,12 @@ __all__ = ["add_parser", "run"]
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("generate", help="continue one or several prompts", allow_abbrev=False)
-    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="text to continue; - reads it from standard input")
+    parser.add_argument(
+        "prompts",
+        nargs="+",
+        metavar="PROMPT",
+        help="text to continue; - reads it from standard input, a line feed at its end included",
+    )
     add_bundle(parser)
     parser.add_argument("--num-threads", type=int, metavar="N", help="default: the CPUs this process may use")
     parser.add_argument(

@@ -23,6 +23,7 @@ from ..wording import is_utf8, shortened
 __all__ = ["Output", "ReaderGoneError", "read_input", "standard_streams", "tell", "utf8_argument"]
 
 ESCAPED = "backslashreplace"
+BYTE_ORDER_MARK = "\ufeff"
 LONGEST_INPUT = 16 << 20  # characters: more than any context holds
 STDOUT, STDERR = 1, 2
 
@@ -133,7 +134,10 @@ def tell(sentence: str) -> None:
 
 
 def read_input() -> str:
-    """Standard input as text. Raises PromptError where it is closed, unreadable, not in UTF-8 or endless."""
+    """Standard input as text, without the byte order mark that a file may begin with.
+
+    Raises PromptError where it is closed, unreadable, not in UTF-8 or endless.
+    """
     if sys.stdin is None:
         raise PromptError("standard input is closed, and a prompt of - is read from there; give a file with < FILE")
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -153,7 +157,7 @@ def read_input() -> str:
         ) from None
     if len(text) > LONGEST_INPUT:
         raise PromptError(f"standard input has more than {LONGEST_INPUT:,} characters, more than a prompt may; cut it")
-    return text
+    return text.removeprefix(BYTE_ORDER_MARK)
 
 
 def utf8_argument(text: str, what: str) -> str:

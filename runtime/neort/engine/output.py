@@ -15,6 +15,8 @@ from .request import FinishReason, Request, Stats
 
 __all__ = ["Collector", "Completion", "Piece"]
 
+LONGEST_CHARACTER = 4  # tokens, since each is a byte at least
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -71,6 +73,8 @@ class Collector:
         self._streamed = streamed
         self._tokenizer = tokenizer
         self._stream = TextStream(options.stops)
+        if options.stops:
+            self._stream.follow(_last_text(ids, max(map(len, options.stops)), tokenizer))
         self._pending: list[int] = []
         self._text: list[str] = []
         self._result: tuple[FinishReason, Stats] | None = None
@@ -115,3 +119,9 @@ class Collector:
             self.events.put(piece)
         self._text.append(piece.text)
         self._pending.clear()
+
+
+def _last_text(ids: Ids, length: int, tokenizer: Tokenizer) -> str:
+    """The end of a prompt's text, special tokens' included: ``length`` characters, or more, where there are as many."""
+    last = ids[-LONGEST_CHARACTER * length :].tolist()
+    return b"".join(map(tokenizer.all_bytes, last)).decode("utf-8", "replace")

@@ -57,6 +57,12 @@ class TextStream:
         """Whether a stop string is complete; it and all that follows is dropped."""
         return self.matched is not None
 
+    def follow(self, text: str) -> None:
+        """Takes the text that comes before, a prompt's end: a stop string may begin in it, and ends later."""
+        for character in text:
+            self._matcher.step(character)
+        self._held.extend([""] * self._matcher.held)
+
     def push(self, data: bytes) -> str:
         """Takes the next bytes; returns the text that is certain now, "" once the stream has stopped.
 

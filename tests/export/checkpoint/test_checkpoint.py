@@ -239,10 +239,12 @@ def test_a_folder_without_a_configuration_is_refused(folder: Path) -> None:
     assert "no config.json" in refusal(folder)
 
 
-@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{}"])
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{}", b"\xef\xbb\xbf{}", b'{"x": NaN}'])
 def test_a_configuration_that_is_not_json_is_refused(content: bytes, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
-    assert "cannot be read as JSON" in refusal(folder)
+    told = refusal(folder)
+    assert "cannot be read as JSON" in told
+    assert "correct it, or fetch the checkpoint again" in told
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"gpt_neo"'])

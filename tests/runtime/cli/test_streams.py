@@ -227,3 +227,14 @@ def test_a_terminal_shows_text_as_it_comes() -> None:
     assert process.wait(timeout=PATIENCE) == 0
     assert shown.startswith(b"hi")
     assert shown.endswith(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "text"), [("\ufeffHi", "Hi"), ("\ufeff\ufeffHi\n", "\ufeffHi\n"), ("Hi\ufeff", "Hi\ufeff")]
+)
+def test_a_byte_order_mark_before_a_prompt_is_no_part_of_it(
+    data: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(data.encode()), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert read_input() == text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -33,10 +35,12 @@ def tokenizer() -> Tokenizer:
     )
 
 
-def collected(tokenizer: Tokenizer, tokens: list[int], *stops: str) -> tuple[str, int, str]:
+def collected(
+    tokenizer: Tokenizer, tokens: list[int], *stops: str, prompt: Sequence[int] = (1,)
+) -> tuple[str, int, str]:
     """The text, how many tokens were taken, and why no more were."""
     config = GenerationConfig(max_new_tokens=len(tokens), stop_strings=stops, eos_token_id=END)
-    collector = Collector(np.array([1]), config, 0, tokenizer, streamed=True)
+    collector = Collector(np.array(prompt), config, 0, tokenizer, streamed=True)
     for token in tokens:
         logits = np.zeros(len(LETTERS) + len(CONTENTS), np.float32)
         logits[token] = 1
@@ -74,3 +78,24 @@ def test_stop_strings_see_special_tokens_and_texts_do_not(
     tokenizer: Tokenizer, tokens: list[int], stops: list[str], expected: tuple[str, int, str]
 ) -> None:
     assert collected(tokenizer, tokens, *stops) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "stops", "expected"),
+    [
+        (b"xa", b"bc", ["ab"], ("", 1, "stop")),
+        (b"xab", b"cd", ["ab"], ("cd", 2, "length")),
+        (b"aa", b"ab", ["aa"], ("", 1, "stop")),
+        (b"xab", b"cdab", ["abce", "dab"], ("c", 4, "stop")),
+        ("\u20aca".encode() * 2, b"bc", ["a\u20acab"], ("", 1, "stop")),
+        (bytes(100) + b"a", b"bc", ["ab", "cd"], ("", 1, "stop")),
+    ],
+)
+def test_a_stop_string_may_begin_in_the_prompt_and_ends_after_it(
+    tokenizer: Tokenizer, prompt: bytes, tokens: bytes, stops: list[str], expected: tuple[str, int, str]
+) -> None:
+    assert collected(tokenizer, list(tokens), *stops, prompt=list(prompt)) == expected
+
+
+def test_a_stop_string_may_begin_with_a_special_token_of_the_prompt(tokenizer: Tokenizer) -> None:
+    assert collected(tokenizer, AB, "<s>a", prompt=[1, SPECIAL]) == ("", 1, "stop")
