@@ -102,12 +102,13 @@ class Architecture(abc.ABC):
     """A family of decoders with learned positions, layer norms before attention and MLP, and a head without a bias.
 
     ``model_type`` is the one of config.json; ``buffers`` are how the names of tensors end which files may have and no
-    model needs; ``sizes`` are the names that transformers has for those settings which
-    must be whole numbers of at least 1.
+    model needs; ``inner_size`` and ``sizes`` are the names that transformers has for the MLP's width, and for those
+    settings which must be whole numbers of at least 1.
     """
 
     model_type: ClassVar[str]
     names: ClassVar[TensorNames]
+    inner_size: ClassVar[str]
     buffers: ClassVar[tuple[str, ...]] = ()
     sizes: ClassVar[tuple[str, ...]] = (
         "vocab_size",
@@ -135,9 +136,29 @@ class Architecture(abc.ABC):
         """Say where the installed transformers computes otherwise by default; empty where it does not."""
         return ""
 
-    @abc.abstractmethod
     def dimensions(self, config: Any) -> Dimensions:
-        """Return the sizes of a sound configuration."""
+        """Return the sizes of a sound configuration; the MLP is four times as wide as the hidden states by default."""
+        hidden = config.hidden_size
+        return Dimensions(
+            vocab_size=config.vocab_size,
+            hidden_size=hidden,
+            intermediate_size=int(getattr(config, self.inner_size) or 4 * hidden),
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            max_position_embeddings=config.max_position_embeddings,
+            window_size=self.window_size(config),
+            attention_layers=self.attention_layers(config),
+        )
+
+    def window_size(self, config: Any) -> int:
+        """Return how many keys a local layer sees: all positions in a family without such layers."""
+        size: int = config.max_position_embeddings
+        return size
+
+    def attention_layers(self, config: Any) -> tuple[str, ...]:
+        """Return the kind of each layer: global in a family without local ones."""
+        count: int = config.num_hidden_layers
+        return ("global",) * count
 
     @abc.abstractmethod
     def attention_scale(self, config: Any, layer: int) -> float:

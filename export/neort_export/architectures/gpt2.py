@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from neort.wording import shortened
-
 from .architecture import Architecture, Dimensions, Linear, TensorNames
 
 if TYPE_CHECKING:
@@ -52,6 +50,7 @@ class GPT2(Architecture):
     """
 
     model_type = "gpt2"
+    inner_size = "n_inner"
     buffers = (".attn.bias", ".attn.masked_bias")
     names = TensorNames(
         prefix="transformer.",
@@ -79,10 +78,7 @@ class GPT2(Architecture):
         return {"n_layer": num_layers}
 
     def complaint(self, config: Any) -> str:
-        """Say whether the MLP's width is one, and whether the model is a decoder alone."""
-        inner = config.n_inner
-        if inner is not None and (type(inner) is not int or inner < 1):
-            return f"n_inner is {shortened(inner)}; it must be null or a whole number of at least 1"
+        """Say whether the model is a decoder alone."""
         if config.add_cross_attention:
             return (
                 "add_cross_attention is true: such a model reads an encoder's output, and neort runs decoders alone; "
@@ -103,19 +99,6 @@ class GPT2(Architecture):
         return (
             f"{' and '.join(others)}, which the bundle heeds, as transformers 5 does; transformers 4 does so with "
             "attn_implementation='eager' only, and computes another model by default"
-        )
-
-    def dimensions(self, config: Any) -> Dimensions:
-        """Return the sizes of a GPT2Config; its MLP is four times as wide as the hidden states by default."""
-        return Dimensions(
-            vocab_size=config.vocab_size,
-            hidden_size=config.n_embd,
-            intermediate_size=int(config.n_inner or 4 * config.n_embd),
-            num_layers=config.n_layer,
-            num_heads=config.n_head,
-            max_position_embeddings=config.n_positions,
-            window_size=config.n_positions,
-            attention_layers=("global",) * config.n_layer,
         )
 
     def attention_scale(self, config: Any, layer: int) -> float:

@@ -52,6 +52,7 @@ class GPTNeo(Architecture):
     """
 
     model_type = "gpt_neo"
+    inner_size = "intermediate_size"
     sizes = (*Architecture.sizes, "window_size")
     buffers = (".attn.attention.bias", ".attn.attention.masked_bias")
     names = TensorNames(
@@ -88,23 +89,16 @@ class GPTNeo(Architecture):
 
     def complaint(self, config: Any) -> str:
         """Say whether the kinds of layers are as many as layers, and known."""
-        inner = config.intermediate_size
-        if inner is not None and (type(inner) is not int or inner < 1):
-            return f"intermediate_size is {shortened(inner)}; it must be null or a whole number of at least 1"
         return _complaint_of(config.attention_layers, config.num_layers)
 
-    def dimensions(self, config: Any) -> Dimensions:
-        """Return the sizes of a GPTNeoConfig; its MLP is four times as wide as the hidden states by default."""
-        return Dimensions(
-            vocab_size=config.vocab_size,
-            hidden_size=config.hidden_size,
-            intermediate_size=int(config.intermediate_size or 4 * config.hidden_size),
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            max_position_embeddings=config.max_position_embeddings,
-            window_size=config.window_size,
-            attention_layers=tuple(config.attention_layers),
-        )
+    def window_size(self, config: Any) -> int:
+        """Return how many keys a local layer sees, the position's own included."""
+        size: int = config.window_size
+        return size
+
+    def attention_layers(self, config: Any) -> tuple[str, ...]:
+        """Return "global" or "local" for each layer."""
+        return tuple(config.attention_layers)
 
     def attention_scale(self, config: Any, layer: int) -> float:
         """Return 1: GPT-Neo does not divide its scores by the root of the head's width."""

@@ -100,18 +100,19 @@ def _is_tied(facts: Names, stored: Mapping[str, str]) -> bool:
         )
     if head.equals(embedding):
         return True
-    taken = "the stored head, as transformers 5 does" if uses_head else "the embedding, as transformers 4 does"
-    other = (
-        "transformers 4 takes the embedding for both"
-        if uses_head
-        else "transformers 5 takes the stored head: set tie_word_embeddings to false in config.json, or install "
-        "transformers 5, if that is the model"
-    )
     if uses_head:
-        other += ": set tie_word_embeddings to false in config.json if both belong to the model, or remove the head"
+        taken = (
+            "the stored head, as transformers 5 does; transformers 4 takes the embedding for both: set "
+            "tie_word_embeddings to false in config.json if both belong to the model, or remove the head"
+        )
+    else:
+        taken = (
+            "the embedding, as transformers 4 does; transformers 5 takes the stored head: set tie_word_embeddings to "
+            "false in config.json, or install transformers 5, if that is the model"
+        )
     warnings.warn(
         f"{head.file}: {names.head} is another matrix than {stored[names.token_embedding]}, but config.json ties them "
-        f"(tie_word_embeddings); the bundle has {taken}; {other}",
+        f"(tie_word_embeddings); the bundle has {taken}",
         UserWarning,
         stacklevel=5,
     )
