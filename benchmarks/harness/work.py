@@ -47,6 +47,8 @@ def described(config: Config) -> tuple[Architecture, Dimensions]:
     """The family and the sizes of a model, of its settings alone: transformers, which takes seconds, is not needed."""
     settings = SimpleNamespace(**config)
     family = architecture_of(settings)
+    for name, own in family.attribute_map.items():
+        setattr(settings, name, config[own])
     return family, family.dimensions(settings)
 
 

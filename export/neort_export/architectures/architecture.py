@@ -103,12 +103,14 @@ class Architecture(abc.ABC):
 
     ``model_type`` is the one of config.json; ``buffers`` are how the names of tensors end which files may have and no
     model needs; ``inner_size`` and ``sizes`` are the names that transformers has for the MLP's width, and for those
-    settings which must be whole numbers of at least 1.
+    settings which must be whole numbers of at least 1; ``attribute_map``, as transformers calls it, tells under which
+    names config.json has settings that every family has.
     """
 
     model_type: ClassVar[str]
     names: ClassVar[TensorNames]
     inner_size: ClassVar[str]
+    attribute_map: ClassVar[dict[str, str]]
     buffers: ClassVar[tuple[str, ...]] = ()
     sizes: ClassVar[tuple[str, ...]] = (
         "vocab_size",

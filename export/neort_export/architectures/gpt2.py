@@ -6,7 +6,7 @@ https://github.com/huggingface/transformers/blob/main/src/transformers/models/gp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .architecture import Architecture, Dimensions, Linear, TensorNames
 
@@ -51,6 +51,12 @@ class GPT2(Architecture):
 
     model_type = "gpt2"
     inner_size = "n_inner"
+    attribute_map: ClassVar = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
     buffers = (".attn.bias", ".attn.masked_bias")
     names = TensorNames(
         prefix="transformer.",

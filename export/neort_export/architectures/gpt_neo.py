@@ -7,7 +7,7 @@ https://github.com/huggingface/transformers/blob/main/src/transformers/models/gp
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from neort.wording import shortened
 
@@ -53,6 +53,7 @@ class GPTNeo(Architecture):
 
     model_type = "gpt_neo"
     inner_size = "intermediate_size"
+    attribute_map: ClassVar = {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
     sizes = (*Architecture.sizes, "window_size")
     buffers = (".attn.attention.bias", ".attn.attention.masked_bias")
     names = TensorNames(

@@ -24,6 +24,12 @@ def test_so_is_gpt2(gpt2: GPT2LMHeadModel) -> None:
     assert architecture_of(gpt2.config) is ARCHITECTURES["gpt2"]
 
 
+def test_names_of_config_json_for_what_every_family_has_are_transformers_s(
+    model: GPTNeoForCausalLM, gpt2: GPT2LMHeadModel
+) -> None:
+    assert [GPTNeo.attribute_map, GPT2.attribute_map] == [model.config.attribute_map, gpt2.config.attribute_map]
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_shapes_are_those_of_the_model_s_parameters(tied: bool) -> None:
     model = random_model(tie_word_embeddings=tied, intermediate_size=24)
