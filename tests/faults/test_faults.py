@@ -14,7 +14,7 @@ SABOTAGE = Path(__file__).with_name("sabotage.py")
 
 
 TRIES = [
-    pytest.param("interrupts", 10_000, marks=pytest.mark.skipif(sys.platform == "win32", reason="no signal timers")),
+    pytest.param("interrupts", 3_000, marks=pytest.mark.skipif(sys.platform == "win32", reason="no signal timers")),
     pytest.param("lines", 120),
     pytest.param("memory", 80, marks=pytest.mark.skipif(sys.platform != "linux", reason="no limit of addresses")),
 ]

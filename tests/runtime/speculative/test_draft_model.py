@@ -50,12 +50,12 @@ def differences(plain: neort.Model, drafting: neort.Model, prompt: list[int], co
 
 
 def test_greedy_text_is_that_of_plain_decoding(bundle_path: Path, kv_cache: CacheType) -> None:
-    """1,800 tokens, each text beyond three windows; only near ties may go the other way, and only few."""
+    """900 tokens, each text beyond three windows; only near ties may go the other way, and only few."""
     plain, drafting = load(bundle_path, kv_cache), load(bundle_path, kv_cache, draft="prompt-lookup")
-    prompts = [plain.tokenizer.encode(prompt) for prompt in PROMPTS[::2]]
+    prompts = [plain.tokenizer.encode(prompt) for prompt in PROMPTS[::4]]
     gaps = [gap for prompt in prompts for gap in differences(plain, drafting, prompt, 450)]
     assert max(gaps, default=0.0) < NEAR_TIE
-    assert len(gaps) <= (0 if kv_cache in EXACT_CACHES else 9)  # 5 in 1,000 tokens
+    assert len(gaps) <= (0 if kv_cache in EXACT_CACHES else 5)  # 5 in 1,000 tokens
     stats = drafting.generate(prompts[0], max_new_tokens=450).stats
     assert stats.accepted_tokens > 150
 
