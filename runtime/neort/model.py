@@ -11,7 +11,7 @@ import numpy as np
 from .arrays import Ids, Logits
 from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
-from .engine import Collector, Completion, Engine, Piece
+from .engine import BeamCollector, Collecting, Collector, Completion, Engine, Piece
 from .errors import ArgumentTypeError, ConfigError, PrefixError, PromptError
 from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser, own_processors
 from .kvcache import Pin, Prefix, PrefixFormat
@@ -75,6 +75,7 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        negative_prompt: Prompt | None = None,
         num_return_sequences: int,
         **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
@@ -85,6 +86,7 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        negative_prompt: Prompt | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Completion: ...
     @overload
@@ -94,6 +96,7 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        negative_prompt: Prompt | None = None,
         num_return_sequences: int = ...,
         **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
@@ -103,6 +106,7 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        negative_prompt: Prompt | None = None,
         **overrides: Any,
     ) -> Completion | list[Completion]:
         """Continue one prompt, or a list of prompts together.
@@ -110,26 +114,31 @@ class Model:
         A prompt is text or a sequence of token ids. ``config`` replaces the bundle's generation_config.json,
         ``overrides`` are single options of GenerationConfig on top of either. ``logits_processor`` are functions of
         your own, at transformers' place among those that follow from the options. The first sequence of the call gets
-        the objects themselves, further ones get copies.
+        the objects themselves, further ones get copies. ``negative_prompt`` is what ``guidance_scale`` leads away from.
+
+        With ``num_beams`` the sequences of a prompt are the best ones that a beam search finds, best first; it needs as
+        many slots at once (``max_batch_size`` of `neort.load`). Guidance needs two for each sequence.
 
         Returns a Completion for one prompt; a list of them for a list of prompts (prompt by prompt, its sequences side
         by side) and wherever ``num_return_sequences`` is given in the call, even as 1.
 
         Raises PromptError for a prompt that is empty, too long or holds unknown ids; ArgumentTypeError for an unknown
-        option or a wrong type; ConfigError for a value out of range, or for one prompt of which ``config`` alone wants
-        several sequences; LogitsError when the model yields NaN.
+        option or a wrong type; ConfigError for a value out of range, for more beams than slots, or for one prompt of
+        which ``config`` alone wants several sequences; LogitsError when the model yields NaN.
         """
         options = self._options(config, overrides)
         one = is_one_prompt(prompt)
         if one and "num_return_sequences" not in overrides:
             _refuse_several(options, "give it in the call itself, which then returns a list")
+        negative_ids = self._negative(negative_prompt, options)
+        count = 1 if options.num_beams > 1 else options.num_return_sequences
         collectors = [
-            self._collector(ids, options, index, own_processors(logits_processor, first=i == index == 0))
+            self._collector(ids, options, index, own_processors(logits_processor, first=i == index == 0), negative_ids)
             for i, ids in enumerate([self._encode(prompt)] if one else self._encode_all(prompt))
-            for index in range(options.num_return_sequences)
+            for index in range(count)
         ]
         self._run(collectors)
-        completions = [collector.completion() for collector in collectors]
+        completions = [completion for collector in collectors for completion in collector.completions()]
         return completions[0] if one and "num_return_sequences" not in overrides else completions
 
     def stream(
@@ -138,17 +147,25 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        negative_prompt: Prompt | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Generator[Piece, None, None]:
         """Continue one prompt and yield the text as it becomes certain; the joined pieces are `generate`'s text.
 
-        Takes and raises what `generate` does, at the call itself; ``num_return_sequences`` must be 1. Dropping the
-        iterator ends the sequence.
+        Takes and raises what `generate` does, at the call itself; ``num_return_sequences`` and ``num_beams`` must be
+        1. Dropping the iterator ends the sequence.
         """
         options = self._options(config, overrides)
         _refuse_several(options, "use generate, or several streams")
+        if options.num_beams > 1:
+            raise ConfigError(
+                f"num_beams is {options.num_beams}, and no text of a beam search is certain before it ends; use "
+                "generate, or num_beams=1"
+            )
         own = own_processors(logits_processor, first=True)
-        collector = self._collector(self._encode(prompt), options, 0, own, streamed=True)
+        chooser = self._chooser(prompt_ids := self._encode(prompt), options, 0, own)
+        negative_ids = self._negative(negative_prompt, options)
+        collector = Collector(prompt_ids, options, 0, self.tokenizer, chooser, negative_ids, streamed=True)
         self._engine.check(collector.request)
         return self._pieces(collector)
 
@@ -179,7 +196,7 @@ class Model:
         collector.request.pin = pin
         try:
             self._run([collector])
-            collector.completion()  # raises the error, if there was one
+            collector.completions()  # raises the error, if there was one
         except BaseException:
             self._engine.release(pin)
             raise
@@ -214,7 +231,7 @@ class Model:
             self.spec, self._session.row_types, self._session.model_hash, self._engine.core.prefill_chunk
         )
 
-    def _run(self, collectors: list[Collector]) -> None:
+    def _run(self, collectors: Sequence[Collecting]) -> None:
         """Take requests from their first step to their last."""
         with _Submitted(self._engine, collectors):
             for collector in collectors:
@@ -241,17 +258,34 @@ class Model:
                 raise type(error)(f"prompt {i} of the list: {error}") from None
         return encoded
 
+    def _negative(self, prompt: Prompt | None, options: GenerationConfig) -> Ids | None:
+        """The negative prompt's token ids. Raises ConfigError for one that has no effect."""
+        if prompt is None:
+            return None
+        if not options.guides:
+            raise ConfigError(
+                f"negative_prompt has no effect with guidance_scale={options.guidance_scale}: set guidance_scale above "
+                "1 to lead away from it, or leave it out"
+            )
+        return self._encode(prompt)
+
     def _collector(
         self,
         ids: Ids,
         options: GenerationConfig,
         index: int,
         processors: Sequence[LogitsProcessor] = (),
-        *,
-        streamed: bool = False,
-    ) -> Collector:
-        chooser = TokenChooser.from_config(options, len(ids), index, processors=processors)
-        return Collector(ids, options, index, self.tokenizer, chooser, streamed=streamed)
+        negative_ids: Ids | None = None,
+    ) -> Collector | BeamCollector:
+        if options.num_beams > 1:
+            return BeamCollector(ids, options, self.tokenizer, processors)
+        chooser = self._chooser(ids, options, index, processors)
+        return Collector(ids, options, index, self.tokenizer, chooser, negative_ids)
+
+    def _chooser(
+        self, ids: Ids, options: GenerationConfig, index: int, processors: Sequence[LogitsProcessor]
+    ) -> TokenChooser:
+        return TokenChooser.from_config(options, len(ids), index, processors=processors)
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
         with _Submitted(self._engine, [collector]):
@@ -266,7 +300,7 @@ class _Submitted:
     Nor where the context is dropped without having been left, as Ctrl-C may have it between two lines.
     """
 
-    def __init__(self, engine: Engine, collectors: list[Collector]) -> None:
+    def __init__(self, engine: Engine, collectors: Sequence[Collecting]) -> None:
         self._engine, self._collectors = engine, collectors
 
     def __enter__(self) -> None:

@@ -46,8 +46,11 @@ class ModelRunner(Protocol):
         Raises OutOfMemoryError where the system refuses the memory; every slot is as it was then.
         """
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` positions of one slot to another, where the sequence continues."""
+    def move(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copy the first ``length`` positions of one slot to another, where the sequence continues.
+
+        Those before ``start`` are the same in both already.
+        """
 
     def release(self, slot: int) -> None:
         """Give the memory of a slot that no sequence uses back to the system."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import neort
 from neort import GenerationConfig, Model
-from neort.engine import Engine, EngineCore
+from neort.engine import Collector, Engine, EngineCore
 from neort.kvcache import KVCache, PrefixCache
 
 __all__ = ["SCENARIOS", "BrokenError", "Subject", "subjects"]
@@ -48,7 +48,7 @@ def _batch(model: Model) -> Any:
 def _several(model: Model) -> Any:
     """The same prompts, each with an end of its own: its tokens, or the error that ended it."""
     config = GenerationConfig(max_new_tokens=3)
-    collectors = [model._collector(model._encode(prompt), config, 0) for prompt in PROMPTS]
+    collectors = [Collector(model._encode(prompt), config, 0, model.tokenizer) for prompt in PROMPTS]
     try:
         for collector in collectors:
             model._engine.submit(collector.request)

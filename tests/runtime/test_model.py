@@ -338,7 +338,7 @@ def test_a_short_request_beside_a_long_one_shares_its_steps(model: Model) -> Non
         return logits
 
     def note_progress(ids: Ids, logits: Logits) -> Logits:
-        progress.append(len(model._engine.running[0].token_ids))
+        progress.append(model._engine.running[0].new_tokens)
         return logits
 
     def generate_a_long_text() -> None:

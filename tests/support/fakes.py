@@ -84,10 +84,11 @@ class FakeRunner:
         self.calls.append(("write", slot, start, len(cells)))
         self._place(slot, cells, start)
 
-    def move(self, source: int, target: int, length: int) -> None:
-        self.calls.append(("move", source, target, length))
+    def move(self, source: int, target: int, length: int, start: int = 0) -> None:
+        self.calls.append(("move", source, target, length, *([start] if start else [])))
         assert len(self.slots[source]) >= length
-        self.slots[target] = self.slots[source][:length]
+        assert len(self.slots[target]) >= start
+        self.slots[target] = self.slots[target][:start] + self.slots[source][start:length]
 
     def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
         self.calls.append(("prefill", slot, start, len(token_ids), logits_to_keep))

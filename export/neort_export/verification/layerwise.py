@@ -109,8 +109,8 @@ class LayerwiseRunner:
         """Raises NotImplementedError, as `read`."""
         raise NotImplementedError
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Let the sequence of one slot continue in another."""
+    def move(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Let the sequence of one slot continue in another; all of it is copied."""
         self._take(Move(source, target, length))
 
     def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Floats:

@@ -94,9 +94,12 @@ class DecoderSession:
         keep_for_ever(self._session)
         self._inherited = self.num_threads > 1
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` positions of one slot to another, where the sequence continues."""
-        self._cache.move(source, target, length)
+    def move(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copy the first ``length`` positions of one slot to another, where the sequence continues.
+
+        Those before ``start`` are the same in both already.
+        """
+        self._cache.move(source, target, length, start)
 
     @property
     def bytes_per_position(self) -> int:

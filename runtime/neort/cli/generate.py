@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         kv_cache=args.kv_cache,
     )
     config = model.generation_config.replace(**options)
-    if not args.json and len(prompts) == 1 and config.num_return_sequences == 1:
+    if not args.json and len(prompts) == 1 and config.num_return_sequences == config.num_beams == 1:
         _stream(model, prompts[0], config, output)
         return 0
     completions = model.generate(prompts, config)

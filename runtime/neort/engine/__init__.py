@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from ..runner import PREFILL_CHUNK
+from .beams import Beams, BeamSink, EndOfText, Found
 from .core import EngineCore
 from .engine import Engine
-from .output import Collector, Completion, Piece
-from .request import FinishReason, Request, Stats, TokenSink
+from .group import Copy, FinishReason, Group, Sequence, Stats
+from .output import BeamCollector, Collecting, Collector, Completion, Piece
+from .request import Request, TokenSink
 from .scheduler import Scheduler
 
 __all__ = [
     "PREFILL_CHUNK",
+    "BeamCollector",
+    "BeamSink",
+    "Beams",
+    "Collecting",
     "Collector",
     "Completion",
+    "Copy",
+    "EndOfText",
     "Engine",
     "EngineCore",
     "FinishReason",
+    "Found",
+    "Group",
     "Piece",
     "Request",
     "Scheduler",
+    "Sequence",
     "Stats",
     "TokenSink",
 ]

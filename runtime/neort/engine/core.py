@@ -18,10 +18,13 @@ from ..arrays import Ids, Logits
 from ..kvcache import PrefixCache
 from ..runner import PREFILL_CHUNK, ModelRunner
 from ..speculative import Speculator
+from .group import Group, Sequence
 from .request import Request
 from .scheduler import Scheduler, check_ids
 
 __all__ = ["EngineCore"]
+
+Slots = dict[Sequence, int]
 
 
 class EngineCore:
@@ -52,31 +55,32 @@ class EngineCore:
     @property
     def busy(self) -> bool:
         """Whether requests wait or run."""
-        return bool(self.waiting or self.running)
+        return bool(self.waiting or self.scheduler.slots)
 
     @property
-    def waiting(self) -> deque[Request]:
+    def waiting(self) -> deque[Group]:
         """The requests that wait for a slot or for room in the cache, oldest first."""
         return self.scheduler.waiting
 
     @property
-    def running(self) -> list[Request]:
-        """The requests that are being decoded; the one at index i owns slot i."""
+    def running(self) -> list[Group]:
+        """The requests that are being decoded, in the order of their first slots."""
         return self.scheduler.running
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Group) -> None:
         """Check that a request can be served at all; `submit` does not check it again.
 
         Raises PromptError for a prompt that is empty, holds unknown ids, or does not fit: when overflow is "error" and
-        the context is too short, or when the request alone needs more cache than ``max_cache_bytes``.
+        the context is too short, or when the request alone needs more cache than ``max_cache_bytes``; ConfigError where
+        it needs more slots than there are.
         """
         self.scheduler.check(request)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Group) -> None:
         """Queue a request. Raises what `check` does, unless the request was checked. Never waits."""
         self.scheduler.submit(request)
 
-    def cancel(self, request: Request) -> None:
+    def cancel(self, request: Group) -> None:
         """Drop a request that nobody waits for any more; a finished one is left alone.
 
         Any thread may call it, at any time: the next step, or `settle`, frees the slot.
@@ -99,15 +103,17 @@ class EngineCore:
         while (request := scheduler.next_request()) is not None:
             with _ChargedTo(request):
                 scheduler.reserve_next()
-                self._prefill(request, len(scheduler.running))
+                self._run_alone(request, _numbered(request.sequences, len(scheduler.slots)))
                 scheduler.start(request)
-        for slot, request in scheduler.full():
+        for request in scheduler.full():
             with _ChargedTo(request):
                 scheduler.truncate(request)
-                self._prefill(request, slot)
+                if isinstance(request, Request):
+                    request.speculator = None  # it followed the longer context
+                self._run_alone(request, _numbered(scheduler.slots))
         scheduler.sweep()
-        if scheduler.running:
-            self._decode(scheduler.running)
+        if scheduler.slots:
+            self._decode(scheduler.slots)
         self.settle()
 
     def fail_all(self, error: BaseException) -> None:
@@ -140,49 +146,80 @@ class EngineCore:
         finally:
             self.scheduler.release_idle()
 
-    def _prefill(self, request: Request, slot: int) -> None:
-        """Run the context in chunks, after what is stored of it; only the last one computes logits, of its end.
+    def _run_alone(self, request: Group, slots: Slots) -> None:
+        """Run what is not cached of a request's contexts, each by itself, and let the request take what follows.
 
-        Ends early, without a token, where the request is cancelled meanwhile.
+        Ends early where the request is cancelled meanwhile.
         """
-        started = time.perf_counter()
-        ids = np.asarray(request.context, np.int64)
-        reused, logits = self.prefixes.restore(slot, ids) if self.prefixes else (0, None)
+        rows = []
+        for sequence in request.active:
+            row = self._fill(sequence, slots[sequence])
+            if row is None:
+                return
+            rows.append(row)
+        self._take(request, rows, slots)
+
+    def _fill(self, sequence: Sequence, slot: int) -> Logits | None:
+        """Run the context in chunks, after what is cached or stored of it; returns the logits [V] of its end.
+
+        Only the last chunk computes logits, of its end, unless those of a prompt are asked for. None: the request was
+        cancelled meanwhile.
+        """
+        started, request = time.perf_counter(), sequence.group
+        ids = np.asarray(sequence.context, np.int64)
+        is_prompt = sequence.cached == 0 and not request.new_tokens
+        scored = is_prompt and sequence is request.sequences[0] and request.config.prompt_logprobs is not None
+        reused, logits = sequence.cached, None
+        if self.prefixes and sequence.cached == 0 and not scored:
+            reused, logits = self.prefixes.restore(slot, ids)
         for start in range(reused, len(ids), self.prefill_chunk):
             if request.done:
-                request.cached = start
-                return
+                sequence.cached = start
+                return None
             chunk = ids[start : start + self.prefill_chunk]
             last = start + len(chunk) == len(ids)
-            rows = self.runner.prefill(slot, chunk, start, int(last))
+            rows = self.runner.prefill(slot, chunk, start, len(chunk) if scored else int(last))
+            if scored:
+                request.note_prompt(rows, start)
             logits = rows[-1] if last else None
         assert logits is not None  # of a run, or stored
-        request.cached = len(ids)
-        if self.prefixes and not request.token_ids:  # a prompt; what goes on after a full context is of no use later
+        sequence.cached = len(ids)
+        if self.prefixes and is_prompt:  # what goes on after a full context is of no use later
+            self.prefixes.store(slot, ids, logits, request.pin if sequence is request.sequences[0] else None)
+        if is_prompt and sequence is request.sequences[0]:
             request.reused = reused
-            self.prefixes.store(slot, ids, logits, request.pin)
         request.prefill_seconds += time.perf_counter() - started
-        request.take(logits)
+        return logits
 
-    def _decode(self, running: list[Request]) -> None:
+    def _take(self, request: Group, rows: list[Logits], slots: Slots) -> None:
+        """Let a request decide on its next tokens, and its sequences' rows follow."""
+        for copy in request.take(rows):
+            self.runner.move(slots[copy.source], slots[copy.target], copy.stop, copy.start)
+
+    def _decode(self, running: list[Sequence]) -> None:
         """One token for each of the sequences; several for a single one, where drafts are right."""
-        if len(running) == 1:
-            with _ChargedTo(running[0]):
-                self._decode_alone(running[0])
+        request = running[0].group
+        if len(running) == 1 and isinstance(request, Request):
+            with _ChargedTo(request):
+                self._decode_alone(request)
             return
+        slots = _numbered(running)
+        requests = self.running
         try:
-            last_ids = np.array([request.context[-1] for request in running], np.int64)
-            lengths = np.array([request.cached for request in running], np.int32)
+            last_ids = np.array([sequence.context[-1] for sequence in running], np.int64)
+            lengths = np.array([sequence.cached for sequence in running], np.int32)
             logits = self.runner.decode(last_ids, lengths)
         except Exception:  # whose it is shows when each is run by itself, with the same bits
-            for slot, request in enumerate(running):
+            for request in requests:
                 with _ChargedTo(request):
-                    row = self.runner.prefill(slot, np.array(request.context[-1:]), request.cached, 1)[0]
-                    _advance(request, row)
+                    self._run_alone(request, slots)
             return
-        for request, row in zip(running, logits, strict=True):
+        for request in requests:
             try:
-                _advance(request, row)
+                active = request.active
+                for sequence in active:
+                    sequence.cached += 1
+                self._take(request, [logits[slots[sequence]] for sequence in active], slots)
             except BaseException as error:  # as `_ChargedTo`, which takes longer
                 _fail(request, error)
 
@@ -193,8 +230,9 @@ class EngineCore:
         if drafted:
             self._extend(request, drafted)
         else:
-            lengths = np.array([request.cached], np.int32)
-            _advance(request, self.runner.decode(np.array(request.context[-1:]), lengths)[0])
+            (sequence,) = request.sequences
+            lengths = np.array([sequence.cached], np.int32)
+            _advance(request, self.runner.decode(np.array(sequence.context[-1:]), lengths)[0])
 
     def _draft(self, request: Request) -> list[int]:
         """Tokens that may come next; several sequences share a run's weights already, so only one alone has any.
@@ -203,23 +241,25 @@ class EngineCore:
         """
         if self.speculate is None:
             return []
+        (sequence,) = request.sequences
         request.speculator = request.speculator or self.speculate()
-        positions = self.runner.spec.max_position_embeddings - request.cached
+        positions = self.runner.spec.max_position_embeddings - sequence.cached
         wanted = request.config.max_new_tokens - len(request.token_ids)
-        return request.speculator.draft(request.context, min(positions, wanted) - 1, request.fork)
+        return request.speculator.draft(sequence.context, min(positions, wanted) - 1, request.fork)
 
     def _extend(self, request: Request, drafted: list[int]) -> None:
         """Run the last token and the drafted ones; hand out tokens up to the first that was not drafted.
 
-        The cache then holds rows of rejected tokens, beyond ``request.cached``, which the next run overwrites.
+        The cache then holds rows of rejected tokens, beyond ``cached``, which the next run overwrites.
         """
-        ids = np.array([request.context[-1], *drafted], np.int64)
+        (sequence,) = request.sequences
+        ids = np.array([sequence.context[-1], *drafted], np.int64)
         before = request.accepted
         request.drafted += len(drafted)
-        logits = self.runner.extend(ids, request.cached)
+        logits = self.runner.extend(ids, sequence.cached)
         for row, expected in zip(logits, [*drafted, None], strict=True):
             _advance(request, row)
-            if request.done or request.context[-1] != expected:
+            if request.done or sequence.context[-1] != expected:
                 break
             request.accepted += 1
         if request.speculator:
@@ -228,14 +268,19 @@ class EngineCore:
 
 def _advance(request: Request, row: Logits) -> None:
     """Note that the last token is in the cache, and let the request choose the next one from ``row`` [V]."""
-    request.cached += 1
-    request.take(row)
+    request.sequences[0].cached += 1
+    request.take([row])
+
+
+def _numbered(sequences: list[Sequence], first: int = 0) -> Slots:
+    """The slots of sequences that lie side by side."""
+    return {sequence: slot for slot, sequence in enumerate(sequences, first)}
 
 
 class _ChargedTo:
     """Context in which whatever goes wrong ends this request alone."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Group) -> None:
         self._request = request
 
     def __enter__(self) -> None:
@@ -247,7 +292,7 @@ class _ChargedTo:
         return error is not None
 
 
-def _fail(request: Request, error: BaseException) -> None:
+def _fail(request: Group, error: BaseException) -> None:
     """End a request with an error; what is no Exception, such as Ctrl-C, is raised besides."""
     request.fail(error)
     if not isinstance(error, Exception):

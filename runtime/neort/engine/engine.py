@@ -24,7 +24,7 @@ from ..arrays import Ids, Logits, Rows
 from ..errors import OutOfMemoryError
 from ..kvcache import Pin
 from .core import EngineCore
-from .request import Request
+from .group import Group
 from .worker import Worker, forget_parents_threads, nothing
 
 __all__ = ["Engine"]
@@ -50,20 +50,20 @@ class Engine:
         _engines.add(self)
 
     @property
-    def waiting(self) -> deque[Request]:
+    def waiting(self) -> deque[Group]:
         """The requests that wait for a slot or for room in the cache, oldest first."""
         return self.core.waiting
 
     @property
-    def running(self) -> list[Request]:
-        """The requests that are being decoded; the one at index i owns slot i."""
+    def running(self) -> list[Group]:
+        """The requests that are being decoded, in the order of their first slots."""
         return self.core.running
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Group) -> None:
         """See `EngineCore.check`."""
         self.core.check(request)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Group) -> None:
         """Queue a request; never waits.
 
         Raises what `EngineCore.check` does, and EngineError in a process that cannot generate: forked in the middle of
@@ -73,7 +73,7 @@ class Engine:
         self.core.submit(request)
         self._worker.wake()
 
-    def cancel(self, request: Request) -> None:
+    def cancel(self, request: Group) -> None:
         """See `EngineCore.cancel`."""
         self.core.cancel(request)
 

@@ -1,21 +1,24 @@
 """A request's tokens as text: pieces as they become certain, and the whole.
 
-Knows what a request hands out; knows nothing about models or engines.
+Knows what requests hand out; knows nothing about models or engines.
 """
 
 from __future__ import annotations
 
+from collections import abc
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Protocol
 
 from ..arrays import Ids
-from ..generation import GenerationConfig, TokenChooser
-from ..tokenizer import TextStream, Tokenizer
-from .request import FinishReason, Request, Stats
+from ..generation import GenerationConfig, LogitsProcessor, TokenChooser, TokenLogprob
+from ..tokenizer import Tokenizer
+from .beams import Beams, Found
+from .group import FinishReason, Group, Stats
+from .request import Request
+from .text import SequenceText
 
-__all__ = ["Collector", "Completion", "Piece"]
-
-LONGEST_CHARACTER = 4  # tokens, since each is a byte at least
+__all__ = ["BeamCollector", "Collecting", "Collector", "Completion", "Piece"]
 
 
 @dataclass(frozen=True)
@@ -25,25 +28,48 @@ class Completion:
     ``token_ids`` end with the end-of-sequence token or with the stop string's tokens where one of them ended the
     sequence; ``text`` holds neither, nor any special token. ``finish_reason`` is "stop" for both, "length" at
     ``max_new_tokens`` or at the end of the context.
+
+    Where they are asked for, ``logprobs`` has an entry for each of ``token_ids``, and ``prompt_logprobs`` one for each
+    token of the prompt, None for the first one and for those that did not fit. ``score`` is that of beam search: the
+    sum of the tokens' log-probabilities over their number to the power ``length_penalty``.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     stats: Stats
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
     """Text that became certain while a sequence is generated; the last one carries ``finish_reason`` and ``stats``.
 
-    ``token_ids`` are the tokens generated since the piece before.
+    ``token_ids`` are the tokens generated since the piece before, and ``logprobs`` theirs, where they are asked for.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Collecting(Protocol):
+    """What collects the results of one request."""
+
+    @property
+    def request(self) -> Group:
+        """What is submitted to the engine."""
+
+    @property
+    def events(self) -> SimpleQueue[Piece | None]:
+        """The pieces of a stream as they become certain, and None at the end of every request."""
+
+    def completions(self) -> list[Completion]:
+        """Return the results, once the request is done. Raises the error that ended it, if one did."""
 
 
 class Collector:
@@ -61,6 +87,7 @@ class Collector:
         index: int,
         tokenizer: Tokenizer,
         chooser: TokenChooser | None = None,
+        negative_ids: Ids | None = None,
         *,
         streamed: bool = False,
     ) -> None:
@@ -68,13 +95,10 @@ class Collector:
 
         Only where it is ``streamed`` is there an event for every piece: each wakes who waits.
         """
-        self.request = Request(ids, options, self, index, chooser)
+        self.request = Request(ids, options, self, index, chooser, negative_ids)
         self.events: SimpleQueue[Piece | None] = SimpleQueue()
         self._streamed = streamed
-        self._tokenizer = tokenizer
-        self._stream = TextStream(options.stops)
-        if options.stops:
-            self._stream.follow(_last_text(ids, max(map(len, options.stops)), tokenizer))
+        self._sequence = SequenceText(ids, options, tokenizer)
         self._pending: list[int] = []
         self._text: list[str] = []
         self._result: tuple[FinishReason, Stats] | None = None
@@ -83,23 +107,16 @@ class Collector:
     def push(self, token_id: int) -> bool:
         """See `TokenSink`; True after a stop string."""
         self._pending.append(token_id)
-        text = self._text_of(token_id)
+        text = self._sequence.push(token_id)
         if text:
-            self._emit(Piece(text, tuple(self._pending)))
-        return self._stream.stopped
-
-    def _text_of(self, token_id: int) -> str:
-        """The text that is certain with one more token, whose own may be none of it but complete a stop string."""
-        visible = b"" if token_id in self.request.config.eos_token_ids else self._tokenizer.token_bytes(token_id)
-        if visible:
-            return self._stream.push(visible)
-        return self._stream.push_hidden(self._tokenizer.all_bytes(token_id).decode("utf-8", "replace"))
+            self._emit(Piece(text, tuple(self._pending), logprobs=self._logprobs(len(self._pending))))
+        return self._sequence.stopped
 
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         """See `TokenSink`."""
-        rest = "" if self._stream.stopped else self._stream.finish()
+        rest = self._sequence.finish()
         self._result = reason, stats
-        self._emit(Piece(rest, tuple(self._pending), reason, stats))
+        self._emit(Piece(rest, tuple(self._pending), reason, stats, self._logprobs(len(self._pending))))
         self.events.put(None)
 
     def fail(self, error: BaseException) -> None:
@@ -112,7 +129,18 @@ class Collector:
         if self._error is not None:
             raise self._error
         assert self._result is not None  # done without an error means finished
-        return Completion("".join(self._text), tuple(self.request.token_ids), *self._result)
+        token_ids = tuple(self.request.token_ids)
+        logprobs = self._logprobs(len(token_ids))
+        return Completion("".join(self._text), token_ids, *self._result, logprobs, _prompt_logprobs(self.request))
+
+    def completions(self) -> list[Completion]:
+        """See `Collecting`."""
+        return [self.completion()]
+
+    def _logprobs(self, count: int) -> tuple[TokenLogprob, ...] | None:
+        """Those of the last tokens, if asked for."""
+        known = self.request.logprobs
+        return None if self.request.config.logprobs is None else tuple(known[len(known) - count :])
 
     def _emit(self, piece: Piece) -> None:
         if self._streamed:
@@ -121,7 +149,56 @@ class Collector:
         self._pending.clear()
 
 
-def _last_text(ids: Ids, length: int, tokenizer: Tokenizer) -> str:
-    """The end of a prompt's text, special tokens' included: ``length`` characters, or more, where there are as many."""
-    last = ids[-LONGEST_CHARACTER * length :].tolist()
-    return b"".join(map(tokenizer.all_bytes, last)).decode("utf-8", "replace")
+class BeamCollector:
+    """The sequences that a beam search finds, as completions.
+
+    Attributes:
+        request: what is submitted to the engine.
+        events: None at the end of the request.
+    """
+
+    def __init__(
+        self, ids: Ids, options: GenerationConfig, tokenizer: Tokenizer, processors: abc.Sequence[LogitsProcessor] = ()
+    ) -> None:
+        """Make the request; arguments are those of `Beams`, ``tokenizer`` knows a token's part of the text."""
+        self._start = SequenceText(ids, options, tokenizer)
+        self.request = Beams(ids, options, self, processors, self._start if options.stops else None)
+        self.events: SimpleQueue[Piece | None] = SimpleQueue()
+        self._found: list[Found] = []
+        self._error: BaseException | None = None
+
+    def finish(self, found: list[Found]) -> None:
+        """See `BeamSink`."""
+        self._found = found
+        self.events.put(None)
+
+    def fail(self, error: BaseException) -> None:
+        """See `BeamSink`."""
+        self._error = error
+        self.events.put(None)
+
+    def completions(self) -> list[Completion]:
+        """See `Collecting`."""
+        if self._error is not None:
+            raise self._error
+        return [self._completion(found) for found in self._found]
+
+    def _completion(self, found: Found) -> Completion:
+        text = self._start.fork()
+        parts = [text.push(token_id) for token_id in found.token_ids]
+        return Completion(
+            "".join([*parts, text.finish()]),
+            found.token_ids,
+            found.reason,
+            found.stats,
+            None if self.request.config.logprobs is None else found.logprobs,
+            _prompt_logprobs(self.request),
+            found.score,
+        )
+
+
+def _prompt_logprobs(request: Group) -> tuple[TokenLogprob | None, ...] | None:
+    """Those of a prompt's tokens, if asked for; of none where the prompt did not run."""
+    if request.config.prompt_logprobs is None:
+        return None
+    return tuple(request.prompt_logprobs) or (None,) * len(request.prompt_ids)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from .beam import BeamSearch, Candidate, Hypothesis
 from .chooser import TokenChooser, own_processors
 from .config import OPTIONS, GenerationConfig, GenerationOptions
+from .guidance import guided
 from .hints import LOAD_KNOWN_ELSEWHERE, for_option, hinting
+from .logprobs import LogProbabilities, TokenLogprob, log_probabilities
 from .options import Option
 from .processors import LogitsProcessor, build_processors
 from .samplers import check_finite, greedy, log_softmax, make_generator, sample, softmax
@@ -12,16 +15,23 @@ from .samplers import check_finite, greedy, log_softmax, make_generator, sample,
 __all__ = [
     "LOAD_KNOWN_ELSEWHERE",
     "OPTIONS",
+    "BeamSearch",
+    "Candidate",
     "GenerationConfig",
     "GenerationOptions",
+    "Hypothesis",
+    "LogProbabilities",
     "LogitsProcessor",
     "Option",
     "TokenChooser",
+    "TokenLogprob",
     "build_processors",
     "check_finite",
     "for_option",
     "greedy",
+    "guided",
     "hinting",
+    "log_probabilities",
     "log_softmax",
     "make_generator",
     "own_processors",

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
 from .hints import for_option
-from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
+from .options import Boolean, BooleanOr, Choice, Integer, Option, Real, Strings, TokenIds, option, options
 
-__all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow"]
+__all__ = ["OPTIONS", "EarlyStopping", "GenerationConfig", "GenerationOptions", "Overflow"]
 
 Overflow = Literal["error", "stop", "truncate_left"]
+EarlyStopping = bool | Literal["never"]
+
+MOST_LOGPROBS = 20  # as OpenAI and vLLM have it
 
 NO_MINIMUM = "use None to set no minimum"
 LEAVE_OFF = "use None to leave it off"
@@ -95,7 +98,46 @@ class GenerationConfig:
         None, Integer(0, "use None for fresh randomness"), "makes sampling repeatable; no effect on greedy decoding"
     )
     num_return_sequences: int = option(
-        1, Integer(1, "ask for at least one sequence"), "texts per prompt; several need do_sample", required=True
+        1,
+        Integer(1, "ask for at least one sequence"),
+        "texts per prompt; several need do_sample or num_beams",
+        required=True,
+    )
+    num_beams: int = option(
+        1,
+        Integer(1, "use 1 to search without beams"),
+        "sequences that are searched together for the most probable one; 1 is off",
+        required=True,
+    )
+    length_penalty: float = option(
+        1.0,
+        Real(-1e3, 1e3, "use 1 for scores per token"),
+        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones",
+        required=True,
+    )
+    early_stopping: EarlyStopping = option(
+        False,
+        BooleanOr("never"),
+        "when beams end: true, once num_beams texts are finished; false, once better ones are unlikely; never, once "
+        "there can be none",
+        required=True,
+    )
+    guidance_scale: float | None = option(
+        None,
+        Real(0.0, 1e3, LEAVE_OFF),
+        "how far from what the model says after negative_prompt (else after the prompt's last token alone); 1 changes "
+        "nothing",
+    )
+    logprobs: int | None = option(
+        None,
+        Integer(0, "use 0 for the chosen token's alone, or None for none", MOST_LOGPROBS),
+        "log-probabilities of each new token and of the n most probable ones in its place, before all other options; "
+        "0 to 20",
+    )
+    prompt_logprobs: int | None = option(
+        None,
+        Integer(0, "use 0 for the prompt's tokens alone, or None for none", MOST_LOGPROBS),
+        "the same for the prompt's tokens",
     )
     overflow: Overflow = option(
         "error",
@@ -122,6 +164,7 @@ class GenerationConfig:
                 f"min_new_tokens={shortened(self.min_new_tokens)} exceeds "
                 f"max_new_tokens={shortened(self.max_new_tokens)}: lower the first or raise the second."
             )
+        self._check_beams()
         if self.do_sample:
             return
         for name, facts in SAMPLING.items():
@@ -131,11 +174,37 @@ class GenerationConfig:
                     f"{name}={shortened(value)} has no effect with do_sample=False: "
                     f"set do_sample=True to sample, or leave {name} out."
                 )
-        if self.num_return_sequences > 1:
+        if self.num_return_sequences > 1 and self.num_beams == 1:
             raise ConfigError(
                 f"num_return_sequences={shortened(self.num_return_sequences)} needs do_sample=True, since greedy "
                 "decoding gives the same text each time: set do_sample=True, or ask for 1 sequence."
             )
+
+    def _check_beams(self) -> None:
+        if self.num_beams == 1:
+            for name in BEAMS:
+                if getattr(self, name) != _DEFAULTS[name]:
+                    raise ConfigError(
+                        f"{name}={shortened(getattr(self, name))} has no effect with num_beams=1: "
+                        f"set num_beams to search with beams, or leave {name} out."
+                    )
+            return
+        if self.num_return_sequences > self.num_beams:
+            raise ConfigError(
+                f"num_return_sequences={shortened(self.num_return_sequences)} exceeds "
+                f"num_beams={shortened(self.num_beams)}, which finds so many sequences: lower the first or raise the "
+                "second."
+            )
+        if self.guides:
+            raise ConfigError(
+                f"guidance_scale={shortened(self.guidance_scale)} and num_beams={shortened(self.num_beams)} do not go "
+                "together: leave one of them out."
+            )
+
+    @property
+    def guides(self) -> bool:
+        """Whether a second prompt is run beside the first one."""
+        return self.guidance_scale not in (None, 1.0)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -153,8 +222,9 @@ class GenerationConfig:
         """A copy with some options changed.
 
         `replace(do_sample=False)` also puts the options of sampling back to their defaults unless they are given as
-        well: whoever asks a sampling configuration for greedy decoding means just that. A `max_new_tokens` below the
-        present `min_new_tokens` lowers this to itself, unless it is given as well.
+        well: whoever asks a sampling configuration for greedy decoding means just that. So does `replace(num_beams=1)`
+        with the options of beams. A `max_new_tokens` below the present `min_new_tokens` lowers this to itself, unless
+        it is given as well.
 
         Raises:
             ArgumentTypeError: an unknown option (the message names the closest known one), or a wrong type.
@@ -164,6 +234,8 @@ class GenerationConfig:
         _check_names(changed)
         if not changed.get("do_sample", True):
             changed = {name: _DEFAULTS[name] for name in SAMPLING} | changed
+        if changed.get("num_beams") == 1:
+            changed = {name: _DEFAULTS[name] for name in BEAMS} | changed
         least, most = self.min_new_tokens, changed.get("max_new_tokens")
         if least is not None and isinstance(most, int) and 0 < most < least:
             changed = {"min_new_tokens": most} | changed
@@ -195,6 +267,12 @@ class GenerationOptions(TypedDict, total=False):
     eos_token_id: int | Sequence[int] | None
     pad_token_id: int | None
     seed: int | None
+    num_beams: int
+    length_penalty: float
+    early_stopping: EarlyStopping
+    guidance_scale: float | None
+    logprobs: int | None
+    prompt_logprobs: int | None
     overflow: Overflow
 
 
@@ -211,6 +289,7 @@ def _check_names(names: Iterable[str]) -> None:
 
 OPTIONS: Mapping[str, Option] = options(GenerationConfig)
 SAMPLING: Mapping[str, Option] = {name: facts for name, facts in OPTIONS.items() if facts.neutral}
+BEAMS = ("length_penalty", "early_stopping")  # which mean nothing without
 _DEFAULTS: dict[str, object] = {field.name: field.default for field in dataclasses.fields(GenerationConfig)}
 
 GenerationConfig.__doc__ = f"{GenerationConfig.__doc__}" + "".join(

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import ArgumentTypeError, NeortError
 from ..wording import LONGEST_VALUE, shortened
-from .config import OPTIONS, SAMPLING, GenerationConfig
-from .options import Boolean, Integer, TokenIds
+from .config import BEAMS, OPTIONS, SAMPLING, GenerationConfig
+from .options import Boolean, BooleanOr, Integer, TokenIds
 
 __all__ = ["read_hf_config"]
 
@@ -25,7 +25,7 @@ DEFAULTS = GenerationConfig()
 # Keys of transformers' files that never change which tokens come out of a single, unbeamed sequence.
 BOOKKEEPING = {
     "bos_token_id", "compile_config", "continuous_batching_config", "decoder_start_token_id",
-    "disable_compile", "early_stopping", "is_assistant", "length_penalty", "low_memory", "max_cache_len",
+    "disable_compile", "is_assistant", "low_memory", "max_cache_len",
     "max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "num_beam_groups",
     "prefill_chunk_size", "prompt_lookup_num_tokens", "renormalize_logits", "speculation_type",
     "target_lookbehind", "transformers_version", "use_cache", "use_mtp",
@@ -39,10 +39,8 @@ NEUTRAL: dict[str, object] = {
     "encoder_repetition_penalty": 1.0,
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
-    "guidance_scale": 1.0,
     "max_length": 20,
     "no_repeat_ngram_size": 0,
-    "num_beams": 1,
     "penalty_alpha": 0.0,
     "remove_invalid_values": False,
     "token_healing": False,
@@ -109,6 +107,7 @@ class _Reading:
             if name not in unused:
                 self._take(name, value)
         self._clamp_minimum()
+        self._part_beams()
         self._tell(_lacking(data), unused, count)
 
     def _take(self, name: str, value: object) -> None:
@@ -142,6 +141,13 @@ class _Reading:
                 f"min_new_tokens={shortened(least)} holds up to max_new_tokens={shortened(most)}: give both for more."
             )
 
+    def _part_beams(self) -> None:
+        """Drop what means nothing without beams, or does not go together with them."""
+        if self.options.get("num_beams", 1) == 1:
+            self.options = {name: value for name, value in self.options.items() if name not in BEAMS}
+        elif self.options.get("guidance_scale") not in (None, 1.0):
+            self._left_out["guidance_scale"] = self.options.pop("guidance_scale")
+
     def _tell(self, lacking: dict[str, object], unused: dict[str, object], count: object) -> None:
         if lacking:
             self.sentences.append(f"neort does not have {_listed(lacking)}: texts may differ from transformers'.")
@@ -167,7 +173,7 @@ def _fits(name: str, value: object) -> bool:
 def _as_kind(name: str, value: object) -> object:
     """A value as the option's type, where it is just written in another one's."""
     kind = OPTIONS[name].kind
-    if isinstance(kind, Boolean):
+    if isinstance(kind, (Boolean, BooleanOr)):
         return bool(value) if isinstance(value, (int, float)) else value
     return _whole(value) if isinstance(kind, (Integer, TokenIds)) else value
 

@@ -19,12 +19,12 @@ __all__ = ["KNOWN_ELSEWHERE", "LOAD_KNOWN_ELSEWHERE", "for_option", "for_unknown
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PROCESSOR = "neort does not have it, but a logits_processor of your own can do it"
-_NO_BEAMS = "neort has no beam search: leave it out for greedy decoding, or set do_sample=True"
+_NO_GROUPS = "beams are neither grouped nor constrained here: leave it out, num_beams searches with plain beams"
 _DRAFT = 'neort.load takes it: draft="prompt-lookup", or draft= a smaller model\'s bundle'
 _CACHE = "the key-value cache is always used: leave it out; neort.load has kv_cache and max_cache_bytes for it"
 _NO_EFFECT = "it would change no token here: leave it out"
 _NO_ENCODER = "these models have no encoder: leave it out"
-_LOGITS = "neort returns no scores with a text: Model.logits gives the logits at every position of a sequence"
+_LOGITS = "use logprobs for log-probabilities of tokens; Model.logits gives the logits at every position of a sequence"
 _TIMES_OUT = "neort has no limit of time: leave the loop over Model.stream when you have waited enough"
 _STREAM = "call Model.stream, which yields the text piece by piece"
 
@@ -58,15 +58,16 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
     ),
     "a Completion has text, token_ids, finish_reason and stats in any case: leave it out": ("return_dict_in_generate",),
     "neort returns neither attentions nor hidden states": ("output_attentions", "output_hidden_states"),
-    _LOGITS: ("output_scores", "output_logits", "logprobs", "top_logprobs", "prompt_logprobs", "n_probs"),
-    _NO_BEAMS: (
-        "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping", "beam_size",
-        "beam_width", "use_beam_search", "best_of", "constraints", "force_words_ids",
-    ),
+    _LOGITS: ("output_scores", "output_logits"),
+    "use logprobs, the number of most probable tokens beside the chosen one": ("top_logprobs", "n_probs"),
+    "use num_beams": ("beam_size", "beam_width", "use_beam_search"),
+    "use num_return_sequences, and take the best of them": ("best_of",),
+    _NO_GROUPS: ("num_beam_groups", "diversity_penalty", "constraints", "force_words_ids"),
     "neort has no contrastive search: leave it out": ("penalty_alpha", "low_memory"),
     "neort has no DoLa decoding: leave it out": ("dola_layers",),
-    "neort has no guidance by a second prompt: leave it out": (
-        "guidance_scale", "negative_prompt", "negative_prompt_ids", "negative_prompt_attention_mask",
+    "it is an argument of Model.generate and Model.stream, no option of a configuration": ("negative_prompt",),
+    "use negative_prompt, an argument of Model.generate and Model.stream that takes text or token ids": (
+        "negative_prompt_ids", "negative_prompt_attention_mask",
     ),
     "neort has no token healing: end the prompt without a blank, or with a whole word": ("token_healing",),
     "neort has no tools, chats or grammars: the models continue plain text": (

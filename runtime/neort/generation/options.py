@@ -18,7 +18,19 @@ import numpy as np
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
 
-__all__ = ["Boolean", "Choice", "Integer", "Kind", "Option", "Real", "Strings", "TokenIds", "option", "options"]
+__all__ = [
+    "Boolean",
+    "BooleanOr",
+    "Choice",
+    "Integer",
+    "Kind",
+    "Option",
+    "Real",
+    "Strings",
+    "TokenIds",
+    "option",
+    "options",
+]
 
 
 class Kind(ABC):
@@ -42,20 +54,24 @@ class Kind(ABC):
 
 @dataclass(frozen=True)
 class Integer(Kind):
-    """An integer of at least ``least``."""
+    """An integer of at least ``least``, and at most ``most`` where there is a limit."""
 
     least: int
     remedy: str
+    most: int | None = None
 
     def check(self, name: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise ArgumentTypeError(f"{name}={_shown(value)} must be an integer, not {_type(value)}: {self.remedy}.")
         if value < self.least:
             raise ConfigError(f"{name}={_shown(value)} must be at least {self.least}: {self.remedy}.")
+        if self.most is not None and value > self.most:
+            raise ConfigError(f"{name}={_shown(value)} must be at most {self.most}: {self.remedy}.")
         return int(value)
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "integer", "minimum": self.least}
+        most = {} if self.most is None else {"maximum": self.most}
+        return {"type": "integer", "minimum": self.least, **most}
 
     def arguments(self) -> dict[str, Any]:
         return {"type": int, "metavar": "N"}
@@ -99,6 +115,29 @@ class Boolean(Kind):
 
     def arguments(self) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
+
+
+@dataclass(frozen=True)
+class BooleanOr(Kind):
+    """True, False, or one more word."""
+
+    word: str
+
+    def check(self, name: str, value: object) -> bool | str:
+        if isinstance(value, (bool, np.bool_)):
+            return bool(value)
+        if not isinstance(value, str):
+            raise ArgumentTypeError(f'{name}={_shown(value)} must be True, False or "{self.word}", not {_type(value)}')
+        if value != self.word:
+            raise ConfigError(f'{name}={_shown(value)} is not known: use True, False or "{self.word}".')
+        return value
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": [self.word]}]}
+
+    def arguments(self) -> dict[str, Any]:
+        words = {"true": True, "false": False}
+        return {"type": lambda text: words.get(text, text), "metavar": f"true|false|{self.word}"}
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def build_processors(
     vocab_size: int | None = None,
     *,
     own: Sequence[LogitsProcessor] = (),
+    least: int = 1,
 ) -> list[LogitsProcessor]:
     """Return the processors that ``config`` asks for, in transformers' order.
 
@@ -82,6 +83,7 @@ def build_processors(
 
     Options at a neutral value, or without an end-of-text token to act on, add none. ``prompt_length`` is the number of
     tokens in the prompt. ``vocab_size`` is V, where known: end-of-text ids and a top_k beyond it then add none either.
+    Those of sampling leave at least the ``least`` most probable tokens.
     """
     size = np.iinfo(np.int64).max if vocab_size is None else vocab_size
     eos_ids = [token for token in config.eos_token_ids if token < size]
@@ -98,9 +100,9 @@ def build_processors(
     if config.temperature not in (None, 1.0):
         processors.append(temperature(config.temperature))
     if config.top_k and config.top_k < size:
-        processors.append(top_k(config.top_k))
+        processors.append(top_k(max(config.top_k, least)))
     if config.top_p is not None and config.top_p < 1.0:
-        processors.append(top_p(config.top_p))
+        processors.append(top_p(config.top_p, least))
     return processors
 
 
@@ -189,11 +191,11 @@ def _kth_largest(logits: Logits, k: int) -> np.float32:
     return kth
 
 
-def top_p(p: float) -> LogitsProcessor:
+def top_p(p: float, least: int = 1) -> LogitsProcessor:
     """Keep the smallest set of most probable tokens whose probabilities reach ``p`` together (nucleus).
 
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", arXiv:1904.09751, in transformers'
-    form: sort upwards and drop tokens while the cumulative probability is at most 1 - p, but never the last.
+    form: sort upwards and drop tokens while the cumulative probability is at most 1 - p, but never the last ``least``.
     Of equal logits at the cut those with lower ids are dropped first, as a stable sort has it.
     """
     tail = np.float32(1.0 - p)
@@ -204,11 +206,13 @@ def top_p(p: float) -> LogitsProcessor:
         total = weights.sum(dtype=np.float64)
         # V weights below tail / 2V of the total stay below the tail all together: no need to sort them.
         likely = weights > np.float32(total * tail / (2 * logits.shape[0]))
+        if np.count_nonzero(likely) < least:
+            likely[:] = True
         ordered = np.sort(logits[likely])
         summands = np.exp(ordered - largest, dtype=np.float64)
         unlikely = max(0.0, total - summands.sum())
         cumulative = ((np.cumsum(summands) + unlikely) / total).astype(np.float32)
-        dropped = min(int(np.searchsorted(cumulative, tail, side="right")), ordered.shape[0] - 1)
+        dropped = min(int(np.searchsorted(cumulative, tail, side="right")), max(0, ordered.shape[0] - least))
         kept = np.where(logits < ordered[dropped], _RULED_OUT, logits)
         ties = dropped - int(np.searchsorted(ordered, ordered[dropped]))
         if ties > 0:

@@ -86,10 +86,10 @@ class KVCache:
             if last > first:
                 self._memory[name].madvise(advice, first, last - first)
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` positions of one slot over another."""
+    def move(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copy the first ``length`` positions of one slot over another, from ``start`` on."""
         for buffer in self.buffers.values():
-            buffer[target, :, :length] = buffer[source, :, :length]
+            buffer[target, :, start:length] = buffer[source, :, start:length]
 
     def read(self, slot: int, start: int, stop: int) -> Rows:
         """Return a copy of positions ``start`` to ``stop`` of a slot: per buffer [H, stop - start, D], of its dtype."""

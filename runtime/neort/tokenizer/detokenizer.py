@@ -8,6 +8,7 @@ Knows nothing about models or token ids: bytes go in, as they are generated, and
 from __future__ import annotations
 
 import codecs
+import copy
 from collections import deque
 from collections.abc import Sequence
 
@@ -51,6 +52,13 @@ class TextStream:
         self._held: deque[str] = deque()  # of each character that may start a stop string: itself, or "" if hidden
         self._finished = False
         self.matched: str | None = None
+
+    def fork(self) -> TextStream:
+        """An independent copy, in the state that this one is in."""
+        fork = copy.copy(self)
+        fork._decoder, fork._matcher = copy.copy(self._decoder), copy.copy(self._matcher)
+        fork._held = self._held.copy()
+        return fork
 
     @property
     def stopped(self) -> bool:

@@ -44,7 +44,7 @@ def collected(
     for token in tokens:
         logits = np.zeros(len(LETTERS) + len(CONTENTS), np.float32)
         logits[token] = 1
-        collector.request.take(logits)
+        collector.request.take([logits])
     pieces = []
     while (piece := collector.events.get()) is not None:
         pieces.append(piece)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fakes import LIMIT, VOCAB, FakeRunner, make
-from neort.engine import Request, Scheduler
+from neort.engine import Group, Request, Scheduler
 from neort.errors import BusyError, PromptError
 
 
@@ -35,22 +35,23 @@ def submitted(scheduler: Scheduler, prompt: list[int], **options: Any) -> Reques
     return request
 
 
-def started(scheduler: Scheduler) -> list[Request]:
+def started(scheduler: Scheduler) -> list[Group]:
     """Start what may start, as an engine does."""
     requests = []
     while (request := scheduler.next_request()) is not None:
         scheduler.reserve_next()
-        fill(scheduler, len(scheduler.running), request)
+        fill(scheduler, len(scheduler.slots), request)
         scheduler.start(request)
         requests.append(request)
     return requests
 
 
-def fill(scheduler: Scheduler, slot: int, request: Request) -> None:
+def fill(scheduler: Scheduler, first: int, request: Group) -> None:
     runner = scheduler.runner
     assert isinstance(runner, FakeRunner)
-    runner.slots[slot] = list(request.context)
-    request.cached = len(request.context)
+    for slot, sequence in enumerate(request.sequences, first):
+        runner.slots[slot] = list(sequence.context)
+        sequence.cached = len(sequence.context)
 
 
 def test_requests_start_in_the_order_in_which_they_came_as_long_as_slots_last() -> None:
@@ -123,12 +124,12 @@ def test_a_full_context_finishes_or_drops_its_oldest_tokens() -> None:
     beside = submitted(scheduler, [3] * 4, max_new_tokens=9)
     started(scheduler)
     for request in (stopping, going_on):
-        request.cached = LIMIT
-    assert list(scheduler.full()) == [(1, going_on)]
+        request.sequences[0].cached = LIMIT
+    assert list(scheduler.full()) == [going_on]
     assert (stopping.done, going_on.done, beside.done) == (True, False, False)
     scheduler.truncate(going_on)
-    assert len(going_on.context) < LIMIT
-    assert len(beside.context) == 4
+    assert len(going_on.sequences[0].context) < LIMIT
+    assert len(beside.sequences[0].context) == 4
 
 
 def test_memory_of_idle_slots_is_kept_for_those_who_wait() -> None:

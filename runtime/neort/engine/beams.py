@@ -1,0 +1,264 @@
+"""Beam search as one request: num_beams sequences that are searched together for the best ones.
+
+A beam's first child stays in its sequence; further ones take sequences whose beams ended, and of the cache only what
+those do not have in common is copied.
+
+Knows logits, tokens and when a beam is at its end; knows nothing about slots.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import abc
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..arrays import Ids, Logits
+from ..errors import LogitsError
+from ..generation import (
+    BeamSearch,
+    Candidate,
+    GenerationConfig,
+    LogitsProcessor,
+    LogProbabilities,
+    TokenChooser,
+    TokenLogprob,
+    build_processors,
+    check_finite,
+    log_probabilities,
+    make_generator,
+)
+from .group import Copy, FinishReason, Group, Sequence, Stats
+
+__all__ = ["BeamSink", "Beams", "EndOfText", "Found"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sequence that beam search found; ``score`` as transformers' sequences_scores."""
+
+    token_ids: tuple[int, ...]
+    reason: FinishReason
+    score: float
+    stats: Stats
+    logprobs: tuple[TokenLogprob, ...]
+
+
+class BeamSink(Protocol):
+    """Where the sequences go that a search has found."""
+
+    def finish(self, found: list[Found]) -> None:
+        """These are the best ones, best first; no more will come."""
+
+    def fail(self, error: BaseException) -> None:
+        """The request ended in an error: one of neort's, or what a processor of the caller's raised."""
+
+
+class EndOfText(Protocol):
+    """Tells whether a sequence's text has come to its end, by a stop string."""
+
+    def ends(self, token_id: int) -> bool:
+        """Take one token more; True where the text ends with it."""
+
+    def fork(self) -> EndOfText:
+        """Return an independent copy."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Beam:
+    """A sequence that goes on: its tokens, the prompt's included, int64 [T], and what follows its state."""
+
+    sequence: Sequence
+    ids: Ids
+    chooser: TokenChooser
+    end: EndOfText | None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A beam at its end."""
+
+    token_ids: tuple[int, ...]
+    reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...]
+
+
+class Beams(Group):
+    """Beam search, or beam sampling, of one prompt, as transformers does it (see `generation.beam`)."""
+
+    def __init__(
+        self,
+        prompt_ids: Ids,
+        config: GenerationConfig,
+        sink: BeamSink,
+        processors: abc.Sequence[LogitsProcessor] = (),
+        end: EndOfText | None = None,
+    ) -> None:
+        """``prompt_ids`` are int64 [T]; ``processors`` are the caller's own, ``end`` is the state after the prompt."""
+        super().__init__([prompt_ids] * config.num_beams, config, sink)
+        self.sink = sink
+        least = 1 + max(1, len(config.eos_token_ids))  # so that a beam can go on after each end-of-text token
+        chain = build_processors(config, len(prompt_ids), own=processors, least=least)
+        self._search: BeamSearch[_Ended] = BeamSearch(config, make_generator(config.seed) if config.do_sample else None)
+        self._beams = [_Beam(self.sequences[0], prompt_ids, TokenChooser(chain), end)]
+
+    @property
+    def active(self) -> list[Sequence]:
+        """See `Group.active`; at first the prompt's alone, later fewer than all where few continuations are allowed."""
+        return [beam.sequence for beam in self._beams]
+
+    @property
+    def new_tokens(self) -> int:
+        """See `Group.new_tokens`."""
+        return self._search.length
+
+    def take(self, rows: list[Logits]) -> list[Copy]:
+        """See `Group.take`."""
+        if self.done:
+            return []
+        scores = np.stack([_processed(beam, row) for beam, row in zip(self._beams, rows, strict=True)])
+        if not self.new_tokens:
+            self.first_token = time.perf_counter()
+        likely = _Likely(rows, self.config.logprobs)
+        going_on: list[tuple[Candidate, EndOfText | None]] = []
+        for rank, candidate in enumerate(self._search.candidates(scores)):
+            end = self._beams[candidate.beam].end
+            end = end and end.fork()
+            reason = self._reason(candidate.token_id, end)
+            if reason is None:
+                going_on.append((candidate, end))
+            elif rank < self.config.num_beams:
+                self._end_beam(candidate, reason, likely)
+        going_on = going_on[: self.config.num_beams]
+        self._search.advance([candidate for candidate, _ in going_on])
+        if self._search.over:
+            self._hand_out()
+            return []
+        return self._branch(going_on, likely)
+
+    def finish(self, reason: FinishReason) -> None:
+        """End the search; what goes on ends as it is."""
+        for beam, score in zip(self._beams, self._search.scores, strict=True):
+            token_ids = tuple(beam.ids[len(self.prompt_ids) :].tolist())
+            for _ in range(1 if token_ids else self.config.num_return_sequences):
+                self._search.finish(_Ended(token_ids, reason, beam.logprobs), score, self.new_tokens)
+        self._hand_out()
+
+    def _reason(self, token_id: int, end: EndOfText | None) -> FinishReason | None:
+        """Why a beam ends with its newest token; None where it goes on."""
+        stopped = end is not None and end.ends(token_id)
+        if stopped or token_id in self.config.eos_token_ids:
+            return "stop"
+        return "length" if self.new_tokens + 1 == self.config.max_new_tokens else None
+
+    def _end_beam(self, candidate: Candidate, reason: FinishReason, likely: _Likely) -> None:
+        beam = self._beams[candidate.beam]
+        token_ids = (*beam.ids[len(self.prompt_ids) :].tolist(), candidate.token_id)
+        ended = _Ended(token_ids, reason, beam.logprobs + likely.of(candidate))
+        self._search.finish(ended, candidate.score, len(token_ids))
+
+    def _hand_out(self) -> None:
+        """End the request with the best sequences, or with an error where there are too few."""
+        wanted, best = self.config.num_return_sequences, self._search.finished
+        if len(best) < wanted:
+            self.fail(
+                LogitsError(
+                    f"the logits processors leave {len(best)} sequences of at most {self.config.max_new_tokens} "
+                    f"tokens; num_return_sequences is {wanted}. Check the options that rule out tokens, or ask for "
+                    "fewer"
+                )
+            )
+            return
+        found = [
+            Found(
+                ended.item.token_ids,
+                ended.item.reason,
+                float(ended.score),
+                self._stats(len(ended.item.token_ids)),
+                ended.item.logprobs,
+            )
+            for ended in best[:wanted]
+        ]
+        self.sink.finish(found)
+        self.done = True  # last: other threads look at it
+
+    def _branch(self, going_on: list[tuple[Candidate, EndOfText | None]], likely: _Likely) -> list[Copy]:
+        """Let the candidates be the beams; returns what their sequences lack of the cache."""
+        parents = [self._beams[candidate.beam] for candidate, _ in going_on]
+        kept = {id(parent.sequence) for parent in parents}
+        free = [sequence for sequence in self.sequences if id(sequence) not in kept]
+        beams, copies = [], []
+        for (candidate, end), parent in zip(going_on, parents, strict=True):
+            sequence, chooser = parent.sequence, parent.chooser
+            if id(sequence) in kept:
+                kept.remove(id(sequence))
+            else:
+                copy = _cheapest(sequence, free)
+                free.remove(copy.target)
+                copies.append(copy)
+                sequence, chooser = copy.target, chooser.fork()
+            ids = np.append(parent.ids, candidate.token_id)
+            beams.append(_Beam(sequence, ids, chooser, end, parent.logprobs + likely.of(candidate)))
+        self._place(beams, parents, copies)
+        return copies
+
+    def _place(self, beams: list[_Beam], parents: list[_Beam], copies: list[Copy]) -> None:
+        """Give each sequence the context of its beam, and count what is to be copied as cached."""
+        contexts = [[*parent.sequence.context, int(beam.ids[-1])] for beam, parent in zip(beams, parents, strict=True)]
+        for copy in copies:
+            copy.target.cached = copy.stop
+        for beam, context in zip(beams, contexts, strict=True):
+            beam.sequence.context = context
+        self._beams = beams
+
+
+class _Likely:
+    """Log-probabilities of candidates, each beam's computed where the first one asks; empty where none are wanted."""
+
+    def __init__(self, rows: list[Logits], count: int | None) -> None:
+        self._rows, self._count = rows, count
+        self._known: dict[int, LogProbabilities] = {}
+
+    def of(self, candidate: Candidate) -> tuple[TokenLogprob, ...]:
+        """That of a candidate's token, if wanted."""
+        if self._count is None:
+            return ()
+        if candidate.beam not in self._known:
+            self._known[candidate.beam] = LogProbabilities(self._rows[candidate.beam], self._count)
+        return (self._known[candidate.beam].token(candidate.token_id),)
+
+
+def _processed(beam: _Beam, row: Logits) -> Logits:
+    """Log-probabilities [V] as the processors leave them. Raises LogitsError where there is a NaN or +inf."""
+    check_finite(row, len(beam.ids))
+    scores = log_probabilities(row)
+    for processor in beam.chooser.processors:
+        scores = processor(beam.ids, scores)
+    if not scores.max() < np.inf:
+        raise LogitsError(
+            f"the logits processors return NaN or +inf at position {len(beam.ids)}; beams need finite scores, or -inf "
+            "for a token that is ruled out"
+        )
+    return scores
+
+
+def _cheapest(source: Sequence, free: list[Sequence]) -> Copy:
+    """The copy to one of the ``free`` sequences, that which has most in common with the source."""
+    starts = [_common(source.context, other.context, min(source.cached, other.cached)) for other in free]
+    best = starts.index(max(starts))
+    return Copy(source, free[best], starts[best], source.cached)
+
+
+def _common(first: list[int], second: list[int], most: int) -> int:
+    """How many tokens two contexts begin with alike, at most ``most``; slices are compared faster than tokens."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,61 @@
+"""One sequence's tokens as text, token by token.
+
+Knows tokens and what ends a text; knows nothing about requests.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from ..arrays import Ids
+from ..generation import GenerationConfig
+from ..tokenizer import TextStream, Tokenizer
+
+__all__ = ["SequenceText"]
+
+LONGEST_CHARACTER = 4  # tokens, since each is a byte at least
+
+
+class SequenceText:
+    """The text of the tokens so far, of which the end is held back as long as it may be part of a stop string."""
+
+    def __init__(self, prompt_ids: Ids, config: GenerationConfig, tokenizer: Tokenizer) -> None:
+        """``prompt_ids``, int64 [T], come before the text: a stop string may begin in them."""
+        self._tokenizer = tokenizer
+        self._eos_token_ids = config.eos_token_ids
+        self._stream = TextStream(config.stops)
+        if config.stops:
+            self._stream.follow(_last_text(prompt_ids, max(map(len, config.stops)), tokenizer))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended the text."""
+        return self._stream.stopped
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain with one more token, whose own may be none of it but complete a stop string."""
+        visible = b"" if token_id in self._eos_token_ids else self._tokenizer.token_bytes(token_id)
+        if visible:
+            return self._stream.push(visible)
+        return self._stream.push_hidden(self._tokenizer.all_bytes(token_id).decode("utf-8", "replace"))
+
+    def ends(self, token_id: int) -> bool:
+        """Take one more token; True where a stop string ends the text with it."""
+        self.push(token_id)
+        return self.stopped
+
+    def finish(self) -> str:
+        """The text that was held back."""
+        return "" if self._stream.stopped else self._stream.finish()
+
+    def fork(self) -> SequenceText:
+        """An independent copy, in the state that this one is in."""
+        fork = copy.copy(self)
+        fork._stream = self._stream.fork()
+        return fork
+
+
+def _last_text(ids: Ids, length: int, tokenizer: Tokenizer) -> str:
+    """The end of a prompt's text, special tokens' included: ``length`` characters, or more, where there are as many."""
+    last = ids[-LONGEST_CHARACTER * length :].tolist()
+    return b"".join(map(tokenizer.all_bytes, last)).decode("utf-8", "replace")
