@@ -8,6 +8,7 @@ from .engine import Engine
 from .output import Collector, Completion, Piece
 from .request import FinishReason, Request, Stats, TokenSink
 from .scheduler import Scheduler
+from .scoring import Reading, ReadingScores, TokenScores
 
 __all__ = [
     "PREFILL_CHUNK",
@@ -17,8 +18,11 @@ __all__ = [
     "EngineCore",
     "FinishReason",
     "Piece",
+    "Reading",
+    "ReadingScores",
     "Request",
     "Scheduler",
     "Stats",
+    "TokenScores",
     "TokenSink",
 ]

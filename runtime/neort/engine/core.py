@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ..runner import PREFILL_CHUNK, ModelRunner
 from ..speculative import Speculator
 from .request import Request
 from .scheduler import Scheduler, check_ids
+from .scoring import Reading, ReadingScores, first_batch, score_batch
 
 __all__ = ["EngineCore"]
 
@@ -139,6 +140,25 @@ class EngineCore:
             return out
         finally:
             self.scheduler.release_idle()
+
+    def check_reading(self, reading: Reading) -> None:
+        """Raises PromptError for a reading with bad ids, or more of them than can ever fit."""
+        for ids in (reading.token_ids, *(branch.token_ids for branch in reading.branches)):
+            check_ids(ids, self.runner.spec)
+        self.scheduler.check_positions(reading.positions)
+
+    def score(self, readings: Sequence[Reading], wanted: Callable[[], bool] = lambda: True) -> list[ReadingScores]:
+        """Score the first of some readings, which were checked, in one batch; longest first is fastest.
+
+        As many as slots and cache are free now, and as a run should have; where there are none, maybe no reading.
+        The slots keep their memory until the next step, or `settle`. A reading gets the same bits in any batch.
+
+        Raises LogitsError when the model yields NaN.
+        """
+        self.scheduler.drop_done()
+        batch = first_batch(readings, self.runner.spec, self.prefill_chunk, alone=not self.running)
+        slots = self.scheduler.borrow_slots([reading.positions for reading in batch])
+        return score_batch(self.runner, slots, batch[: len(slots)], self.prefill_chunk, wanted) if slots else []
 
     def _prefill(self, request: Request, slot: int) -> None:
         """Run the context in chunks, after what is stored of it; only the last one computes logits, of its end.

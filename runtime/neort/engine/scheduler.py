@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -174,6 +174,19 @@ class Scheduler:
             )
         self._reserve(slot + 1)
         return slot
+
+    def borrow_slots(self, positions: Sequence[int]) -> range:
+        """Return slots after those of the running requests, until the next step, for sequences of ``positions`` each.
+
+        They are for the first ones, as many as there are slots and room in the cache now; maybe for none. The cache
+        is counted as if all were as long as the longest, as far as a run pads them.
+        """
+        first, count = len(self.running), min(len(positions), self.runner.max_batch_size - len(self.running))
+        while count > 0 and not self._has_room(count * max(positions[:count])):
+            count -= 1
+        if count > 0:
+            self._reserve(first + count)
+        return range(first, first + count)
 
     def _positions(self, request: Request) -> int:
         """Positions of the cache that a request may come to use."""
