@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from typing import Any, NoReturn, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack, overload
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from .kvcache import Pin, Prefix, PrefixFormat
 from .paths import given_path
 from .prompts import Prompt, Prompts, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .scoring import Choice, Normalization, Overflow, Perplexity, Score, TextScorer
 
 __all__ = ["Model"]
 
@@ -176,6 +179,59 @@ class Model:
         types, BusyError when running sequences take all slots or the cache.
         """
         return self._engine.logits(as_ids(token_ids))
+
+    @overload
+    def score(self, text: str, context: str = ..., *, overflow: Overflow = ...) -> Score: ...
+    @overload
+    def score(self, text: list[str], context: str | list[str] = ..., *, overflow: Overflow = ...) -> list[Score]: ...
+    def score(self, text: Any, context: Any = "", *, overflow: Overflow = "error") -> Score | list[Score]:
+        """How probable a text is after a context: its log-likelihood, token by token.
+
+        A list of texts gives a list, with one context for all or a list of contexts; texts are read together, longest
+        first, and each gets the same bits alone. Context and text are encoded together, as lm-eval does it: white space
+        at the context's end belongs to the text. Without a context the text follows the token that begins texts.
+
+        ``overflow`` "truncate_left" drops the oldest tokens of a context that is too long, where "error" raises. While
+        other sequences take all slots, scoring waits.
+
+        Raises PromptError for a text without tokens, or one that does not fit; ArgumentTypeError for anything but str;
+        ConfigError where there is no context, and no token that begins texts; LogitsError when the model yields NaN.
+        """
+        return self._texts().score(text, context, overflow)
+
+    def choose(
+        self,
+        context: str,
+        options: Sequence[str],
+        *,
+        normalize: Normalization | None = None,
+        overflow: Overflow = "error",
+    ) -> Choice:
+        """Which of several texts is the most probable one after a context, which is read once for all.
+
+        ``normalize`` divides each log-likelihood by the option's length in "characters" (lm-eval's acc_norm), "bytes"
+        or "tokens"; white space before the option does not count. Where options follow a space, each begins with it.
+
+        Raises what `score` does.
+        """
+        return self._texts().choose(context, options, normalize, overflow)
+
+    @overload
+    def perplexity(self, text: str) -> Perplexity: ...
+    @overload
+    def perplexity(self, text: list[str]) -> list[Perplexity]: ...
+    def perplexity(self, text: Any) -> Perplexity | list[Perplexity]:
+        """How well the model foretells a document of any length, or each of a list; see `neort.scoring.Perplexity`.
+
+        By lm-eval's rolling windows: each token is foretold once, after the token that begins texts and what fits of
+        the document before it; the last window is full. Raises PromptError for an empty text, and what `score` does.
+        """
+        return self._texts().perplexity(text)
+
+    def _texts(self) -> TextScorer:
+        from .scoring import TextScorer
+
+        return TextScorer(self.bundle, self.tokenizer, self._engine)
 
     def prefix(self, text: Prompt) -> Prefix:
         """Prefill text or token ids once, for all prompts that begin with them.

@@ -5,6 +5,7 @@ Knows arrays and slots; knows nothing about requests, text, or what computes the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from .arrays import Ids, Lengths, Logits, Rows
@@ -66,6 +67,13 @@ class ModelRunner(Protocol):
 
         Returns the logits of the last ``logits_to_keep`` positions, float32 [logits_to_keep, V], of which there may be
         0 to S.
+        """
+
+    def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Logits:
+        """Begin the slots from ``slot`` on with one prompt each, int64 [T]; other slots are left alone.
+
+        With S the length of the longest prompt, returns the logits of positions S - ``logits_to_keep`` to S - 1,
+        float32 [B, logits_to_keep, V]; those beyond a prompt's end mean nothing. Each prompt gets `prefill`'s bits.
         """
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:

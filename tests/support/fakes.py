@@ -98,6 +98,16 @@ class FakeRunner:
         rows = [logits_of(self.slots[slot][:stop]) for stop in range(end - logits_to_keep + 1, end + 1)]
         return np.array(rows, np.float32).reshape(logits_to_keep, VOCAB)
 
+    def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Logits:
+        self.calls.append(("prefill_prompts", slot, [len(prompt) for prompt in prompts], logits_to_keep))
+        self.before_prefill()
+        longest = max(len(prompt) for prompt in prompts)
+        logits = np.full((len(prompts), longest, VOCAB), np.nan, np.float32)
+        for i, prompt in enumerate(prompts):
+            self._append(slot + i, prompt.tolist(), 0)
+            logits[i, : len(prompt)] = [logits_of(self.slots[slot + i][: j + 1]) for j in range(len(prompt))]
+        return logits[:, longest - logits_to_keep :]
+
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         self.calls.append(("decode", len(token_ids)))
         self.before_decode()

@@ -32,9 +32,11 @@ ORDER = {
         "speculative",
         "backend",
         "engine",
+        "scoring",
         "model",
         "loading",
         "verification",
+        "integrations",
         "cli",
     ],
     "neort_export": [

@@ -13,7 +13,7 @@ Knows the graph's inputs and onnxruntime's bindings; knows nothing about request
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -92,6 +92,16 @@ class RunInputs:
         feeds[names.TOTAL_SEQUENCE_LENGTH][...] = longest
         feeds[names.LOCAL_SEQLENS_K][:count] = last - first
         feeds[names.LOCAL_TOTAL_SEQUENCE_LENGTH][...] = longest - first
+
+    def fill_prompts(self, prompts: Sequence[Ids]) -> None:
+        """Let ``prompts``, [T] each, begin the sequences; the shorter ones are padded on the right."""
+        ends = np.array([len(prompt) for prompt in prompts], np.int32)
+        padded = np.zeros((len(prompts), len(self._offsets)), np.int64)
+        for row, prompt in zip(padded, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        self.fill(padded, np.zeros(len(prompts), np.int32), 0)
+        for name in (names.SEQLENS_K, names.LOCAL_SEQLENS_K):
+            self.feeds[name][: len(prompts)] = ends - 1
 
 
 class BoundInputs:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,22 @@ class DecoderSession:
         with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
             logits: Logits = bound.run()[0]
         return logits
+
+    def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Logits:
+        """Begin the slots from ``slot`` on with one prompt each, int64 [T]; other slots are left alone.
+
+        With S the length of the longest prompt, returns the logits of positions S - ``logits_to_keep`` to S - 1,
+        float32 [B, logits_to_keep, V]; those beyond a prompt's end mean nothing. Each prompt gets `prefill`'s bits.
+        """
+        longest = max(len(prompt) for prompt in prompts)
+        if len(prompts) == 1:
+            return self.prefill(slot, prompts[0], 0, logits_to_keep)[None]
+        if longest == 1:  # which may need a dummy
+            return np.stack([self.prefill(slot + i, prompt, 0, logits_to_keep) for i, prompt in enumerate(prompts)])
+        inputs = RunInputs(len(prompts), longest, logits_to_keep, dummy=False)
+        bound = BoundInputs(self._session, self._cache, slice(slot, slot + len(prompts)), inputs)
+        inputs.fill_prompts(prompts)
+        return bound.run()
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].

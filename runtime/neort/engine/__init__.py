@@ -10,6 +10,7 @@ from .group import Copy, FinishReason, Group, Sequence, Stats
 from .output import BeamCollector, Collecting, Collector, Completion, Piece
 from .request import Request, TokenSink
 from .scheduler import Scheduler
+from .scoring import Reading, ReadingScores, TokenScores
 
 __all__ = [
     "PREFILL_CHUNK",
@@ -27,9 +28,12 @@ __all__ = [
     "Found",
     "Group",
     "Piece",
+    "Reading",
+    "ReadingScores",
     "Request",
     "Scheduler",
     "Sequence",
     "Stats",
+    "TokenScores",
     "TokenSink",
 ]

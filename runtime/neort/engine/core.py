@@ -21,6 +21,7 @@ from ..speculative import Speculator
 from .group import Group, Sequence
 from .request import Request
 from .scheduler import Scheduler, check_ids
+from .scoring import Reading, ReadingScores, first_batch, score_batch
 
 __all__ = ["EngineCore"]
 
@@ -145,6 +146,25 @@ class EngineCore:
             return out
         finally:
             self.scheduler.release_idle()
+
+    def check_reading(self, reading: Reading) -> None:
+        """Raises PromptError for a reading with bad ids, or more of them than can ever fit."""
+        for ids in (reading.token_ids, *(branch.token_ids for branch in reading.branches)):
+            check_ids(ids, self.runner.spec)
+        self.scheduler.check_positions(reading.positions)
+
+    def score(self, readings: list[Reading], wanted: Callable[[], bool] = lambda: True) -> list[ReadingScores]:
+        """Score the first of some readings, which were checked, in one batch; longest first is fastest.
+
+        As many as slots and cache are free now, and as a run should have; where there are none, maybe no reading.
+        The slots keep their memory until the next step, or `settle`. A reading gets the same bits in any batch.
+
+        Raises LogitsError when the model yields NaN.
+        """
+        self.scheduler.drop_done()
+        batch = first_batch(readings, self.runner.spec, self.prefill_chunk, alone=not self.running)
+        slots = self.scheduler.borrow_slots([reading.positions for reading in batch])
+        return score_batch(self.runner, slots, batch[: len(slots)], self.prefill_chunk, wanted) if slots else []
 
     def _run_alone(self, request: Group, slots: Slots) -> None:
         """Run what is not cached of a request's contexts, each by itself, and let the request take what follows.

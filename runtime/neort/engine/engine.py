@@ -16,7 +16,7 @@ import functools
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from ..errors import OutOfMemoryError
 from ..kvcache import Pin
 from .core import EngineCore
 from .group import Group
+from .scoring import Reading, ReadingScores
 from .worker import Worker, forget_parents_threads, nothing
 
 __all__ = ["Engine"]
@@ -88,6 +89,21 @@ class Engine:
         """See `EngineCore.logits`; raises EngineError, too, as `submit` does."""
         logits: Logits = self._ask(lambda wanted: self.core.logits(token_ids, wanted))
         return logits
+
+    def score(self, readings: Sequence[Reading]) -> list[ReadingScores]:
+        """Scores of the first of some readings, at least one; see `EngineCore.score`.
+
+        Waits for a step after the other while running sequences take all slots or the cache. The slots keep their
+        memory until the next step, or `settle`.
+
+        Raises PromptError as `EngineCore.check_reading` does, LogitsError, and EngineError as `submit` does.
+        """
+        for reading in readings:
+            self.core.check_reading(reading)
+        while True:
+            scores: list[ReadingScores] = self._ask(lambda wanted: self.core.score(list(readings), wanted))
+            if scores or not readings:
+                return scores
 
     def pin(self, pin: Pin, token_ids: Ids, read: Callable[[int, int], Rows], logits: Logits) -> None:
         """Put a prefix into the prefix cache whose rows and logits are known; see `PrefixCache.add`.

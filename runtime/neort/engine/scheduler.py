@@ -190,6 +190,19 @@ class Scheduler:
         self._reserve(slot + 1)
         return slot
 
+    def borrow_slots(self, positions: list[int]) -> range:
+        """Return slots after those of the running requests, until the next step, for sequences of ``positions`` each.
+
+        They are for the first ones, as many as there are slots and room in the cache now; maybe for none. The cache
+        is counted as if all were as long as the longest, as far as a run pads them.
+        """
+        first, count = len(self.slots), min(len(positions), self.runner.max_batch_size - len(self.slots))
+        while count > 0 and not self._has_room(count * max(positions[:count])):
+            count -= 1
+        if count > 0:
+            self._reserve(first + count)
+        return range(first, first + count)
+
     def _positions(self, request: Group) -> int:
         """Positions of the cache that a request may come to use."""
         limit, new = self.runner.spec.max_position_embeddings, request.config.max_new_tokens

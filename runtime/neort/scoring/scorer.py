@@ -1,0 +1,162 @@
+"""Scores texts in batches: what can be read together is, the longest first.
+
+Knows token ids and the engine; knows nothing about files, command lines or onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays import Doubles, Ids
+from ..engine import Engine, Reading, ReadingScores, TokenScores
+from .pairs import Pair
+from .results import Score
+from .windows import Window
+
+__all__ = ["Progress", "Scorer"]
+
+#: Is told how many tokens a batch has read.
+Progress = Callable[[int], object]
+
+
+class Scorer:
+    """Scores pairs and windows on an engine. Other requests of the engine go on between its batches.
+
+    A pair gets the same bits alone, in any list, and whatever else runs.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def score_pairs(self, pairs: Sequence[Pair], progress: Progress = lambda tokens: None) -> list[Score]:
+        """Score each continuation after its context. Equal beginnings of the same length are read once.
+
+        Raises PromptError for pairs that are too long or hold unknown ids; LogitsError when the model yields NaN.
+        """
+        plan = _Plan()
+        places = [plan.add(pair) for pair in pairs]
+        return self._scores(plan, pairs, places, progress)
+
+    def score_options(self, groups: Sequence[Sequence[Pair]], progress: Progress = lambda tokens: None) -> list[Score]:
+        """Score the pairs of all groups, flat; the pairs of one group share a context, which is read once for all.
+
+        The sums are those of `score_pairs` up to rounding, for a continuation is read in a run of its own. Pairs of one
+        group that were truncated to other contexts are scored as there. Raises what `score_pairs` does.
+        """
+        plan = _Plan()
+        places = [place for group in groups for place in plan.add_group(group)]
+        return self._scores(plan, [pair for group in groups for pair in group], places, progress)
+
+    def score_windows(self, windows: Sequence[Window], progress: Progress = lambda tokens: None) -> list[Doubles]:
+        """The log-probabilities of each window's targets. Raises what `score_pairs` does."""
+        readings = [Reading(window.token_ids, (window.targets,)) for window in windows]
+        return [scores.targets[0].logprobs for scores in self._run(readings, progress)]
+
+    def _scores(self, plan: _Plan, pairs: Iterable[Pair], places: Sequence[_Place], progress: Progress) -> list[Score]:
+        results = self._run([draft.reading() for draft in plan.drafts], progress)
+        return [_score(pair, place.find(results)) for pair, place in zip(pairs, places, strict=True)]
+
+    def _run(self, readings: Sequence[Reading], progress: Progress) -> list[ReadingScores]:
+        """Score the readings, longest first; results in the order given."""
+        order = sorted(range(len(readings)), key=lambda i: (-len(readings[i].token_ids), readings[i].first))
+        most = self._engine.core.runner.max_batch_size
+        scores: dict[int, ReadingScores] = {}
+        try:
+            while len(scores) < len(order):
+                batch = order[len(scores) : len(scores) + most]
+                found = self._engine.score([readings[i] for i in batch])
+                scores |= zip(batch, found, strict=False)
+                progress(sum(readings[i].tokens for i in batch[: len(found)]))
+        finally:
+            if scores:
+                self._engine.settle()  # gives the slots' memory back
+        return [scores[i] for i in range(len(readings))]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a pair's scores are: a target of a reading, and where that is its first token only, one of a branch."""
+
+    reading: int
+    target: int
+    branch: tuple[int, int] | None = None
+
+    def find(self, results: Sequence[ReadingScores]) -> list[TokenScores]:
+        result = results[self.reading]
+        found = [result.targets[self.target]]
+        return found if self.branch is None else [*found, result.branches[self.branch[0]][self.branch[1]]]
+
+
+class _Draft:
+    """A reading that gets its targets and branches one after the other."""
+
+    def __init__(self, token_ids: Ids) -> None:
+        self.token_ids = token_ids
+        self.targets: list[Ids] = []
+        self.branches: dict[bytes, _Draft] = {}
+
+    def reading(self) -> Reading:
+        branches = tuple(branch.reading() for branch in self.branches.values())
+        return Reading(self.token_ids, tuple(self.targets), branches)
+
+    def add(self, target: Ids) -> int:
+        """Add a target; returns its place."""
+        self.targets.append(target)
+        return len(self.targets) - 1
+
+    def add_branch(self, continuation: Ids) -> tuple[int, int] | None:
+        """Let a continuation, whose first token is a target, go on in a branch; returns the places, if it does."""
+        if len(continuation) == 1:
+            return None
+        key = continuation[:-1].tobytes()
+        branch = self.branches.setdefault(key, _Draft(continuation[:-1]))
+        return list(self.branches).index(key), branch.add(continuation[1:])
+
+
+class _Plan:
+    """Which readings score some pairs; what several pairs read is read once."""
+
+    def __init__(self) -> None:
+        self.drafts: list[_Draft] = []
+        self._known: dict[bytes, int] = {}
+
+    def add(self, pair: Pair) -> _Place:
+        """Read a pair from its first token to its last but one."""
+        key = pair.read.tobytes()
+        if key not in self._known:
+            self._known[key] = self._new(pair.read)
+        reading = self._known[key]
+        return _Place(reading, self.drafts[reading].add(pair.continuation))
+
+    def add_group(self, pairs: Sequence[Pair]) -> list[_Place]:
+        """Read the contexts of a group of pairs once each, and their continuations after them."""
+        members = defaultdict(list)
+        for i, pair in enumerate(pairs):
+            members[pair.context.tobytes()].append(i)
+        places: dict[int, _Place] = {}
+        for group in members.values():
+            if len(group) == 1:
+                places[group[0]] = self.add(pairs[group[0]])
+                continue
+            reading = self._new(pairs[group[0]].context)
+            for i in group:
+                places[i] = self._after(reading, pairs[i].continuation)
+        return [places[i] for i in range(len(pairs))]
+
+    def _after(self, reading: int, continuation: Ids) -> _Place:
+        draft = self.drafts[reading]
+        return _Place(reading, draft.add(continuation[:1]), draft.add_branch(continuation))
+
+    def _new(self, token_ids: Ids) -> int:
+        self.drafts.append(_Draft(token_ids))
+        return len(self.drafts) - 1
+
+
+def _score(pair: Pair, found: Sequence[TokenScores]) -> Score:
+    logprobs = np.concatenate([scores.logprobs for scores in found])
+    greedy = all(bool(scores.greedy.all()) for scores in found)
+    return Score(tuple(pair.continuation.tolist()), tuple(logprobs.tolist()), greedy)
