@@ -21,13 +21,14 @@ def read_documents(file: Path, split_on: str, field: str) -> list[str]:
 
     ``split_on`` is a name of `SPLITS`; each line of a .jsonl file is a document instead, its ``field``.
 
-    Raises PromptError for a file that cannot be read, that is not UTF-8, that holds no document, or a line that is none.
+    Raises PromptError for a file that cannot be read, is not UTF-8 or holds no document, or a line that is none.
     """
     try:
         text = read_regular(file, LARGEST_FILE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PromptError(
-            f"{file} is no UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); convert it, with iconv say"
+            f"{file} is no UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); convert it, with iconv "
+            "say"
         ) from None
     except OSError as error:
         raise PromptError(f"{file} cannot be read ({error.strerror or error}); name a text file") from None
@@ -51,6 +52,7 @@ def _field(file: Path, number: int, line: str, field: str) -> str:
     value = record.get(field) if isinstance(record, dict) else None
     if not isinstance(value, str):
         raise PromptError(
-            f"{file}: line {number} has no text under {shortened(field)}, it is {shortened(record)}; give the key by --field"
+            f"{file}: line {number} has no text under {shortened(field)}, it is {shortened(record)}; give the key by "
+            "--field"
         )
     return value

@@ -167,7 +167,7 @@ def _figures(each: Perplexity) -> dict[str, float]:
 
 def _table(output: Output, title: str, evaluations: Sequence[_Evaluation], parts: Sequence[Perplexity]) -> None:
     """A column for each bundle, a row for each figure."""
-    names = [Path(each.bundle).name or each.bundle for each in evaluations]
+    names = [Path(each.bundle).name for each in evaluations]
     if len(set(names)) < len(names):
         names = [each.bundle for each in evaluations]
     rows = [["", *names], ["format", *(each.quantization for each in evaluations)]]

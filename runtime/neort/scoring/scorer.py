@@ -55,11 +55,11 @@ class Scorer:
         readings = [Reading(window.token_ids, (window.targets,)) for window in windows]
         return [scores.targets[0].logprobs for scores in self._run(readings)]
 
-    def _scores(self, plan: _Plan, pairs: Iterable[Pair], places: Sequence[_Place], progress: Progress) -> list[Score]:
+    def _scores(self, plan: _Plan, pairs: Iterable[Pair], places: Sequence[_Place]) -> list[Score]:
         results = self._run([draft.reading() for draft in plan.drafts])
         return [_score(pair, place.find(results)) for pair, place in zip(pairs, places, strict=True)]
 
-    def _run(self, readings: Sequence[Reading], progress: Progress) -> list[ReadingScores]:
+    def _run(self, readings: Sequence[Reading]) -> list[ReadingScores]:
         """Score the readings, longest first; results in the order given."""
         order = sorted(range(len(readings)), key=lambda i: (-len(readings[i].token_ids), readings[i].first))
         most = self._engine.core.runner.max_batch_size
