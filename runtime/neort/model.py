@@ -197,7 +197,7 @@ class Model:
         Raises PromptError for a text without tokens, or one that does not fit; ArgumentTypeError for anything but str;
         ConfigError where there is no context, and no token that begins texts; LogitsError when the model yields NaN.
         """
-        return self._texts().score(text, context, overflow)
+        return self.scorer().score(text, context, overflow)
 
     def choose(
         self,
@@ -214,7 +214,7 @@ class Model:
 
         Raises what `score` does.
         """
-        return self._texts().choose(context, options, normalize, overflow)
+        return self.scorer().choose(context, options, normalize, overflow)
 
     @overload
     def perplexity(self, text: str) -> Perplexity: ...
@@ -226,12 +226,16 @@ class Model:
         By lm-eval's rolling windows: each token is foretold once, after the token that begins texts and what fits of
         the document before it; the last window is full. Raises PromptError for an empty text, and what `score` does.
         """
-        return self._texts().perplexity(text)
+        return self.scorer().perplexity(text)
 
-    def _texts(self) -> TextScorer:
+    def scorer(self, positions: int | None = None) -> TextScorer:
+        """What `score`, `choose` and `perplexity` work with, for programs that prepare or batch their own texts.
+
+        ``positions`` lowers how many tokens are read at once; None is all that the model has.
+        """
         from .scoring import TextScorer
 
-        return TextScorer(self.bundle, self.tokenizer, self._engine)
+        return TextScorer(self.bundle, self.tokenizer, self._engine, positions)
 
     def prefix(self, text: Prompt) -> Prefix:
         """Prefill text or token ids once, for all prompts that begin with them.

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from .. import __version__
+from . import eval as evaluate
 from . import generate, info, verify
 from .ending import EXIT_STATUS, run_command
 from .streams import Output
@@ -24,7 +25,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"neort {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (generate, info, verify):
+    for command in (generate, info, verify, evaluate):
         command.add_parser(commands)
     args, unknown = parser.parse_known_args(argv)
     refuse_unknown(commands.choices[args.command], unknown)

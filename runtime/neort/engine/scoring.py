@@ -50,11 +50,6 @@ class Reading:
         """The first position whose logits are wanted."""
         return len(self.token_ids) - max((len(target) for target in self.targets), default=0)
 
-    @property
-    def tokens(self) -> int:
-        """How many tokens are run."""
-        return len(self.token_ids) + sum(len(branch.token_ids) for branch in self.branches)
-
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .beam import BeamSearch, Candidate, Hypothesis
 from .chooser import TokenChooser, own_processors
-from .config import OPTIONS, GenerationConfig, GenerationOptions
+from .config import OPTIONS, SAMPLING, GenerationConfig, GenerationOptions
 from .guidance import guided
 from .hints import LOAD_KNOWN_ELSEWHERE, for_option, hinting
 from .logprobs import LogProbabilities, TokenLogprob, log_probabilities
@@ -15,6 +15,7 @@ from .samplers import check_finite, greedy, log_softmax, make_generator, sample,
 __all__ = [
     "LOAD_KNOWN_ELSEWHERE",
     "OPTIONS",
+    "SAMPLING",
     "BeamSearch",
     "Candidate",
     "GenerationConfig",

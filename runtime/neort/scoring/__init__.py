@@ -5,8 +5,8 @@ from __future__ import annotations
 from .pairs import Pair, encode_pair
 from .prefix_token import prefix_token
 from .results import Choice, Normalization, Perplexity, Score
-from .scorer import Progress, Scorer
-from .texts import Overflow, TextScorer
+from .scorer import Scorer
+from .texts import Overflow, Progress, TextScorer
 from .windows import Window, rolling_windows
 
 __all__ = [

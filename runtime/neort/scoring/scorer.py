@@ -6,7 +6,7 @@ Knows token ids and the engine; knows nothing about files, command lines or onnx
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,9 @@ from .pairs import Pair
 from .results import Score
 from .windows import Window
 
-__all__ = ["Progress", "Scorer"]
+__all__ = ["Scorer"]
 
-#: Is told how many tokens a batch has read.
-Progress = Callable[[int], object]
+SHARED_FROM = 16  # tokens of a context from which on reading it once is worth a run for each continuation
 
 
 class Scorer:
@@ -32,35 +31,35 @@ class Scorer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def score_pairs(self, pairs: Sequence[Pair], progress: Progress = lambda tokens: None) -> list[Score]:
+    def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
         """Score each continuation after its context. Equal beginnings of the same length are read once.
 
         Raises PromptError for pairs that are too long or hold unknown ids; LogitsError when the model yields NaN.
         """
         plan = _Plan()
         places = [plan.add(pair) for pair in pairs]
-        return self._scores(plan, pairs, places, progress)
+        return self._scores(plan, pairs, places)
 
-    def score_options(self, groups: Sequence[Sequence[Pair]], progress: Progress = lambda tokens: None) -> list[Score]:
-        """Score the pairs of all groups, flat; the pairs of one group share a context, which is read once for all.
+    def score_options(self, groups: Sequence[Sequence[Pair]]) -> list[Score]:
+        """Score the pairs of all groups, flat; a longer context that pairs of one group share is read once for all.
 
         The sums are those of `score_pairs` up to rounding, for a continuation is read in a run of its own. Pairs of one
         group that were truncated to other contexts are scored as there. Raises what `score_pairs` does.
         """
         plan = _Plan()
         places = [place for group in groups for place in plan.add_group(group)]
-        return self._scores(plan, [pair for group in groups for pair in group], places, progress)
+        return self._scores(plan, [pair for group in groups for pair in group], places)
 
-    def score_windows(self, windows: Sequence[Window], progress: Progress = lambda tokens: None) -> list[Doubles]:
+    def score_windows(self, windows: Sequence[Window]) -> list[Doubles]:
         """The log-probabilities of each window's targets. Raises what `score_pairs` does."""
         readings = [Reading(window.token_ids, (window.targets,)) for window in windows]
-        return [scores.targets[0].logprobs for scores in self._run(readings, progress)]
+        return [scores.targets[0].logprobs for scores in self._run(readings)]
 
-    def _scores(self, plan: _Plan, pairs: Iterable[Pair], places: Sequence[_Place], progress: Progress) -> list[Score]:
-        results = self._run([draft.reading() for draft in plan.drafts], progress)
+    def _scores(self, plan: _Plan, pairs: Iterable[Pair], places: Sequence[_Place]) -> list[Score]:
+        results = self._run([draft.reading() for draft in plan.drafts])
         return [_score(pair, place.find(results)) for pair, place in zip(pairs, places, strict=True)]
 
-    def _run(self, readings: Sequence[Reading], progress: Progress) -> list[ReadingScores]:
+    def _run(self, readings: Sequence[Reading]) -> list[ReadingScores]:
         """Score the readings, longest first; results in the order given."""
         order = sorted(range(len(readings)), key=lambda i: (-len(readings[i].token_ids), readings[i].first))
         most = self._engine.core.runner.max_batch_size
@@ -70,7 +69,6 @@ class Scorer:
                 batch = order[len(scores) : len(scores) + most]
                 found = self._engine.score([readings[i] for i in batch])
                 scores |= zip(batch, found, strict=False)
-                progress(sum(readings[i].tokens for i in batch[: len(found)]))
         finally:
             if scores:
                 self._engine.settle()  # gives the slots' memory back
@@ -134,9 +132,9 @@ class _Plan:
 
     def add_group(self, pairs: Sequence[Pair]) -> list[_Place]:
         """Read the contexts of a group of pairs once each, and their continuations after them."""
-        members = defaultdict(list)
+        members: defaultdict[bytes | int, list[int]] = defaultdict(list)
         for i, pair in enumerate(pairs):
-            members[pair.context.tobytes()].append(i)
+            members[pair.context.tobytes() if len(pair.context) >= SHARED_FROM else i].append(i)
         places: dict[int, _Place] = {}
         for group in members.values():
             if len(group) == 1:

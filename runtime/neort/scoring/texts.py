@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,38 +18,48 @@ from ..wording import shortened
 from .pairs import Pair, encode_pair
 from .prefix_token import prefix_token
 from .results import NORMALIZATIONS, Choice, Normalization, Perplexity, Score
-from .scorer import Progress, Scorer
+from .scorer import Scorer
 from .windows import Window, rolling_windows
 
-__all__ = ["OVERFLOWS", "Overflow", "TextScorer"]
+__all__ = ["OVERFLOWS", "Overflow", "Progress", "TextScorer"]
 
 Overflow = Literal["error", "truncate_left"]
 OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left")
+PART_TOKENS = 1 << 14  # tokens of a document that are read before progress is told
+
+#: Is told how many tokens are scored, of how many, and their log-likelihood so far.
+Progress = Callable[[int, int, float], object]
+
+
+def no_progress(done: int, total: int, log_likelihood: float) -> None:
+    """Tell nobody."""
 
 
 class TextScorer:
-    """Scores texts with a model's tokenizer, on its engine."""
+    """Scores texts with a model's tokenizer, on its engine.
 
-    def __init__(self, bundle: Bundle, tokenizer: Tokenizer, engine: Engine) -> None:
+    Attributes:
+        positions: how many tokens are read at most.
+        scorer: scores what was encoded.
+    """
+
+    def __init__(self, bundle: Bundle, tokenizer: Tokenizer, engine: Engine, positions: int | None = None) -> None:
+        """``positions`` None is all that the model has."""
+        self.positions = positions or bundle.spec.max_position_embeddings
+        self.scorer = Scorer(engine)
         self._bundle = bundle
         self._tokenizer = tokenizer
-        self._scorer = Scorer(engine)
 
     @functools.cached_property
     def prefix(self) -> int:
         """The token before a text without a context; raises ConfigError where there is none."""
         return prefix_token(self._bundle, self._tokenizer)
 
-    @property
-    def positions(self) -> int:
-        """How many tokens the model reads at most."""
-        return self._bundle.spec.max_position_embeddings
-
     def score(self, text: Any, context: Any, overflow: Overflow) -> Score | list[Score]:
         """See `Model.score`."""
         _check_one_of("overflow", overflow, OVERFLOWS)
         if isinstance(text, str):
-            return self._scorer.score_pairs([self.pair(text, _text("context", context), overflow)])[0]
+            return self.scorer.score_pairs([self.pair(text, _text("context", context), overflow)])[0]
         texts = _texts("texts", text)
         contexts = [context] * len(texts) if isinstance(context, str) else _texts("contexts", context)
         if len(contexts) != len(texts):
@@ -56,7 +67,7 @@ class TextScorer:
                 f"there are {len(contexts)} contexts for {len(texts)} texts; give one context for each text, or one "
                 "str for all"
             )
-        return self._scorer.score_pairs(self._pairs(zip(contexts, texts, strict=True), overflow))
+        return self.scorer.score_pairs(self._pairs(zip(contexts, texts, strict=True), overflow))
 
     def choose(
         self, context: str, options: Sequence[str], normalize: Normalization | None, overflow: Overflow
@@ -67,30 +78,43 @@ class TextScorer:
             _check_one_of("normalize", normalize, NORMALIZATIONS)
         texts, before = _texts("options", options), _text("context", context)
         pairs = self._pairs(((before, option) for option in texts), overflow)
-        scores = self._scorer.score_options([pairs])
+        scores = self.scorer.score_options([pairs])
         sizes = [_size(option, score, normalize) for option, score in zip(texts, scores, strict=True)]
         values = [score.log_likelihood / size for score, size in zip(scores, sizes, strict=True)]
         return Choice(int(np.argmax(values)), tuple(values), tuple(scores))
 
-    def perplexity(self, text: Any, progress: Progress = lambda tokens: None) -> Perplexity | list[Perplexity]:
-        """See `Model.perplexity`; ``progress`` is told how many tokens each batch has read."""
+    def perplexity(self, text: Any) -> Perplexity | list[Perplexity]:
+        """See `Model.perplexity`."""
         if isinstance(text, str):
-            return self.perplexities([text], progress)[0]
-        return self.perplexities(_texts("texts", text), progress)
+            return self.perplexities([text])[0]
+        return self.perplexities(_texts("texts", text))
 
-    def perplexities(self, documents: Sequence[str], progress: Progress = lambda tokens: None) -> list[Perplexity]:
-        """The perplexity of each document. Raises PromptError for an empty one."""
+    def perplexities(self, documents: Sequence[str], progress: Progress = no_progress) -> list[Perplexity]:
+        """The perplexity of each document. Raises PromptError for an empty one, and what `Model.score` does."""
         windows: list[Window] = []
         ends = []
         for i, document in enumerate(documents):
             windows += self.windows(document, f"text {i} of the list" if len(documents) > 1 else "the text")
             ends.append(len(windows))
-        found = self._scorer.score_windows(windows, progress)
-        starts = [0, *ends[:-1]]
+        found = self._score_windows(windows, progress)
         return [
-            Perplexity.of(document, (value for logprobs in found[start:end] for value in logprobs.tolist()))
-            for document, start, end in zip(documents, starts, ends, strict=True)
+            Perplexity.of(document, itertools.chain.from_iterable(found[start:end]))
+            for document, start, end in zip(documents, [0, *ends], ends, strict=False)
         ]
+
+    def _score_windows(self, windows: Sequence[Window], progress: Progress) -> list[list[float]]:
+        """The log-probabilities of each window's targets; a few windows at a time, after which progress is told."""
+        total = sum(len(window.targets) for window in windows)
+        found: list[list[float]] = []
+        done, log_likelihood = 0, 0.0
+        while len(found) < len(windows):
+            stop = len(found) + max(1, PART_TOKENS // len(windows[len(found)].token_ids))
+            for logprobs in self.scorer.score_windows(windows[len(found) : stop]):
+                found.append(logprobs.tolist())
+                done += len(logprobs)
+                log_likelihood += float(logprobs.sum())
+            progress(done, total, log_likelihood)
+        return found
 
     def windows(self, document: str, name: str = "the text") -> list[Window]:
         """The windows over a document. Raises PromptError for one without tokens, which ``name`` names."""

@@ -1,0 +1,1 @@
+"""neort within other projects, one in each file; none is imported before it is asked for."""
