@@ -32,6 +32,7 @@ ORDER = {
         "speculative",
         "backend",
         "engine",
+        "features",
         "model",
         "loading",
         "verification",

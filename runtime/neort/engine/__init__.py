@@ -7,7 +7,7 @@ from .core import EngineCore
 from .engine import Engine
 from .output import Collector, Completion, Piece
 from .request import FinishReason, Request, Stats, TokenSink
-from .scheduler import Scheduler
+from .scheduler import Scheduler, check_ids
 
 __all__ = [
     "PREFILL_CHUNK",
@@ -21,4 +21,5 @@ __all__ = [
     "Scheduler",
     "Stats",
     "TokenSink",
+    "check_ids",
 ]
