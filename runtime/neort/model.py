@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Unpack, overload
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
 import numpy as np
 
-from .arrays import Ids, Logits
+from .arrays import Floats, Ids, Logits
 from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
-from .engine import BeamCollector, Collecting, Collector, Completion, Engine, Piece
+from .engine import BeamCollector, Collecting, Collector, Completion, Engine, Piece, check_ids
 from .errors import ArgumentTypeError, ConfigError, PrefixError, PromptError
+from .features import Pooling, Truncation, check_features, checked_layer, fitting, pooled
 from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser, own_processors
 from .kvcache import Pin, Prefix, PrefixFormat
 from .paths import given_path
@@ -236,6 +237,88 @@ class Model:
         from .scoring import TextScorer
 
         return TextScorer(self.bundle, self.tokenizer, self._engine, positions)
+
+    @overload
+    def embed(
+        self,
+        texts: Prompt,
+        layer: int = -1,
+        pooling: Pooling = "mean",
+        normalize: bool = False,
+        *,
+        truncation: Truncation | None = None,
+    ) -> Floats: ...
+    @overload
+    def embed(
+        self,
+        texts: Prompts,
+        layer: int = -1,
+        pooling: Literal["mean", "last"] = "mean",
+        normalize: bool = False,
+        *,
+        truncation: Truncation | None = None,
+    ) -> Floats: ...
+    @overload
+    def embed(
+        self,
+        texts: Prompts,
+        layer: int = -1,
+        *,
+        pooling: Literal["none"],
+        normalize: bool = False,
+        truncation: Truncation | None = None,
+    ) -> list[Floats]: ...
+    def embed(
+        self,
+        texts: Any,
+        layer: int = -1,
+        pooling: Pooling = "mean",
+        normalize: bool = False,
+        *,
+        truncation: Truncation | None = None,
+    ) -> Floats | list[Floats]:
+        """Vectors for texts, from the hidden states of their tokens; each text's are the same in any company.
+
+        A text is a str or token ids. ``layer`` counts as transformers' ``hidden_states``: 0 are the embeddings, i what
+        layer i gives, and the last one (-1) is taken after the last normalization. ``pooling`` makes one vector of
+        those of a text's tokens: their "mean", the "last", or "none" for all. ``normalize`` makes vectors one long.
+        ``truncation`` cuts texts beyond the model's positions, at the "right" or the "left"; None refuses them.
+
+        Returns float32 [K] for one text and [N, K] for a list of them; with "none" [T, K] or a list of such arrays.
+
+        No logits are computed. The first call opens the graph once more, in the place of the one in memory, which takes
+        as long as loading; sequences that run meanwhile wait for it and keep their bits.
+
+        Raises PromptError for a text that is empty, too long or holds unknown ids; ConfigError and ArgumentTypeError
+        for other arguments; BusyError as `logits` does; UnsupportedError for the last layer of a quantized bundle whose
+        lm_head is not tied to its embedding.
+        """
+        check_features(pooling, normalize, truncation)
+        index = checked_layer(layer, self.spec.num_layers)
+        one = is_one_prompt(texts)
+        ids = [self._encode(texts)] if one else self._encode_all(texts)
+        names = ["the text"] if one else [f"text {i} of the list" for i in range(len(ids))]
+        positions = self.spec.max_position_embeddings
+        ids = [fitting(each, positions, truncation, name) for each, name in zip(ids, names, strict=True)]
+        for each in ids:
+            check_ids(each, self.spec)
+        vectors = [pooled(self._hidden_states(each, index), pooling, normalize=bool(normalize)) for each in ids]
+        return vectors[0] if one else vectors if pooling == "none" else np.stack(vectors)
+
+    def _hidden_states(self, ids: Ids, layer: int) -> Floats:
+        """Hidden states of one sequence, float32 [T, K], chunk by chunk in a slot that is lent."""
+        step = self._engine.core.prefill_chunk
+
+        def run(slot: int, wanted: Callable[[], bool]) -> Floats:
+            starts = range(0, len(ids), step)
+            chunks = [
+                self._session.hidden_states(slot, ids[start : start + step], start, layer)
+                for start in starts
+                if wanted()
+            ]
+            return np.concatenate(chunks) if chunks else np.empty((0, self.spec.hidden_size), np.float32)
+
+        return self._engine.lend_slot(len(ids), run)
 
     def prefix(self, text: Prompt) -> Prefix:
         """Prefill text or token ids once, for all prompts that begin with them.

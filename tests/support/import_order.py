@@ -33,6 +33,7 @@ ORDER = {
         "backend",
         "engine",
         "scoring",
+        "features",
         "model",
         "loading",
         "verification",

@@ -118,10 +118,12 @@ class BoundInputs:
         slots: slice,
         inputs: RunInputs,
         logits: Logits | None = None,
+        output: str = names.LOGITS,
     ) -> None:
         """Bind ``inputs``, which have as many sequences as ``slots``, the dummy's included.
 
-        ``logits`` [B, logits_to_keep, V] is what every run overwrites; None: each run gets an array of its own.
+        ``logits`` [B, logits_to_keep, V] is what every run overwrites; None: each run gets an array of its own. ``output``
+        is what it returns in their place, of any name that the graph puts out.
         """
         self.first: int | None = 0
         self._session, self._cache, self._slots, self._inputs, self._logits = session, cache, slots, inputs, logits
@@ -132,7 +134,7 @@ class BoundInputs:
         for part, buffer in cache.buffers.items():
             bind_past(self._binding, part, buffer[slots], 0)
         if logits is None:
-            self._binding.bind_output(names.LOGITS, "cpu")
+            self._binding.bind_output(output, "cpu")
         else:
             bind_buffer(self._binding.bind_output, names.LOGITS, logits)
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ..arrays import Ids, Lengths, Logits, Rows
-from ..bundle import Bundle
+from ..arrays import Floats, Ids, Lengths, Logits, Rows
+from ..bundle import Bundle, graph_names, read_graph
 from ..kvcache import CacheType, KVCache
 from .checks import split_below
 from .forks import keep_for_ever, tell_in_child
+from .hidden_states import FinalNorm, final_norm, hidden_values
 from .inputs import BoundInputs, RunInputs, first_row, needs_dummy
 from .session import Configure, decoder_file, open_decoder
 from .threads import available_cpus
@@ -67,6 +68,10 @@ class DecoderSession:
         self._open = functools.partial(open_decoder, bundle, file, self.num_threads, packed_weights, configure)
         self._session = self._open()
         self._inherited = False
+        self._read_graph = functools.partial(bundle.read_bytes, file.name)
+        self._read_norm = functools.partial(final_norm, bundle)
+        self._hidden_values: list[str] = []  # empty as long as the graph does not put them out
+        self._final_norm: FinalNorm | None = None
         self._split_below = split_below(self.num_threads, bundle.spec)
         self._spare = int(self._split_below > 1)  # a slot after the last one, for a dummy
         self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
@@ -143,14 +148,7 @@ class DecoderSession:
         Returns the logits of the last ``logits_to_keep`` positions, float32 [logits_to_keep, V], of which there may be
         0 to S.
         """
-        lengths = np.array([start], np.int32)
-        dummy = needs_dummy(len(token_ids), lengths, self._split_below)
-        inputs = RunInputs(1, len(token_ids), logits_to_keep, dummy=dummy)
-        bound = BoundInputs(self._session, self._cache, slice(slot, slot + 1 + dummy), inputs)
-        bound.fill(token_ids[None], lengths)
-        first = first_row(self.spec, start, self._cache.kv_cache)
-        with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
-            logits: Logits = bound.run()[0]
+        logits: Logits = self._run_alone(slot, token_ids, start, logits_to_keep, graph_names.LOGITS)[0]
         return logits
 
     def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Logits:
@@ -169,6 +167,25 @@ class DecoderSession:
         inputs.fill_prompts(prompts)
         return bound.run()
 
+    def hidden_states(self, slot: int, token_ids: Ids, start: int, layer: int) -> Floats:
+        """Append as `prefill` does; returns transformers' hidden_states[``layer``] of the tokens, float32 [S, K].
+
+        ``layer`` is 0 to num_layers. No logits are computed. The first call opens the graph anew, with outputs that it
+        lacks in its file: weights are in memory once, later runs give the same bits in the same time, but a run of S
+        tokens keeps num_layers * S * K numbers more until it ends. (A session beside the first one takes all of the
+        packed weights again; a graph that always has these outputs takes that memory from those who never ask.)
+
+        Raises UnsupportedError where they cannot be told, and what opening the graph raises.
+        """
+        if not self._hidden_values:
+            self._put_out_hidden_states()
+        rows: Floats = self._run_alone(slot, token_ids, start, 0, self._hidden_values[layer])[: len(token_ids)]
+        if layer < self.spec.num_layers:
+            return rows
+        if self._final_norm is None:
+            self._final_norm = self._read_norm(read_graph(self._read_graph()))
+        return self._final_norm(rows)
+
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].
 
@@ -184,6 +201,33 @@ class DecoderSession:
         """
         logits: Logits = self._append(token_ids[None], np.array([start], np.int32))[0]
         return logits
+
+    def _put_out_hidden_states(self) -> None:
+        """Open the graph anew with its hidden states; raises what that raises, and the graph is as it was then."""
+        values = hidden_values(read_graph(self._read_graph()))
+        plain = self._open
+        self._open = functools.partial(plain, hidden_states=True)
+        self._bound.clear()
+        del self._session  # before the next one: there is never twice the memory
+        self._inherited = True
+        try:
+            self._reopen()
+            self._hidden_values = values
+        except BaseException:
+            self._open = plain
+            self._reopen()
+            raise
+
+    def _run_alone(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int, output: str) -> Floats:
+        """Append tokens [S] to a slot that holds ``start`` positions; returns one of the graph's outputs."""
+        lengths = np.array([start], np.int32)
+        dummy = needs_dummy(len(token_ids), lengths, self._split_below)
+        inputs = RunInputs(1, len(token_ids), logits_to_keep, dummy=dummy)
+        bound = BoundInputs(self._session, self._cache, slice(slot, slot + 1 + dummy), inputs, output=output)
+        bound.fill(token_ids[None], lengths)
+        first = first_row(self.spec, start, self._cache.kv_cache)
+        with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
+            return bound.run()
 
     def _reopen(self) -> None:
         """Open the graph in a forked child; the inherited one is only kept. Raises what opening it raises."""

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ..bundle import Bundle, check_graph, graph_names
+from ..bundle import Bundle, check_graph, graph_names, read_graph
 from ..errors import BundleError, NeortError, OutOfMemoryError
 from ..kvcache import CACHE_TYPES, CacheType
 from ..wording import shortened
 from .checks import check_int8_cache, check_windows
+from .hidden_states import hidden_values, with_outputs
 from .inputs import RunInputs, bind_buffer, bind_past
 from .memory import lacks_memory
 from .options import open_session, session_options
@@ -30,6 +31,7 @@ DECODER = "decoder.onnx"
 DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
 ELEMENT_TYPES: dict[CacheType, int] = {"fp32": 1, "int8": 3}  # of the cache, by ONNX's numbers
 
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # of a graph that is given as bytes
 TRIED = 3  # tokens that every graph is tried on; more than twice the logits that are asked for
 
 #: Changes the options of a session right before its graph is opened.
@@ -55,8 +57,12 @@ def open_decoder(
     num_threads: int,
     packed_weights: Path | None = None,
     configure: Configure | None = None,
+    *,
+    hidden_states: bool = False,
 ) -> ort.InferenceSession:
     """Open the graph in ``file``, whose cache has the manifest's dimensions.
+
+    ``hidden_states`` makes outputs of them, after the others: see `hidden_states.hidden_values`.
 
     ``packed_weights`` is a folder for packed weights (see `packed_weights`); ``configure`` gets the options of the
     session that is returned, not of the one that only saves packed weights.
@@ -69,7 +75,7 @@ def open_decoder(
     kind: CacheType = next((kind for kind, name in DECODERS.items() if name == file.name), "fp32")
     check_graph(graph, file, bundle.spec, bundle.file_sizes, ELEMENT_TYPES[kind])
     check_windows()
-    session = _load(bundle, file, graph, num_threads, packed_weights, configure)
+    session = _load(bundle, file, graph, num_threads, packed_weights, configure, hidden_states)
     if not session.get_session_options().enable_profiling:  # a profile is of the caller's runs
         _try(session, bundle, file, CACHE_TYPES[kind])
     return session
@@ -119,6 +125,7 @@ def _load(
     num_threads: int,
     packed_weights: Path | None,
     configure: Configure | None,
+    hidden_states: bool,
 ) -> ort.InferenceSession:
     options = session_options(num_threads, graph)
     level = options.graph_optimization_level
@@ -127,11 +134,19 @@ def _load(
     try:
         if packed_weights is not None:
             file = _packed(bundle, file, packed_weights, graph, level)
-        return open_session(os.fspath(file), options)
+        if not hidden_states:
+            return open_session(os.fspath(file), options)
+        options.add_session_config_entry(WEIGHTS_FOLDER, os.fspath(file.parent))
+        return open_session(_with_hidden_states(file.read_bytes()), options)
     except NeortError:
         raise
     except Exception as error:  # onnxruntime's errors share no public base class
         raise _refusal("load", file, error) from error
+
+
+def _with_hidden_states(graph: bytes) -> bytes:
+    """The graph with its hidden states as outputs, their names as they are."""
+    return with_outputs(graph, hidden_values(read_graph(graph)))
 
 
 def _packed(bundle: Bundle, file: Path, folder: Path, graph: bytes, level: ort.GraphOptimizationLevel) -> Path:

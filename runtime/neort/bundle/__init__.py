@@ -16,8 +16,9 @@ from .formats import (
     format_of,
 )
 from .graph_facts import check_graph
-from .graph_file import external_locations
+from .graph_file import Graph, Node, Tensor, external_locations, read_graph
 from .manifest import CHECKSUM, FORMAT_VERSION, MANIFEST, ModelSpec, manifest_checksum, read_spec
+from .protobuf import message_field
 from .reading import read_json, sha256_of
 
 __all__ = [
@@ -32,15 +33,20 @@ __all__ = [
     "Bundle",
     "Cost",
     "Format",
+    "Graph",
     "ModelSpec",
+    "Node",
     "Quantization",
     "RowFormat",
+    "Tensor",
     "bundled_path",
     "check_graph",
     "external_locations",
     "format_of",
     "graph_names",
     "manifest_checksum",
+    "message_field",
+    "read_graph",
     "read_json",
     "read_spec",
     "sha256_of",

@@ -46,6 +46,7 @@ class Tensor:
     """A constant: its element type by ONNX's number, its shape, and where it lies if outside of the graph.
 
     ``offset`` and ``length`` count bytes of the file ``location``; None for a length that is not stated.
+    ``data`` are the bytes of one that lies within the graph.
     """
 
     element_type: int
@@ -53,6 +54,7 @@ class Tensor:
     location: str | None
     offset: int
     length: int | None
+    data: bytes = b""
 
     @property
     def nbytes(self) -> int | None:
@@ -146,7 +148,7 @@ def _node(message: bytes, graph: Graph) -> Node:
 
 def _tensor(message: bytes) -> tuple[str, Tensor]:
     """A constant's name and facts."""
-    name, element_type = "", 0
+    name, element_type, data = "", 0, b""
     shape: list[int] = []
     entries: dict[str, str] = {}
     for number, content in fields(message):
@@ -156,11 +158,13 @@ def _tensor(message: bytes) -> tuple[str, Tensor]:
             element_type = as_integer(content)
         elif number == 8:
             name = as_text(content)
+        elif number == 9:
+            data = as_bytes(content)
         elif number == 13:
             entry = dict(fields(as_bytes(content)))
             entries[as_text(entry.get(_KEY, b""))] = as_text(entry.get(_VALUE, b""))
     offset, length = _decimal(entries.get("offset")), _decimal(entries.get("length"))
-    return name, Tensor(element_type, tuple(shape), entries.get("location"), offset or 0, length)
+    return name, Tensor(element_type, tuple(shape), entries.get("location"), offset or 0, length, data)
 
 
 def _value(message: bytes) -> tuple[str, Value]:

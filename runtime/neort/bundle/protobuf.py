@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["as_bytes", "as_integer", "as_text", "fields", "packed_integers"]
+__all__ = ["as_bytes", "as_integer", "as_text", "fields", "message_field", "packed_integers"]
 
 
 def fields(message: bytes) -> list[tuple[int, int | bytes]]:
@@ -29,6 +29,11 @@ def fields(message: bytes) -> list[tuple[int, int | bytes]]:
         if at > end:
             raise ValueError("a field ends after its message")
     return found
+
+
+def message_field(number: int, content: bytes) -> bytes:
+    """A field that holds a string or a message."""
+    return _varint_bytes(number << 3 | 2) + _varint_bytes(len(content)) + content
 
 
 def as_bytes(content: int | bytes) -> bytes:
@@ -60,6 +65,15 @@ def packed_integers(content: int | bytes) -> list[int]:
         value, at = _varint(content, at)
         values.append(as_integer(value))
     return values
+
+
+def _varint_bytes(value: int) -> bytes:
+    """A number of seven bits per byte, lowest first."""
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

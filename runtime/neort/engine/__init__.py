@@ -9,7 +9,7 @@ from .engine import Engine
 from .group import Copy, FinishReason, Group, Sequence, Stats
 from .output import BeamCollector, Collecting, Collector, Completion, Piece
 from .request import Request, TokenSink
-from .scheduler import Scheduler
+from .scheduler import Scheduler, check_ids
 from .scoring import Reading, ReadingScores, TokenScores
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "Stats",
     "TokenScores",
     "TokenSink",
+    "check_ids",
 ]

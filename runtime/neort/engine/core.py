@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from .scoring import Reading, ReadingScores, first_batch, score_batch
 __all__ = ["EngineCore"]
 
 Slots = dict[Sequence, int]
+Lent = TypeVar("Lent")
 
 
 class EngineCore:
@@ -144,6 +146,18 @@ class EngineCore:
                 chunk = token_ids[start : start + self.prefill_chunk]
                 out[start : start + len(chunk)] = self.runner.prefill(slot, chunk, start, len(chunk))
             return out
+        finally:
+            self.scheduler.release_idle()
+
+    def lend_slot(self, positions: int, use: Callable[[int], Lent]) -> Lent:
+        """Call a function with a slot that no sequence runs in, for so many tokens; returns what it does.
+
+        Raises PromptError for more of them than can ever fit; BusyError as `logits` does.
+        """
+        self.scheduler.check_positions(positions)
+        self.scheduler.drop_done()
+        try:
+            return use(self.scheduler.borrow_slot(positions))
         finally:
             self.scheduler.release_idle()
 

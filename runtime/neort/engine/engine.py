@@ -31,6 +31,7 @@ from .worker import Worker, forget_parents_threads, nothing
 __all__ = ["Engine"]
 
 Event = TypeVar("Event")
+Lent = TypeVar("Lent")
 
 HEARTBEAT = 1.0  # seconds after which a caller looks whether the thread that he waits for is alive
 STARTS = 3  # heartbeats without a thread after which there will be none
@@ -104,6 +105,14 @@ class Engine:
             scores: list[ReadingScores] = self._ask(lambda wanted: self.core.score(list(readings), wanted))
             if scores or not readings:
                 return scores
+
+    def lend_slot(self, positions: int, use: Callable[[int, Callable[[], bool]], Lent]) -> Lent:
+        """See `EngineCore.lend_slot`; the function also gets one that says whether its result is still wanted.
+
+        Raises EngineError, too, as `submit` does.
+        """
+        lent: Lent = self._ask(lambda wanted: self.core.lend_slot(positions, lambda slot: use(slot, wanted)))
+        return lent
 
     def pin(self, pin: Pin, token_ids: Ids, read: Callable[[int, int], Rows], logits: Logits) -> None:
         """Put a prefix into the prefix cache whose rows and logits are known; see `PrefixCache.add`.
