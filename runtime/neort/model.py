@@ -13,11 +13,22 @@ from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
 from .engine import Collector, Completion, Engine, Piece
 from .errors import ArgumentTypeError, ConfigError, PrefixError, PromptError
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser, own_processors
+from .generation import (
+    AllowedTokensFunction,
+    GenerationConfig,
+    GenerationOptions,
+    LogitsProcessor,
+    PrefixAllowed,
+    StoppingCriterion,
+    TokenChooser,
+    own_criteria,
+    own_processors,
+)
 from .kvcache import Pin, Prefix, PrefixFormat
 from .paths import given_path
 from .prompts import Prompt, Prompts, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
+from .wording import shortened
 
 __all__ = ["Model"]
 
@@ -75,6 +86,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         num_return_sequences: int,
         **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
@@ -85,6 +98,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Completion: ...
     @overload
@@ -94,6 +109,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         num_return_sequences: int = ...,
         **overrides: Unpack[GenerationOptions],
     ) -> list[Completion]: ...
@@ -103,14 +120,18 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         **overrides: Any,
     ) -> Completion | list[Completion]:
         """Continue one prompt, or a list of prompts together.
 
         A prompt is text or a sequence of token ids. ``config`` replaces the bundle's generation_config.json,
         ``overrides`` are single options of GenerationConfig on top of either. ``logits_processor`` are functions of
-        your own, at transformers' place among those that follow from the options. The first sequence of the call gets
-        the objects themselves, further ones get copies.
+        your own, at transformers' place among those that follow from the options; ``stopping_criteria`` are functions
+        of ids that end a sequence by returning True. The first sequence of the call gets the objects themselves,
+        further ones get copies. ``prefix_allowed_tokens_fn`` takes the number of the prompt and ids, and returns the
+        ids of the tokens that may come next.
 
         Returns a Completion for one prompt; a list of them for a list of prompts (prompt by prompt, its sequences side
         by side) and wherever ``num_return_sequences`` is given in the call, even as 1.
@@ -124,7 +145,14 @@ class Model:
         if one and "num_return_sequences" not in overrides:
             _refuse_several(options, "give it in the call itself, which then returns a list")
         collectors = [
-            self._collector(ids, options, index, own_processors(logits_processor, first=i == index == 0))
+            self._collector(
+                ids,
+                options,
+                index,
+                own_processors(logits_processor, first=i == index == 0),
+                own_criteria(stopping_criteria, first=i == index == 0),
+                _prefix_allowed(prefix_allowed_tokens_fn, i),
+            )
             for i, ids in enumerate([self._encode(prompt)] if one else self._encode_all(prompt))
             for index in range(options.num_return_sequences)
         ]
@@ -138,6 +166,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Generator[Piece, None, None]:
         """Continue one prompt and yield the text as it becomes certain; the joined pieces are `generate`'s text.
@@ -147,8 +177,15 @@ class Model:
         """
         options = self._options(config, overrides)
         _refuse_several(options, "use generate, or several streams")
-        own = own_processors(logits_processor, first=True)
-        collector = self._collector(self._encode(prompt), options, 0, own, streamed=True)
+        collector = self._collector(
+            self._encode(prompt),
+            options,
+            0,
+            own_processors(logits_processor, first=True),
+            own_criteria(stopping_criteria, first=True),
+            _prefix_allowed(prefix_allowed_tokens_fn, 0),
+            streamed=True,
+        )
         self._engine.check(collector.request)
         return self._pieces(collector)
 
@@ -247,10 +284,20 @@ class Model:
         options: GenerationConfig,
         index: int,
         processors: Sequence[LogitsProcessor] = (),
+        criteria: Sequence[StoppingCriterion] = (),
+        prefix_allowed: PrefixAllowed | None = None,
         *,
         streamed: bool = False,
     ) -> Collector:
-        chooser = TokenChooser.from_config(options, len(ids), index, processors=processors)
+        chooser = TokenChooser.from_config(
+            options,
+            len(ids),
+            index,
+            processors=processors,
+            prefix_allowed=prefix_allowed,
+            tokenizer=self.tokenizer,
+            criteria=criteria,
+        )
         return Collector(ids, options, index, self.tokenizer, chooser, streamed=streamed)
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
@@ -281,6 +328,17 @@ class _Submitted:
     def __del__(self) -> None:
         for collector in self._collectors:
             self._engine.cancel(collector.request)
+
+
+def _prefix_allowed(function: AllowedTokensFunction | None, prompt_index: int) -> PrefixAllowed | None:
+    """What rules tokens out by the caller's function. Raises ArgumentTypeError for what cannot be called."""
+    if function is None:
+        return None
+    if not callable(function):
+        raise ArgumentTypeError(
+            f"prefix_allowed_tokens_fn is {shortened(function)}; it takes a function of a prompt's number and ids"
+        )
+    return PrefixAllowed(function, prompt_index)
 
 
 def _refuse_several(options: GenerationConfig, remedy: str) -> None:

@@ -90,7 +90,10 @@ class Request:
 
         ``chooser`` belongs to this request alone; None: one that does as ``config`` says. Further logits processors
         come in with `TokenChooser.from_config`.
+
+        Raises ConfigError where the prompt leaves no token of max_length.
         """
+        config = config.for_prompt(len(prompt_ids))
         self.prompt_ids = prompt_ids
         self.config = config
         self.sink = sink
@@ -135,10 +138,16 @@ class Request:
         self.context.append(token_id)
         self._ids.append(token_id)
         stopped = self.sink.push(token_id)
+        stopped |= self.chooser.ends(self._ids.view())
         if stopped or token_id in self.config.eos_token_ids:
             self.finish("stop")
-        elif len(self.token_ids) == self.config.max_new_tokens:
+        elif len(self.token_ids) == self.config.max_new_tokens or self._is_late():
             self.finish("length")
+
+    def _is_late(self) -> bool:
+        """Whether the request has taken as long as it may."""
+        most = self.config.max_time
+        return most is not None and time.perf_counter() - self.submitted > most
 
     def finish(self, reason: FinishReason) -> None:
         """End the request."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from .chooser import TokenChooser, own_processors
+from .chooser import TokenChooser, own_criteria, own_processors
 from .config import OPTIONS, GenerationConfig, GenerationOptions
 from .hints import LOAD_KNOWN_ELSEWHERE, for_option, hinting
 from .options import Option
-from .processors import LogitsProcessor, build_processors
+from .processors import AllowedTokensFunction, LogitsProcessor, PrefixAllowed, build_processors
 from .samplers import check_finite, greedy, log_softmax, make_generator, sample, softmax
+from .stopping import StoppingCriterion
 
 __all__ = [
     "LOAD_KNOWN_ELSEWHERE",
     "OPTIONS",
+    "AllowedTokensFunction",
     "GenerationConfig",
     "GenerationOptions",
     "LogitsProcessor",
     "Option",
+    "PrefixAllowed",
+    "StoppingCriterion",
     "TokenChooser",
     "build_processors",
     "check_finite",
@@ -24,6 +28,7 @@ __all__ = [
     "hinting",
     "log_softmax",
     "make_generator",
+    "own_criteria",
     "own_processors",
     "sample",
     "softmax",
