@@ -22,11 +22,6 @@ MOST_NAMED = 8  # options in one list of a warning
 UNSET_LENGTH = 20  # max_length in files of transformers 4 that set none: so many new tokens there
 COLDEST = 1e-6  # the least temperature that differs from greedy decoding
 SEVERAL = ("eos_token_id", "forced_eos_token_id", "stop_strings", "dry_sequence_breakers")  # that may be lists
-    "eos_token_id",
-    "forced_eos_token_id",
-    "stop_strings",
-    "dry_sequence_breakers",
-)  # of which there may be a list
 DEFAULTS = GenerationConfig()
 
 # Keys of transformers' files that never change which tokens come out of a single, unbeamed sequence.

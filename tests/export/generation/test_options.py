@@ -102,7 +102,7 @@ def random_logits(rng: np.random.Generator, *, invalid: bool) -> Logits:
     if invalid:
         x[rng.random(V) < 0.1] = rng.choice([math.nan, math.inf, -math.inf])
     x[rng.integers(V)] = 0.5
-    return x.astype(np.float32)
+    return np.asarray(x, np.float32)
 
 
 def random_ids(rng: np.random.Generator, length: int) -> Ids:
