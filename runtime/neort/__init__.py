@@ -22,7 +22,7 @@ from .errors import (
     TokenizerError,
     UnsupportedError,
 )
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor
+from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, StoppingCriterion
 from .kvcache import Prefix
 from .loading import load
 from .model import Model
@@ -58,6 +58,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "Stats",
+    "StoppingCriterion",
     "StorageError",
     "Tokenizer",
     "TokenizerError",

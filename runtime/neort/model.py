@@ -14,11 +14,22 @@ from .bundle import Bundle, ModelSpec
 from .engine import BeamCollector, Collecting, Collector, Completion, Engine, Piece, check_ids
 from .errors import ArgumentTypeError, ConfigError, PrefixError, PromptError
 from .features import Pooling, Truncation, check_features, checked_layer, fitting, pooled
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser, own_processors
+from .generation import (
+    AllowedTokensFunction,
+    GenerationConfig,
+    GenerationOptions,
+    LogitsProcessor,
+    PrefixAllowed,
+    StoppingCriterion,
+    TokenChooser,
+    own_criteria,
+    own_processors,
+)
 from .kvcache import Pin, Prefix, PrefixFormat
 from .paths import given_path
 from .prompts import Prompt, Prompts, as_ids, is_one_prompt
 from .tokenizer import Tokenizer
+from .wording import shortened
 
 if TYPE_CHECKING:
     from .scoring import Choice, Normalization, Overflow, Perplexity, Score, TextScorer
@@ -79,6 +90,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         negative_prompt: Prompt | None = None,
         num_return_sequences: int,
         **overrides: Unpack[GenerationOptions],
@@ -90,6 +103,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         negative_prompt: Prompt | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Completion: ...
@@ -100,6 +115,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         negative_prompt: Prompt | None = None,
         num_return_sequences: int = ...,
         **overrides: Unpack[GenerationOptions],
@@ -110,6 +127,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         negative_prompt: Prompt | None = None,
         **overrides: Any,
     ) -> Completion | list[Completion]:
@@ -117,8 +136,11 @@ class Model:
 
         A prompt is text or a sequence of token ids. ``config`` replaces the bundle's generation_config.json,
         ``overrides`` are single options of GenerationConfig on top of either. ``logits_processor`` are functions of
-        your own, at transformers' place among those that follow from the options. The first sequence of the call gets
-        the objects themselves, further ones get copies. ``negative_prompt`` is what ``guidance_scale`` leads away from.
+        your own, at transformers' place among those that follow from the options; ``stopping_criteria`` are functions
+        of ids that end a sequence by returning True. The first sequence of the call gets the objects themselves,
+        further ones get copies. ``prefix_allowed_tokens_fn`` takes the number of the prompt and ids, and returns the
+        ids of the tokens that may come next.
+        ``negative_prompt`` is what ``guidance_scale`` leads away from.
 
         With ``num_beams`` the sequences of a prompt are the best ones that a beam search finds, best first; it needs as
         many slots at once (``max_batch_size`` of `neort.load`). Guidance needs two for each sequence.
@@ -137,7 +159,20 @@ class Model:
         negative_ids = self._negative(negative_prompt, options)
         count = 1 if options.num_beams > 1 else options.num_return_sequences
         collectors = [
-            self._collector(ids, options, index, own_processors(logits_processor, first=i == index == 0), negative_ids)
+            self._collector(
+                ids,
+                options,
+                index,
+                self._chooser(
+                    ids,
+                    options,
+                    index,
+                    own_processors(logits_processor, first=i == index == 0),
+                    own_criteria(stopping_criteria, first=i == index == 0),
+                    _prefix_allowed(prefix_allowed_tokens_fn, i),
+                ),
+                negative_ids,
+            )
             for i, ids in enumerate([self._encode(prompt)] if one else self._encode_all(prompt))
             for index in range(count)
         ]
@@ -151,6 +186,8 @@ class Model:
         config: GenerationConfig | None = None,
         *,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
         negative_prompt: Prompt | None = None,
         **overrides: Unpack[GenerationOptions],
     ) -> Generator[Piece, None, None]:
@@ -166,10 +203,17 @@ class Model:
                 f"num_beams is {options.num_beams}, and no text of a beam search is certain before it ends; use "
                 "generate, or num_beams=1"
             )
-        own = own_processors(logits_processor, first=True)
-        chooser = self._chooser(prompt_ids := self._encode(prompt), options, 0, own)
+        ids = self._encode(prompt)
+        chooser = self._chooser(
+            ids,
+            options,
+            0,
+            own_processors(logits_processor, first=True),
+            own_criteria(stopping_criteria, first=True),
+            _prefix_allowed(prefix_allowed_tokens_fn, 0),
+        )
         negative_ids = self._negative(negative_prompt, options)
-        collector = Collector(prompt_ids, options, 0, self.tokenizer, chooser, negative_ids, streamed=True)
+        collector = Collector(ids, options, 0, self.tokenizer, chooser, negative_ids, streamed=True)
         self._engine.check(collector.request)
         return self._pieces(collector)
 
@@ -335,7 +379,8 @@ class Model:
         if isinstance(text, str):  # without what ends a text, for prompts go on after it
             text = [*self.tokenizer.prefix_ids, *self.tokenizer.encode(text, add_special_tokens=False)]
         ids, pin = self._encode(text), Pin()
-        collector = self._collector(ids, GenerationConfig(max_new_tokens=1), 0)
+        options = GenerationConfig(max_new_tokens=1)
+        collector = self._collector(ids, options, 0, self._chooser(ids, options, 0))
         collector.request.pin = pin
         try:
             self._run([collector])
@@ -417,18 +462,31 @@ class Model:
         ids: Ids,
         options: GenerationConfig,
         index: int,
-        processors: Sequence[LogitsProcessor] = (),
+        chooser: TokenChooser,
         negative_ids: Ids | None = None,
     ) -> Collector | BeamCollector:
         if options.num_beams > 1:
-            return BeamCollector(ids, options, self.tokenizer, processors)
-        chooser = self._chooser(ids, options, index, processors)
+            return BeamCollector(ids, options, self.tokenizer, chooser)
         return Collector(ids, options, index, self.tokenizer, chooser, negative_ids)
 
     def _chooser(
-        self, ids: Ids, options: GenerationConfig, index: int, processors: Sequence[LogitsProcessor]
+        self,
+        ids: Ids,
+        options: GenerationConfig,
+        index: int,
+        processors: Sequence[LogitsProcessor] = (),
+        criteria: Sequence[StoppingCriterion] = (),
+        prefix_allowed: PrefixAllowed | None = None,
     ) -> TokenChooser:
-        return TokenChooser.from_config(options, len(ids), index, processors=processors)
+        return TokenChooser.from_config(
+            options,
+            len(ids),
+            index,
+            processors=processors,
+            prefix_allowed=prefix_allowed,
+            tokenizer=self.tokenizer,
+            criteria=criteria,
+        )
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:
         with _Submitted(self._engine, [collector]):
@@ -458,6 +516,17 @@ class _Submitted:
     def __del__(self) -> None:
         for collector in self._collectors:
             self._engine.cancel(collector.request)
+
+
+def _prefix_allowed(function: AllowedTokensFunction | None, prompt_index: int) -> PrefixAllowed | None:
+    """What rules tokens out by the caller's function. Raises ArgumentTypeError for what cannot be called."""
+    if function is None:
+        return None
+    if not callable(function):
+        raise ArgumentTypeError(
+            f"prefix_allowed_tokens_fn is {shortened(function)}; it takes a function of a prompt's number and ids"
+        )
+    return PrefixAllowed(function, prompt_index)
 
 
 def _refuse_several(options: GenerationConfig, remedy: str) -> None:

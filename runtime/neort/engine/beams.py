@@ -9,7 +9,6 @@ Knows logits, tokens and when a beam is at its end; knows nothing about slots.
 from __future__ import annotations
 
 import time
-from collections import abc
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,14 +20,11 @@ from ..generation import (
     BeamSearch,
     Candidate,
     GenerationConfig,
-    LogitsProcessor,
     LogProbabilities,
     TokenChooser,
     TokenLogprob,
-    build_processors,
     check_finite,
     log_probabilities,
-    make_generator,
 )
 from .group import Copy, FinishReason, Group, Sequence, Stats
 
@@ -94,16 +90,19 @@ class Beams(Group):
         prompt_ids: Ids,
         config: GenerationConfig,
         sink: BeamSink,
-        processors: abc.Sequence[LogitsProcessor] = (),
+        chooser: TokenChooser | None = None,
         end: EndOfText | None = None,
     ) -> None:
-        """``prompt_ids`` are int64 [T]; ``processors`` are the caller's own, ``end`` is the state after the prompt."""
+        """``prompt_ids`` are int64 [T]; ``end`` is the state after the prompt.
+
+        ``chooser`` has the processors, of which every beam gets copies, and the generator that draws; None: one that
+        does as ``config`` says.
+        """
         super().__init__([prompt_ids] * config.num_beams, config, sink)
         self.sink = sink
-        least = 1 + max(1, len(config.eos_token_ids))  # so that a beam can go on after each end-of-text token
-        chain = build_processors(config, len(prompt_ids), own=processors, least=least)
-        self._search: BeamSearch[_Ended] = BeamSearch(config, make_generator(config.seed) if config.do_sample else None)
-        self._beams = [_Beam(self.sequences[0], prompt_ids, TokenChooser(chain), end)]
+        chooser = chooser or TokenChooser.from_config(config, len(prompt_ids))
+        self._search: BeamSearch[_Ended] = BeamSearch(config, chooser.generator)
+        self._beams = [_Beam(self.sequences[0], prompt_ids, TokenChooser(chooser.processors), end)]
 
     @property
     def active(self) -> list[Sequence]:
@@ -127,7 +126,7 @@ class Beams(Group):
         for rank, candidate in enumerate(self._search.candidates(scores)):
             end = self._beams[candidate.beam].end
             end = end and end.fork()
-            reason = self._reason(candidate.token_id, end)
+            reason = self._reason(candidate, end)
             if reason is None:
                 going_on.append((candidate, end))
             elif rank < self.config.num_beams:
@@ -147,12 +146,14 @@ class Beams(Group):
                 self._search.finish(_Ended(token_ids, reason, beam.logprobs), score, self.new_tokens)
         self._hand_out()
 
-    def _reason(self, token_id: int, end: EndOfText | None) -> FinishReason | None:
+    def _reason(self, candidate: Candidate, end: EndOfText | None) -> FinishReason | None:
         """Why a beam ends with its newest token; None where it goes on."""
+        beam, token_id = self._beams[candidate.beam], candidate.token_id
         stopped = end is not None and end.ends(token_id)
+        stopped |= beam.chooser.may_end and beam.chooser.ends(np.append(beam.ids, token_id))
         if stopped or token_id in self.config.eos_token_ids:
             return "stop"
-        return "length" if self.new_tokens + 1 == self.config.max_new_tokens else None
+        return "length" if self.new_tokens + 1 == self.config.max_new_tokens or self.is_late else None
 
     def _end_beam(self, candidate: Candidate, reason: FinishReason, likely: _Likely) -> None:
         beam = self._beams[candidate.beam]

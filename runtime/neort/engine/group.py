@@ -96,9 +96,12 @@ class Group(ABC):
     """
 
     def __init__(self, prompts: list[Ids], config: GenerationConfig, sink: Failing) -> None:
-        """``prompts``, int64 [T] each, are those of the sequences."""
+        """``prompts``, int64 [T] each, are those of the sequences.
+
+        Raises ConfigError where the first one leaves no token of max_length.
+        """
         self.prompt_ids = prompts[0]
-        self.config = config
+        self.config = config.for_prompt(len(prompts[0]))
         self.sequences = [Sequence(self, prompt) for prompt in prompts]
         self.pin: Pin | None = None
         self.checked = self.done = self.finished = False
@@ -153,6 +156,12 @@ class Group(ABC):
             check_finite(row, position)
             likely = LogProbabilities(row, self.config.prompt_logprobs or 0)
             self.prompt_logprobs.append(likely.token(context[position]))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the request has taken as long as it may."""
+        most = self.config.max_time
+        return most is not None and time.perf_counter() - self.submitted > most
 
     def _stats(self, new_tokens: int) -> Stats:
         """Return the figures so far, for a sequence of so many new tokens."""

@@ -55,9 +55,12 @@ class Request(Group):
         ``chooser`` belongs to this request alone; None: one that does as ``config`` says. Further logits processors
         come in with `TokenChooser.from_config`. ``negative_ids`` are what guidance leads away from, int64 [T]; None:
         the prompt's last token.
+
+        Raises ConfigError where the prompt leaves no token of max_length.
         """
         negative = prompt_ids[-1:] if negative_ids is None else negative_ids
         super().__init__([prompt_ids, negative] if config.guides else [prompt_ids], config, sink)
+        config = self.config
         self.sink = sink
         self.index = index
         self.chooser = chooser or TokenChooser.from_config(config, len(prompt_ids), index)
@@ -92,9 +95,10 @@ class Request(Group):
             sequence.context.append(token_id)
         self._ids.append(token_id)
         stopped = self.sink.push(token_id)
+        stopped |= self.chooser.ends(self._ids.view())
         if stopped or token_id in self.config.eos_token_ids:
             self.finish("stop")
-        elif len(self.token_ids) == self.config.max_new_tokens:
+        elif len(self.token_ids) == self.config.max_new_tokens or self.is_late:
             self.finish("length")
         return []
 

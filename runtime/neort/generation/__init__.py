@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from .beam import BeamSearch, Candidate, Hypothesis
-from .chooser import TokenChooser, own_processors
+from .chooser import TokenChooser, own_criteria, own_processors
 from .config import OPTIONS, SAMPLING, GenerationConfig, GenerationOptions
 from .guidance import guided
 from .hints import LOAD_KNOWN_ELSEWHERE, for_option, hinting
 from .logprobs import LogProbabilities, TokenLogprob, log_probabilities
 from .options import Option
-from .processors import LogitsProcessor, build_processors
+from .processors import AllowedTokensFunction, LogitsProcessor, PrefixAllowed, build_processors
 from .samplers import check_finite, greedy, log_softmax, make_generator, sample, softmax
+from .stopping import StoppingCriterion
 
 __all__ = [
     "LOAD_KNOWN_ELSEWHERE",
     "OPTIONS",
     "SAMPLING",
+    "AllowedTokensFunction",
     "BeamSearch",
     "Candidate",
     "GenerationConfig",
@@ -24,6 +26,8 @@ __all__ = [
     "LogProbabilities",
     "LogitsProcessor",
     "Option",
+    "PrefixAllowed",
+    "StoppingCriterion",
     "TokenChooser",
     "TokenLogprob",
     "build_processors",
@@ -35,6 +39,7 @@ __all__ = [
     "log_probabilities",
     "log_softmax",
     "make_generator",
+    "own_criteria",
     "own_processors",
     "sample",
     "softmax",

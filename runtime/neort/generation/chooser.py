@@ -7,28 +7,42 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..arrays import Ids, Logits
 from ..errors import ArgumentTypeError, ConfigError, LogitsError
+from ..tokenizer import Tokenizer
 from .config import GenerationConfig
-from .processors import LogitsProcessor, build_processors
+from .processors import LogitsProcessor, PrefixAllowed, build_processors, changes_argmax
 from .samplers import check_finite, greedy, make_generator, sample
+from .stopping import StoppingCriterion, is_met
 
-__all__ = ["TokenChooser", "own_processors"]
+__all__ = ["TokenChooser", "own_criteria", "own_processors"]
+
+_Own = TypeVar("_Own")
 
 
 class TokenChooser:
     """Chooses the next token of one sequence, again and again; its processors and its generator may have a state."""
 
     def __init__(
-        self, processors: Sequence[LogitsProcessor] = (), generator: np.random.Generator | None = None
+        self,
+        processors: Sequence[LogitsProcessor] = (),
+        generator: np.random.Generator | None = None,
+        *,
+        criteria: Sequence[StoppingCriterion] = (),
+        repairs: bool = False,
     ) -> None:
-        """``processors`` are applied in their order; ``generator`` draws, None takes the largest logit (greedy)."""
+        """``processors`` are applied in their order; ``generator`` draws, None takes the largest logit (greedy).
+
+        ``criteria`` end the sequence; ``repairs`` says that the processors cope with logits that are no numbers.
+        """
         self.processors = list(processors)
         self.generator = generator
+        self.criteria = list(criteria)
+        self.repairs = repairs
 
     @classmethod
     def from_config(
@@ -38,15 +52,33 @@ class TokenChooser:
         index: int = 0,
         *,
         processors: Sequence[LogitsProcessor] = (),
+        prefix_allowed: PrefixAllowed | None = None,
+        tokenizer: Tokenizer | None = None,
+        criteria: Sequence[StoppingCriterion] = (),
     ) -> TokenChooser:
         """Return what chooses as ``config`` says for return sequence ``index`` of a prompt.
 
-        ``prompt_length`` is the number of tokens in the prompt. The caller's own ``processors`` come where transformers
-        has them, before temperature and what narrows the choice.
+        ``prompt_length`` is the number of tokens in the prompt. The caller's own ``processors`` and ``prefix_allowed``
+        come where transformers has them, before temperature and what narrows the choice; his ``criteria`` end the
+        sequence. ``tokenizer`` finds DRY's sequence breakers. Greedy decoding does without what cannot change it.
+
+        With beams, which are scored, everything counts.
         """
+        chain = build_processors(
+            config,
+            prompt_length,
+            own=processors,
+            prefix_allowed=prefix_allowed,
+            tokenizer=tokenizer,
+            index=index,
+            least=config.least_kept,
+        )
+        every = config.do_sample or config.num_beams > 1
         return cls(
-            build_processors(config, prompt_length, own=processors),
+            chain if every else list(filter(changes_argmax, chain)),
             make_generator(config.seed, index) if config.do_sample else None,
+            criteria=criteria,
+            repairs=config.remove_invalid_values,
         )
 
     def choose(self, ids: Ids, logits: Logits) -> int:
@@ -56,7 +88,8 @@ class TokenChooser:
 
         Raises LogitsError where they are NaN, +inf, or all -inf, or where the processors leave no token.
         """
-        check_finite(logits, len(ids))
+        if not self.repairs:
+            check_finite(logits, len(ids))
         for processor in self.processors:
             logits = processor(ids, logits)
         if self.generator is not None:
@@ -68,6 +101,15 @@ class TokenChooser:
                 "Check the options that rule out tokens."
             )
         return token
+
+    @property
+    def may_end(self) -> bool:
+        """Whether `ends` has anything to look at."""
+        return bool(self.criteria)
+
+    def ends(self, ids: Ids) -> bool:
+        """Return whether the caller's criteria end the sequence with ``ids``; raises what `is_met` does."""
+        return is_met(self.criteria, ids)
 
     def fork(self) -> TokenChooser:
         """Return an independent copy, in the state that this one is in: it chooses as this one would.
@@ -87,36 +129,38 @@ def own_processors(processors: Sequence[LogitsProcessor] | None, *, first: bool)
 
     Raises ArgumentTypeError for what is no sequence of callables, ConfigError for a processor that cannot be copied.
     """
-    if processors is None:
-        return []
-    _check_processors(processors)
-    return list(processors) if first else _copies(processors)
+    _check_callables(processors, "logits_processor", "functions of ids and logits", "neort.LogitsProcessor")
+    return list(processors or ()) if first else _copies(processors or ())
 
 
-def _check_processors(processors: Any) -> None:
-    """Raises ArgumentTypeError for what is no list or tuple of callables."""
-    if not isinstance(processors, Sequence) or isinstance(processors, str | bytes):
-        raise ArgumentTypeError(
-            f"logits_processor is {processors!r}; it takes a list of functions of ids and logits, also for a single one"
-        )
-    for processor in processors:
-        if not callable(processor):
-            raise ArgumentTypeError(
-                f"logits_processor holds {processor!r}; it takes functions of ids and logits, see neort.LogitsProcessor"
-            )
+def own_criteria(criteria: Sequence[StoppingCriterion] | None, *, first: bool) -> list[StoppingCriterion]:
+    """Return the caller's own stopping criteria for one sequence of a call, as `own_processors` does processors."""
+    _check_callables(criteria, "stopping_criteria", "functions of ids", "neort.StoppingCriterion")
+    return list(criteria or ()) if first else _copies(criteria or (), "stopping criterion")
 
 
-def _copies(processors: Sequence[LogitsProcessor]) -> list[LogitsProcessor]:
+def _check_callables(given: Any, name: str, kind: str, protocol: str) -> None:
+    """Raises ArgumentTypeError for what is neither None nor a list or tuple of callables."""
+    if given is None:
+        return
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise ArgumentTypeError(f"{name} is {given!r}; it takes a list of {kind}, also for a single one")
+    for each in given:
+        if not callable(each):
+            raise ArgumentTypeError(f"{name} holds {each!r}; it takes {kind}, see {protocol}")
+
+
+def _copies(originals: Sequence[_Own], kind: str = "logits processor") -> list[_Own]:
     """Deep copies, which share what the originals share. Raises ConfigError where there can be none."""
     memo: dict[int, Any] = {}
-    return [_copy(processor, memo) for processor in processors]
+    return [_copy(original, memo, kind) for original in originals]
 
 
-def _copy(processor: LogitsProcessor, memo: dict[int, Any]) -> LogitsProcessor:
+def _copy(original: _Own, memo: dict[int, Any], kind: str) -> _Own:
     try:
-        return copy.deepcopy(processor, memo)
+        return copy.deepcopy(original, memo)
     except Exception as error:  # whatever the parts of a caller's object raise
         raise ConfigError(
-            f"the logits processor {processor!r} cannot be copied ({error}), which several sequences or drafts need; "
+            f"the {kind} {original!r} cannot be copied ({error}), which several sequences or drafts need; "
             "generate one sequence without a draft model, or define its __deepcopy__"
         ) from error

@@ -8,26 +8,35 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
+from .fields import (
+    BiasArguments,
+    BiasOptions,
+    FilterArguments,
+    FilterOptions,
+    LimitArguments,
+    LimitOptions,
+    PenaltyArguments,
+    PenaltyOptions,
+    SearchArguments,
+    SearchOptions,
+)
 from .hints import for_option
-from .options import Boolean, BooleanOr, Choice, Integer, Option, Real, Strings, TokenIds, option, options
+from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
 
-__all__ = ["OPTIONS", "EarlyStopping", "GenerationConfig", "GenerationOptions", "Overflow"]
+__all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow"]
 
 Overflow = Literal["error", "stop", "truncate_left"]
-EarlyStopping = bool | Literal["never"]
-
-MOST_LOGPROBS = 20  # as OpenAI and vLLM have it
 
 NO_MINIMUM = "use None to set no minimum"
 LEAVE_OFF = "use None to leave it off"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationConfig:
+class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions, SearchOptions):
     """How to turn logits into text: one immutable, hashable value.
 
     Sequences are stored as tuples, numpy's scalars as Python's (which are what a type checker asks for). With
@@ -103,42 +112,6 @@ class GenerationConfig:
         "texts per prompt; several need do_sample or num_beams",
         required=True,
     )
-    num_beams: int = option(
-        1,
-        Integer(1, "use 1 to search without beams"),
-        "sequences that are searched together for the most probable one; 1 is off",
-        required=True,
-    )
-    length_penalty: float = option(
-        1.0,
-        Real(-1e3, 1e3, "use 1 for scores per token"),
-        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones",
-        required=True,
-    )
-    early_stopping: EarlyStopping = option(
-        False,
-        BooleanOr("never"),
-        "when beams end: true, once num_beams texts are finished; false, once better ones are unlikely; never, once "
-        "there can be none",
-        required=True,
-    )
-    guidance_scale: float | None = option(
-        None,
-        Real(0.0, 1e3, LEAVE_OFF),
-        "how far from what the model says after negative_prompt (else after the prompt's last token alone); 1 changes "
-        "nothing",
-    )
-    logprobs: int | None = option(
-        None,
-        Integer(0, "use 0 for the chosen token's alone, or None for none", MOST_LOGPROBS),
-        "log-probabilities of each new token and of the n most probable ones in its place, before all other options; "
-        "0 to 20",
-    )
-    prompt_logprobs: int | None = option(
-        None,
-        Integer(0, "use 0 for the prompt's tokens alone, or None for none", MOST_LOGPROBS),
-        "the same for the prompt's tokens",
-    )
     overflow: Overflow = option(
         "error",
         Choice(get_args(Overflow)),
@@ -156,13 +129,18 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         for name, facts in OPTIONS.items():
             object.__setattr__(self, name, facts.check(name, getattr(self, name)))
+        if self.max_new_tokens != _DEFAULTS["max_new_tokens"]:
+            object.__setattr__(self, "max_length", None)
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+        self._check_forced()
+        most = self.max_new_tokens if self.max_length is None else self.max_length
+        if self.min_new_tokens is not None and self.min_new_tokens > most:
+            name = "max_new_tokens" if self.max_length is None else "max_length"
             raise ConfigError(
-                f"min_new_tokens={shortened(self.min_new_tokens)} exceeds "
-                f"max_new_tokens={shortened(self.max_new_tokens)}: lower the first or raise the second."
+                f"min_new_tokens={shortened(self.min_new_tokens)} exceeds {name}={shortened(most)}: lower the first or "
+                "raise the second."
             )
         self._check_beams()
         if self.do_sample:
@@ -202,9 +180,25 @@ class GenerationConfig:
             )
 
     @property
+    def least_kept(self) -> int:
+        """How many tokens sampling leaves at least: with beams one more than there are end-of-text tokens."""
+        return 1 if self.num_beams == 1 else 1 + max(1, len(self.eos_token_ids))
+
+    @property
     def guides(self) -> bool:
         """Whether a second prompt is run beside the first one."""
         return self.guidance_scale not in (None, 1.0)
+
+    def _check_forced(self) -> None:
+        """Refuse, as transformers does, to force a token that is ruled out, which would leave none."""
+        suppressed = set(self.suppress_tokens or ())
+        for name in ("forced_bos_token_id", "forced_eos_token_id"):
+            forced = _as_tuple(getattr(self, name))
+            if forced and suppressed.issuperset(forced):
+                raise ConfigError(
+                    f"{name}={shortened(getattr(self, name))} is in suppress_tokens as well, which leaves no token to "
+                    "choose: leave one of them out."
+                )
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -213,10 +207,36 @@ class GenerationConfig:
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """The ids of `eos_token_id` as a tuple, empty where there is none."""
-        if self.eos_token_id is None:
-            return ()
-        return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
+        """The ids of `eos_token_id` as a tuple, empty where there is none, or where they are to be ignored."""
+        return () if self.ignore_eos else _as_tuple(self.eos_token_id)
+
+    @property
+    def forced_eos_token_ids(self) -> tuple[int, ...]:
+        """The ids of `forced_eos_token_id` as a tuple, empty where there is none."""
+        return _as_tuple(self.forced_eos_token_id)
+
+    @property
+    def dry_breakers(self) -> tuple[str, ...]:
+        """The strings of `dry_sequence_breakers` as a tuple."""
+        return tuple(self.dry_sequence_breakers)
+
+    def longest(self, prompt_length: int) -> int:
+        """Return how many tokens prompt and text may have together, the prompt having ``prompt_length``."""
+        return prompt_length + self.max_new_tokens if self.max_length is None else self.max_length
+
+    def for_prompt(self, prompt_length: int) -> GenerationConfig:
+        """Return these options for a prompt of ``prompt_length`` tokens: with max_new_tokens in place of max_length.
+
+        Raises ConfigError where max_length leaves no token after the prompt.
+        """
+        if self.max_length is None:
+            return self
+        if self.max_length <= prompt_length:
+            raise ConfigError(
+                f"max_length={shortened(self.max_length)} counts the prompt, whose {prompt_length} tokens leave none "
+                "for the text: raise it, or use max_new_tokens."
+            )
+        return self.replace(max_new_tokens=self.max_length - prompt_length)
 
     def replace(self, **overrides: Unpack[_AllOptions]) -> GenerationConfig:
         """A copy with some options changed.
@@ -224,7 +244,7 @@ class GenerationConfig:
         `replace(do_sample=False)` also puts the options of sampling back to their defaults unless they are given as
         well: whoever asks a sampling configuration for greedy decoding means just that. So does `replace(num_beams=1)`
         with the options of beams. A `max_new_tokens` below the present `min_new_tokens` lowers this to itself, unless
-        it is given as well.
+        it is given as well. Of `max_new_tokens` and `max_length` the one that is given replaces the other.
 
         Raises:
             ArgumentTypeError: an unknown option (the message names the closest known one), or a wrong type.
@@ -236,6 +256,10 @@ class GenerationConfig:
             changed = {name: _DEFAULTS[name] for name in SAMPLING} | changed
         if changed.get("num_beams") == 1:
             changed = {name: _DEFAULTS[name] for name in BEAMS} | changed
+        if "max_length" not in changed and "max_new_tokens" in changed:
+            changed["max_length"] = None
+        elif "max_new_tokens" not in changed and changed.get("max_length") is not None:
+            changed["max_new_tokens"] = _DEFAULTS["max_new_tokens"]
         least, most = self.min_new_tokens, changed.get("max_new_tokens")
         if least is not None and isinstance(most, int) and 0 < most < least:
             changed = {"min_new_tokens": most} | changed
@@ -249,7 +273,7 @@ class GenerationConfig:
         return read_hf_config(data)
 
 
-class GenerationOptions(TypedDict, total=False):
+class GenerationOptions(FilterArguments, PenaltyArguments, BiasArguments, LimitArguments, SearchArguments, total=False):
     """The options of a sequence with GenerationConfig's own types, as a type checker knows them in ``**overrides``.
 
     ``num_return_sequences`` is none of them: where a call has it, `Model.generate` returns something else.
@@ -267,13 +291,13 @@ class GenerationOptions(TypedDict, total=False):
     eos_token_id: int | Sequence[int] | None
     pad_token_id: int | None
     seed: int | None
-    num_beams: int
-    length_penalty: float
-    early_stopping: EarlyStopping
-    guidance_scale: float | None
-    logprobs: int | None
-    prompt_logprobs: int | None
     overflow: Overflow
+
+
+def _as_tuple(ids: int | Sequence[int] | None) -> tuple[int, ...]:
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(ids)
 
 
 class _AllOptions(GenerationOptions, total=False):

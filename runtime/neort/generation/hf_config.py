@@ -13,13 +13,15 @@ from typing import Any
 from ..errors import ArgumentTypeError, NeortError
 from ..wording import LONGEST_VALUE, shortened
 from .config import BEAMS, OPTIONS, SAMPLING, GenerationConfig
-from .options import Boolean, BooleanOr, Integer, TokenIds
+from .kinds import Composite
+from .options import Boolean, BooleanOr, Integer, Strings, TokenIds
 
 __all__ = ["read_hf_config"]
 
 MOST_NAMED = 8  # options in one list of a warning
+UNSET_LENGTH = 20  # max_length in files of transformers 4 that set none: so many new tokens there
 COLDEST = 1e-6  # the least temperature that differs from greedy decoding
-SEVERAL = ("eos_token_id", "stop_strings")  # of which there may be a list
+SEVERAL = ("eos_token_id", "forced_eos_token_id", "stop_strings", "dry_sequence_breakers")  # that may be lists
 DEFAULTS = GenerationConfig()
 
 # Keys of transformers' files that never change which tokens come out of a single, unbeamed sequence.
@@ -27,7 +29,7 @@ BOOKKEEPING = {
     "bos_token_id", "compile_config", "continuous_batching_config", "decoder_start_token_id",
     "disable_compile", "is_assistant", "low_memory", "max_cache_len",
     "max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "num_beam_groups",
-    "prefill_chunk_size", "prompt_lookup_num_tokens", "renormalize_logits", "speculation_type",
+    "prefill_chunk_size", "prompt_lookup_num_tokens", "speculation_type",
     "target_lookbehind", "transformers_version", "use_cache", "use_mtp",
 }  # fmt: skip
 BOOKKEEPING_PREFIXES = ("_", "assistant_", "cache_", "output_", "return_")
@@ -37,14 +39,8 @@ NEUTRAL: dict[str, object] = {
     "diversity_penalty": 0.0,
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-    "max_length": 20,
-    "no_repeat_ngram_size": 0,
     "penalty_alpha": 0.0,
-    "remove_invalid_values": False,
     "token_healing": False,
-    "typical_p": 1.0,
 }
 
 
@@ -91,8 +87,10 @@ class _Reading:
         self.options: dict[str, Any] = {}
         self.sentences: list[str] = []
         self._left_out: dict[str, object] = {}
-        known = {name: value for name, value in data.items() if name in OPTIONS and value is not None}
+        known = {name: value for name, value in data.items() if name in OPTIONS and not _is_nothing(name, value)}
         count = known.pop("num_return_sequences", 1)
+        if "max_new_tokens" in known or known.get("max_length") == UNSET_LENGTH:
+            known.pop("max_length", None)  # transformers then takes no notice of it, either
         if "top_k" in data:
             self.options["top_k"] = None
         if "do_sample" in known:
@@ -108,6 +106,7 @@ class _Reading:
                 self._take(name, value)
         self._clamp_minimum()
         self._part_beams()
+        self._drop_impossible()
         self._tell(_lacking(data), unused, count)
 
     def _take(self, name: str, value: object) -> None:
@@ -115,7 +114,7 @@ class _Reading:
         if name in SEVERAL and isinstance(value, list):
             each = [_whole(member) for member in value]
             sound = [member for member in each if _fits(name, member)]
-            if sound:
+            if sound or (not each and isinstance(OPTIONS[name].kind, Strings)):
                 self.options[name] = sound
             whole = len(sound) == len(each)
             value = [member for member in each if not _fits(name, member)] if sound else value
@@ -134,11 +133,12 @@ class _Reading:
 
     def _clamp_minimum(self) -> None:
         least = self.options.get("min_new_tokens")
-        most = self.options.get("max_new_tokens", DEFAULTS.max_new_tokens)
+        name = "max_length" if "max_length" in self.options else "max_new_tokens"
+        most = self.options.get(name, DEFAULTS.max_new_tokens)
         if least is not None and least > most:
             self.options["min_new_tokens"] = most
             self.sentences.append(
-                f"min_new_tokens={shortened(least)} holds up to max_new_tokens={shortened(most)}: give both for more."
+                f"min_new_tokens={shortened(least)} holds up to {name}={shortened(most)}: give both for more."
             )
 
     def _part_beams(self) -> None:
@@ -148,11 +148,17 @@ class _Reading:
         elif self.options.get("guidance_scale") not in (None, 1.0):
             self._left_out["guidance_scale"] = self.options.pop("guidance_scale")
 
+    def _drop_impossible(self) -> None:
+        """Leave out tokens that are to be forced although they are ruled out."""
+        suppressed = set(self.options.get("suppress_tokens", ()))
+        for name in ("forced_bos_token_id", "forced_eos_token_id"):
+            forced = self.options.get(name)
+            if forced is not None and suppressed.issuperset(forced if isinstance(forced, list) else [forced]):
+                self._left_out[name] = self.options.pop(name)
+
     def _tell(self, lacking: dict[str, object], unused: dict[str, object], count: object) -> None:
         if lacking:
             self.sentences.append(f"neort does not have {_listed(lacking)}: texts may differ from transformers'.")
-        if "max_length" in lacking:
-            self.sentences.append("Give max_new_tokens instead of max_length, which counts the prompt's tokens, too.")
         if self._left_out:
             self.sentences.append(f"{_listed(self._left_out)} cannot be honoured and is left out.")
         if unused:
@@ -161,13 +167,18 @@ class _Reading:
             self.sentences.append(f"num_return_sequences={shortened(count)} is for a call to say: give it to generate.")
 
 
+def _is_nothing(name: str, value: object) -> bool:
+    """Whether a value says no more than an absent one."""
+    return value is None or (isinstance(OPTIONS[name].kind, Composite) and value in ([], {}))
+
+
 def _fits(name: str, value: object) -> bool:
     """Whether a value, or one of several, is one that the option may have."""
     try:
         OPTIONS[name].kind.check(name, value)
     except NeortError:
         return False
-    return value is not None and not isinstance(value, list)
+    return value is not None and (isinstance(OPTIONS[name].kind, Composite) or not isinstance(value, list))
 
 
 def _as_kind(name: str, value: object) -> object:
@@ -175,11 +186,13 @@ def _as_kind(name: str, value: object) -> object:
     kind = OPTIONS[name].kind
     if isinstance(kind, (Boolean, BooleanOr)):
         return bool(value) if isinstance(value, (int, float)) else value
-    return _whole(value) if isinstance(kind, (Integer, TokenIds)) else value
+    return _whole(value) if isinstance(kind, (Integer, TokenIds, Composite)) else value
 
 
 def _whole(value: object) -> object:
-    """An integer that is written as 64.0, as an integer."""
+    """An integer that is written as 64.0, as an integer, also where lists hold it."""
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -189,10 +202,7 @@ def _with_effect_on_samples(known: Mapping[str, object]) -> dict[str, object]:
 
 def _lacking(data: Mapping[str, object]) -> dict[str, object]:
     """The options that neort lacks and that may change what transformers generates."""
-    lacking = {name: value for name, value in data.items() if name not in OPTIONS and _changes_output(name, value)}
-    if data.get("max_new_tokens") is not None:
-        lacking.pop("max_length", None)  # transformers then takes no notice of it, either
-    return lacking
+    return {name: value for name, value in data.items() if name not in OPTIONS and _changes_output(name, value)}
 
 
 def _changes_output(key: str, value: object) -> bool:

@@ -25,11 +25,9 @@ _CACHE = "the key-value cache is always used: leave it out; neort.load has kv_ca
 _NO_EFFECT = "it would change no token here: leave it out"
 _NO_ENCODER = "these models have no encoder: leave it out"
 _LOGITS = "use logprobs for log-probabilities of tokens; Model.logits gives the logits at every position of a sequence"
-_TIMES_OUT = "neort has no limit of time: leave the loop over Model.stream when you have waited enough"
 _STREAM = "call Model.stream, which yields the text piece by piece"
 
 _SENTENCES: dict[str, tuple[str, ...]] = {
-    "use max_new_tokens, which does not count the prompt's tokens": ("max_length",),
     "use max_new_tokens": (
         "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_generated_tokens",
         "n_predict", "num_predict", "predict",
@@ -49,7 +47,15 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
     ),
     "prompts of a list are never padded: leave it out": ("attention_mask", "position_ids", "token_type_ids", "padding"),
     _STREAM: ("streamer", "stream", "callback"),
-    "end the loop over Model.stream where you want, or use stop_strings": ("stopping_criteria",),
+    "it is an argument of Model.generate and Model.stream, and no option": (
+        "stopping_criteria", "logits_processor", "prefix_allowed_tokens_fn",
+    ),
+    "use logits_processor, an argument of Model.generate and Model.stream": ("logits_processors", "processors"),
+    "use max_time": ("timeout", "time_limit", "t_max_predict_ms"),
+    "use typical_p": ("typical",),
+    "use bad_words_ids, or suppress_tokens for single tokens": ("bad_words", "banned_tokens"),
+    "repetition_penalty looks at the whole of prompt and text: leave it out": ("repeat_last_n", "penalty_last_n"),
+    "it follows from the options that are on, see docs/options.md: leave it out": ("samplers", "sampler_order"),
     "Completion.text never holds the prompt; write prompt + text where you want both": (
         "return_full_text", "return_text", "return_tensors", "echo",
     ),
@@ -74,17 +80,11 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
         "tools", "tool_choice", "response_format", "guided_json", "grammar", "chat_template",
     ),
     _PROCESSOR: (
-        "no_repeat_ngram_size", "min_p", "typical_p", "typical", "top_a", "top_h", "tfs", "tfs_z", "epsilon_cutoff",
-        "eta_cutoff", "top_n_sigma", "mirostat", "xtc_probability", "dry_multiplier", "dynatemp_range",
-        "frequency_penalty", "presence_penalty", "logit_bias", "sequence_bias", "bad_words_ids", "bad_words",
-        "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id",
-        "exponential_decay_length_penalty", "prefix_allowed_tokens_fn", "watermarking_config", "ignore_eos",
-        "logits_processors", "allowed_token_ids",
+        "top_a", "tfs", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta", "mirostat_mode", "dynatemp_range",
+        "dynatemp_exponent", "watermarking_config",
     ),
-    _TIMES_OUT: ("max_time", "timeout"),
-    "neort raises LogitsError where logits are no numbers: leave it out": ("remove_invalid_values",),
     _NO_EFFECT: (
-        "renormalize_logits", "prefill_chunk_size", "compile_config", "disable_compile", "synced_gpus",
+        "prefill_chunk_size", "compile_config", "disable_compile", "synced_gpus",
         "continuous_batching_config", "transformers_version", "use_model_defaults", "custom_generate",
     ),
     _CACHE: (

@@ -163,7 +163,9 @@ class Choice(Kind):
 
 @dataclass(frozen=True)
 class Strings(Kind):
-    """A string or a sequence of strings, none of them empty; stored as a tuple."""
+    """A string or a sequence of strings, none of them empty; stored as a tuple. ``empty`` says why none is."""
+
+    empty: str = "which would end every text at once"
 
     def check(self, name: str, value: object) -> tuple[str, ...]:
         strings = () if value is None else (value,) if isinstance(value, str) else value
@@ -175,7 +177,7 @@ class Strings(Kind):
             if not isinstance(string, str):
                 raise ArgumentTypeError(f"{name} holds {_shown(string)}, which is not a string but {_type(string)}")
             if not string:
-                raise ConfigError(f"{name} holds an empty string, which would end every text at once: leave it out.")
+                raise ConfigError(f"{name} holds an empty string, {self.empty}: leave it out.")
         return tuple(strings)
 
     def json_schema(self) -> dict[str, Any]:
@@ -263,9 +265,10 @@ def option(
 
 
 def options(config: type[Any]) -> Mapping[str, Option]:
-    """The options of a dataclass whose fields were made by `option`, by name."""
+    """The options of a dataclass whose fields were made by `option`, by name; its own before those of its bases."""
+    inherited = {field.name for base in config.__bases__ if base is not object for field in dataclasses.fields(base)}
     found = {}
-    for field in dataclasses.fields(config):
+    for field in sorted(dataclasses.fields(config), key=lambda field: field.name in inherited):
         facts = dict(field.metadata["option"])
         facts["flag"] = facts["flag"] or "--" + field.name.replace("_", "-")
         found[field.name] = Option(**facts)

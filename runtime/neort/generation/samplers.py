@@ -66,12 +66,14 @@ def sample(logits: Logits, rng: np.random.Generator) -> int:
     return int(candidates[np.searchsorted(cumulative, point, side="right")])
 
 
-def make_generator(seed: int | None, index: int = 0) -> np.random.Generator:
-    """Return the random stream of return sequence ``index`` of a request, a function of ``seed`` and ``index`` only.
+def make_generator(seed: int | None, index: int = 0, *, stream: int = 0) -> np.random.Generator:
+    """Return a random stream of return sequence ``index`` of a request, a function of ``seed`` and the numbers only.
 
-    So one seed gives one text, whatever else runs beside it. None draws fresh entropy from the system.
+    So one seed gives one text, whatever else runs beside it. None draws fresh entropy from the system. ``stream`` is 0
+    for drawing tokens, another number for whatever else is left to chance.
     """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+    key = (index, stream) if stream else (index,)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def check_finite(logits: Logits, position: int) -> None:

@@ -83,6 +83,11 @@ class Tokenizer:
         return len(self._bytes) + len(self._special_bytes)
 
     @property
+    def token_ids(self) -> list[int]:
+        """Every token id, added tokens' included."""
+        return [*self._bytes, *self._special_bytes]
+
+    @property
     def largest_text_id(self) -> int:
         """The largest id that a text may have without an added token written in it; -1 where it has none."""
         return max(self._engine.largest_id, *self._settings.prefix, *self._settings.suffix, -1)

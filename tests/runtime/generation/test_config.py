@@ -288,14 +288,14 @@ def test_from_hf_leaves_the_number_of_sequences_to_the_call() -> None:
 
 
 def test_from_hf_names_everything_it_ignores_in_one_warning() -> None:
-    file = {"num_beams": 4, "no_repeat_ngram_size": 3, "max_length": 50, "novelty": 1, "temperature": 0.9}
+    file = {"num_beams": 4, "top_a": 3, "max_length": 0, "novelty": 1, "temperature": 0.9}
     with pytest.warns(UserWarning, match="ignored options") as record:
         config = GenerationConfig.from_hf(file)
     (warning,) = record
     for part in (
         "num_beams=4",
-        "no_repeat_ngram_size=3",
-        "max_length=50",
+        "top_a=3",
+        "max_length=0 cannot be honoured",
         "novelty=1",
         "temperature=0.9 without",
     ):
@@ -307,10 +307,8 @@ def test_from_hf_names_everything_it_ignores_in_one_warning() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("typical_p", 0.9),
         ("penalty_alpha", 0.6),
-        ("bad_words_ids", [[5]]),
-        ("min_p", 0.05),
+        ("watermarking_config", {"bias": 2.0}),
         ("guidance_scale", 2),
     ],
 )
@@ -414,6 +412,7 @@ def test_every_neutral_default_of_transformers_loads_without_a_warning() -> None
     stored = hf.GenerationConfig(max_new_tokens=128).to_dict()
     config = GenerationConfig.from_hf({key: value for key, value in stored.items() if value is not None})
     expected: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0, "min_length": 0}
+    expected |= {"typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "no_repeat_ngram_size": 0}
     stated = {name: value for name, value in expected.items() if getattr(config, name) is not None}
     assert config == GenerationConfig(**stated)
 

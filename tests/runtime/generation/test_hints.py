@@ -23,15 +23,16 @@ def told(**options: Any) -> str:
     ("name", "part"),
     [
         ("add_special_tokens", "gets the tokens that the bundle's tokenizer puts around texts"),
-        ("max_length", "use max_new_tokens, which does not count the prompt"),
+        ("timeout", "use max_time"),
         ("max_tokens", "use max_new_tokens"),
         ("stop", "use stop_strings"),
         ("n", "use num_return_sequences"),
         ("num_beams", "no beam search"),
         ("length_penalty", "no beam search"),
-        ("no_repeat_ngram_size", "logits_processor"),
-        ("min_p", "logits_processor"),
-        ("frequency_penalty", "logits_processor"),
+        ("mirostat", "logits_processor"),
+        ("typical", "use typical_p"),
+        ("bad_words", "use bad_words_ids"),
+        ("stopping_criteria", "an argument of Model.generate"),
         ("logprobs", "Model.logits"),
         ("return_full_text", "prompt + text"),
         ("streamer", "Model.stream"),
@@ -68,7 +69,7 @@ def test_every_option_of_transformers_is_one_or_has_a_hint() -> None:
 
 def test_every_argument_of_transformers_generate_is_one_or_has_a_hint() -> None:
     hf = pytest.importorskip("transformers.generation.utils", exc_type=ImportError)
-    names = inspect.signature(hf.GenerationMixin.generate).parameters.keys() - {"self", "kwargs", "logits_processor"}
+    names = inspect.signature(hf.GenerationMixin.generate).parameters.keys() - {"self", "kwargs"}
     assert names - KNOWN_ELSEWHERE.keys() == set()
 
 

@@ -24,7 +24,8 @@ def parser() -> argparse.ArgumentParser:
 
 def test_every_field_is_an_option_with_a_flag_of_its_own() -> None:
     flags = {action.dest: action.option_strings for action in parser()._actions if action.dest != "help"}
-    assert list(OPTIONS) == list(flags) == NAMES
+    assert list(OPTIONS) == list(flags)
+    assert sorted(OPTIONS) == sorted(NAMES)
     assert all(OPTIONS[name].flag in strings for name, strings in flags.items())
 
 

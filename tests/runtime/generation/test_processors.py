@@ -26,37 +26,37 @@ def ids(*values: int) -> Ids:
 
 
 def test_repetition_penalty_divides_positive_and_multiplies_negative_logits_once() -> None:
-    processed = processors.repetition_penalty(2.0)(ids(0, 1, 1, 0, 3), logits(3, -3, 5, 0))
+    processed = processors.RepetitionPenalty(2.0)(ids(0, 1, 1, 0, 3), logits(3, -3, 5, 0))
     np.testing.assert_array_equal(processed, logits(1.5, -6, 5, 0))
 
 
 def test_min_length_counts_prompt_and_text() -> None:
-    processor = processors.min_length(3, [1])
+    processor = processors.MinLength((1,), 3)
     np.testing.assert_array_equal(processor(ids(7, 7), logits(1, 2, 3)), logits(1, -INF, 3))
     np.testing.assert_array_equal(processor(ids(7, 7, 7), logits(1, 2, 3)), logits(1, 2, 3))
 
 
 def test_min_new_tokens_counts_from_the_end_of_the_prompt() -> None:
-    processor = processors.min_new_tokens(2, 2, [0, 2])
+    processor = processors.MinLength((0, 2), 2 + 2)
     np.testing.assert_array_equal(processor(ids(7, 7, 7), logits(1, 2, 3)), logits(-INF, 2, -INF))
     np.testing.assert_array_equal(processor(ids(7, 7, 7, 7), logits(1, 2, 3)), logits(1, 2, 3))
 
 
 def test_end_of_text_ids_outside_the_vocabulary_are_ignored() -> None:
-    np.testing.assert_array_equal(processors.min_length(9, [1, 3])(ids(7), logits(1, 2, 3)), logits(1, -INF, 3))
+    np.testing.assert_array_equal(processors.MinLength((1, 3), 9)(ids(7), logits(1, 2, 3)), logits(1, -INF, 3))
 
 
 def test_temperature_divides() -> None:
-    np.testing.assert_array_equal(processors.temperature(0.5)(NO_IDS, logits(1, -INF, 3)), logits(2, -INF, 6))
+    np.testing.assert_array_equal(processors.Temperature(0.5)(NO_IDS, logits(1, -INF, 3)), logits(2, -INF, 6))
 
 
 def test_top_k_keeps_every_tie_at_the_last_place() -> None:
-    processed = processors.top_k(2)(NO_IDS, logits(1, 3, 2, 2, 0))
+    processed = processors.TopK(2)(NO_IDS, logits(1, 3, 2, 2, 0))
     np.testing.assert_array_equal(processed, logits(-INF, 3, 2, 2, -INF))
 
 
 def test_top_k_larger_than_the_vocabulary_keeps_all() -> None:
-    np.testing.assert_array_equal(processors.top_k(9)(NO_IDS, logits(1, 3, 2)), logits(1, 3, 2))
+    np.testing.assert_array_equal(processors.TopK(9)(NO_IDS, logits(1, 3, 2)), logits(1, 3, 2))
 
 
 @pytest.mark.parametrize("size", [1, 5, 1023, 1024, 2047, 2048, 3100, 5000])
@@ -64,31 +64,31 @@ def test_top_k_larger_than_the_vocabulary_keeps_all() -> None:
 def test_top_k_finds_the_kth_largest_at_any_size(size: int, levels: int) -> None:
     x = np.random.default_rng(size).integers(0, levels, size).astype(np.float32)
     for k in {k for k in (1, 2, 50, size - 1, size) if 0 < k <= size}:
-        kept = processors.top_k(k)(NO_IDS, x) > -INF
+        kept = processors.TopK(k)(NO_IDS, x) > -INF
         np.testing.assert_array_equal(kept, x >= np.sort(x)[-k])
 
 
 def test_top_p_keeps_the_fewest_tokens_that_reach_p() -> None:
     x = np.log(logits(0.5, 0.1, 0.3, 0.1))
     for p, survivors in [(0.4, [0]), (0.7, [0, 2]), (0.85, [0, 2, 3]), (0.95, [0, 1, 2, 3])]:
-        assert list(np.flatnonzero(processors.top_p(p)(NO_IDS, x) > -INF)) == survivors
+        assert list(np.flatnonzero(processors.TopP(p)(NO_IDS, x) > -INF)) == survivors
 
 
 def test_top_p_of_zero_keeps_one_token_and_of_equal_ones_the_last() -> None:
-    np.testing.assert_array_equal(processors.top_p(0.0)(NO_IDS, logits(2, 1, 2)), logits(-INF, -INF, 2))
+    np.testing.assert_array_equal(processors.TopP(0.0)(NO_IDS, logits(2, 1, 2)), logits(-INF, -INF, 2))
 
 
 def test_top_p_of_one_keeps_every_token_that_can_occur() -> None:
-    np.testing.assert_array_equal(processors.top_p(1.0)(NO_IDS, logits(2, -INF, 1)), logits(2, -INF, 1))
+    np.testing.assert_array_equal(processors.TopP(1.0)(NO_IDS, logits(2, -INF, 1)), logits(2, -INF, 1))
 
 
 PROCESSORS: dict[str, processors.LogitsProcessor] = {
-    "repetition_penalty": processors.repetition_penalty(1.3),
-    "min_length": processors.min_length(99, [1]),
-    "min_new_tokens": processors.min_new_tokens(1, 99, [1]),
-    "temperature": processors.temperature(0.7),
-    "top_k": processors.top_k(3),
-    "top_p": processors.top_p(0.6),
+    "repetition_penalty": processors.RepetitionPenalty(1.3),
+    "min_length": processors.MinLength((1,), 99),
+    "min_new_tokens": processors.MinLength((1,), 1 + 99),
+    "temperature": processors.Temperature(0.7),
+    "top_k": processors.TopK(3),
+    "top_p": processors.TopP(0.6),
 }
 
 
@@ -107,7 +107,8 @@ def test_a_processor_leaves_its_input_alone_and_keeps_dtype_and_shape(name: str,
 
 
 def names(config: GenerationConfig, vocab_size: int | None = None) -> list[str]:
-    return [getattr(p, "__qualname__", "").split(".")[0] for p in processors.build_processors(config, 4, vocab_size)]
+    chain = processors.build_processors(config, 4, vocab_size)
+    return [type(each).__name__ for p in chain for each in (p.filters if isinstance(p, processors.Filters) else [p])]
 
 
 def test_greedy_decoding_needs_no_processor() -> None:
@@ -124,7 +125,7 @@ def test_processors_come_in_the_order_of_transformers() -> None:
         repetition_penalty=2,
         eos_token_id=1,
     )
-    assert names(config) == ["repetition_penalty", "min_new_tokens", "temperature", "top_k", "top_p"]
+    assert names(config) == ["RepetitionPenalty", "MinLength", "Temperature", "TopK", "TopP"]
 
 
 def test_neutral_sampling_options_add_no_processor() -> None:
@@ -139,7 +140,7 @@ def test_a_minimum_length_without_an_end_of_text_token_adds_no_processor(eos: in
 
 def test_top_k_of_the_whole_vocabulary_adds_no_processor() -> None:
     assert names(GenerationConfig(do_sample=True), vocab_size=50) == []
-    assert names(GenerationConfig(do_sample=True), vocab_size=51) == ["top_k"]
+    assert names(GenerationConfig(do_sample=True), vocab_size=51) == ["TopK"]
 
 
 def test_min_new_tokens_takes_precedence_over_min_length() -> None:

@@ -51,27 +51,27 @@ def assert_parity(ours: processors.LogitsProcessor, theirs: Any, seed: int) -> N
 def test_repetition_penalty_gives_the_bits_of_transformers(hf: Any, penalty: float) -> None:
     for seed in range(12):
         theirs = hf.RepetitionPenaltyLogitsProcessor(penalty)
-        assert_parity(processors.repetition_penalty(penalty), theirs, seed)
+        assert_parity(processors.RepetitionPenalty(penalty), theirs, seed)
 
 
 @pytest.mark.parametrize("length", [0, 5, 6, 100])
 def test_minimum_lengths_give_the_bits_of_transformers(hf: Any, length: int) -> None:
     for seed in range(12):
-        assert_parity(processors.min_length(length, [1, 6]), hf.MinLengthLogitsProcessor(length, [1, 6]), seed)
+        assert_parity(processors.MinLength((1, 6), length), hf.MinLengthLogitsProcessor(length, [1, 6]), seed)
         theirs = hf.MinNewTokensLengthLogitsProcessor(2, length, [1, 6])
-        assert_parity(processors.min_new_tokens(2, length, [1, 6]), theirs, seed)
+        assert_parity(processors.MinLength((1, 6), 2 + length), theirs, seed)
 
 
 @pytest.mark.parametrize("value", [0.01, 0.7, 1.3, 50.0])
 def test_temperature_gives_the_bits_of_transformers(hf: Any, value: float) -> None:
     for seed in range(12):
-        assert_parity(processors.temperature(value), hf.TemperatureLogitsWarper(value), seed)
+        assert_parity(processors.Temperature(value), hf.TemperatureLogitsWarper(value), seed)
 
 
 @pytest.mark.parametrize("k", [1, 2, 6, 50, 2999, 5000])
 def test_top_k_gives_the_bits_of_transformers(hf: Any, k: int) -> None:
     for seed in range(24):
-        assert_parity(processors.top_k(k), hf.TopKLogitsWarper(k), seed)
+        assert_parity(processors.TopK(k), hf.TopKLogitsWarper(k), seed)
 
 
 def top_p_margin(x: Logits, p: float) -> float:
@@ -88,7 +88,7 @@ def test_top_p_keeps_the_tokens_that_transformers_keeps(hf: Any, p: float) -> No
     for x in map(random_logits, range(60)):
         if p > 0 and top_p_margin(x, p) < 1e-6:
             continue
-        ours = processors.top_p(p)(NO_IDS, x)
+        ours = processors.TopP(p)(NO_IDS, x)
         theirs = hf.TopPLogitsWarper(p)(None, torch.from_numpy(x)[None])[0].numpy()
         np.testing.assert_array_equal(np.sort(ours), np.sort(theirs))
         cut = theirs[theirs > -INF].min()

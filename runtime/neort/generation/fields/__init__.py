@@ -1,0 +1,22 @@
+"""The fields of GenerationConfig beyond the basic ones, in groups, each with the types of its arguments beside it."""
+
+from __future__ import annotations
+
+from .biases import BiasArguments, BiasOptions
+from .filters import FilterArguments, FilterOptions
+from .limits import LimitArguments, LimitOptions
+from .penalties import PenaltyArguments, PenaltyOptions
+from .search import SearchArguments, SearchOptions
+
+__all__ = [
+    "BiasArguments",
+    "BiasOptions",
+    "FilterArguments",
+    "FilterOptions",
+    "LimitArguments",
+    "LimitOptions",
+    "PenaltyArguments",
+    "PenaltyOptions",
+    "SearchArguments",
+    "SearchOptions",
+]

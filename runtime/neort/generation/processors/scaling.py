@@ -1,0 +1,57 @@
+"""Processors that treat every logit alike: temperature, normalization, repair of what is no number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...arrays import Ids, Logits
+
+__all__ = ["RemoveInvalid", "Renormalize", "Temperature"]
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Divides the logits by ``temperature``: below 1 sharpens the distribution, above 1 flattens it.
+
+    Ackley, Hinton and Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", Cognitive Science 9.
+    """
+
+    temperature: float
+    changes_argmax = False
+
+    def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
+        """See `LogitsProcessor`."""
+        with np.errstate(over="ignore"):  # of the largest numbers, which RemoveInvalid makes
+            scaled: Logits = logits / np.float32(self.temperature)
+        return scaled
+
+
+@dataclass(frozen=True)
+class Renormalize:
+    """Makes logits the logarithms of probabilities; transformers' LogitNormalization."""
+
+    changes_argmax = False
+
+    def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
+        """See `LogitsProcessor`."""
+        shifted: Logits = logits - logits.max()
+        shifted -= np.float32(np.log(np.exp(shifted).sum(dtype=np.float64)))
+        return shifted
+
+
+@dataclass(frozen=True)
+class RemoveInvalid:
+    """Makes NaN 0, and infinities the largest and the smallest number; transformers' InfNanRemoveLogitsProcessor.
+
+    So a token that was ruled out before is possible again, though hardly ever chosen.
+    """
+
+    def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
+        """See `LogitsProcessor`."""
+        if np.isfinite(logits).all():
+            return logits
+        return np.nan_to_num(logits, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
