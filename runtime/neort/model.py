@@ -277,9 +277,9 @@ class Model:
         processors: Sequence[LogitsProcessor] = (),
         negative_ids: Ids | None = None,
     ) -> Collector | BeamCollector:
-        if options.num_beams > 1:
-            return BeamCollector(ids, options, self.tokenizer, processors)
         chooser = self._chooser(ids, options, index, processors)
+        if options.num_beams > 1:
+            return BeamCollector(ids, options, self.tokenizer, chooser)
         return Collector(ids, options, index, self.tokenizer, chooser, negative_ids)
 
     def _chooser(

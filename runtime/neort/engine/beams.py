@@ -9,7 +9,6 @@ Knows logits, tokens and when a beam is at its end; knows nothing about slots.
 from __future__ import annotations
 
 import time
-from collections import abc
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,14 +20,11 @@ from ..generation import (
     BeamSearch,
     Candidate,
     GenerationConfig,
-    LogitsProcessor,
     LogProbabilities,
     TokenChooser,
     TokenLogprob,
-    build_processors,
     check_finite,
     log_probabilities,
-    make_generator,
 )
 from .group import Copy, FinishReason, Group, Sequence, Stats
 
@@ -94,16 +90,19 @@ class Beams(Group):
         prompt_ids: Ids,
         config: GenerationConfig,
         sink: BeamSink,
-        processors: abc.Sequence[LogitsProcessor] = (),
+        chooser: TokenChooser | None = None,
         end: EndOfText | None = None,
     ) -> None:
-        """``prompt_ids`` are int64 [T]; ``processors`` are the caller's own, ``end`` is the state after the prompt."""
+        """``prompt_ids`` are int64 [T]; ``end`` is the state after the prompt.
+
+        ``chooser`` has the processors, of which every beam gets copies, and the generator that draws; None: one that
+        does as ``config`` says.
+        """
         super().__init__([prompt_ids] * config.num_beams, config, sink)
         self.sink = sink
-        least = 1 + max(1, len(config.eos_token_ids))  # so that a beam can go on after each end-of-text token
-        chain = build_processors(config, len(prompt_ids), own=processors, least=least)
-        self._search: BeamSearch[_Ended] = BeamSearch(config, make_generator(config.seed) if config.do_sample else None)
-        self._beams = [_Beam(self.sequences[0], prompt_ids, TokenChooser(chain), end)]
+        chooser = chooser or TokenChooser.from_config(config, len(prompt_ids))
+        self._search: BeamSearch[_Ended] = BeamSearch(config, chooser.generator)
+        self._beams = [_Beam(self.sequences[0], prompt_ids, TokenChooser(chooser.processors), end)]
 
     @property
     def active(self) -> list[Sequence]:

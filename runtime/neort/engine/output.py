@@ -5,13 +5,12 @@ Knows what requests hand out; knows nothing about models or engines.
 
 from __future__ import annotations
 
-from collections import abc
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
 from ..arrays import Ids
-from ..generation import GenerationConfig, LogitsProcessor, TokenChooser, TokenLogprob
+from ..generation import GenerationConfig, TokenChooser, TokenLogprob
 from ..tokenizer import Tokenizer
 from .beams import Beams, Found
 from .group import FinishReason, Group, Stats
@@ -158,11 +157,11 @@ class BeamCollector:
     """
 
     def __init__(
-        self, ids: Ids, options: GenerationConfig, tokenizer: Tokenizer, processors: abc.Sequence[LogitsProcessor] = ()
+        self, ids: Ids, options: GenerationConfig, tokenizer: Tokenizer, chooser: TokenChooser | None = None
     ) -> None:
         """Make the request; arguments are those of `Beams`, ``tokenizer`` knows a token's part of the text."""
         self._start = SequenceText(ids, options, tokenizer)
-        self.request = Beams(ids, options, self, processors, self._start if options.stops else None)
+        self.request = Beams(ids, options, self, chooser, self._start if options.stops else None)
         self.events: SimpleQueue[Piece | None] = SimpleQueue()
         self._found: list[Found] = []
         self._error: BaseException | None = None

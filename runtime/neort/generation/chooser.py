@@ -45,7 +45,7 @@ class TokenChooser:
         has them, before temperature and what narrows the choice.
         """
         return cls(
-            build_processors(config, prompt_length, own=processors),
+            build_processors(config, prompt_length, own=processors, least=config.least_kept),
             make_generator(config.seed, index) if config.do_sample else None,
         )
 

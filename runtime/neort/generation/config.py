@@ -202,6 +202,11 @@ class GenerationConfig:
             )
 
     @property
+    def least_kept(self) -> int:
+        """How many tokens sampling leaves at least: with beams one more than there are end-of-text tokens."""
+        return 1 if self.num_beams == 1 else 1 + max(1, len(self.eos_token_ids))
+
+    @property
     def guides(self) -> bool:
         """Whether a second prompt is run beside the first one."""
         return self.guidance_scale not in (None, 1.0)
