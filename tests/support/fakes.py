@@ -172,10 +172,17 @@ class Sink:
 
 
 def make(
-    prompt: Sequence[int], *, stop_at: int | None = None, chooser: TokenChooser | None = None, **options: Any
+    prompt: Sequence[int],
+    *,
+    stop_at: int | None = None,
+    chooser: TokenChooser | None = None,
+    negative_ids: Ids | None = None,
+    **options: Any,
 ) -> tuple[Request, Sink]:
     sink = Sink(stop_at)
-    request = sink.request = Request(np.array(prompt, np.int64), GenerationConfig(**options), sink, chooser=chooser)
+    config = GenerationConfig(**options)
+    request = Request(np.array(prompt, np.int64), config, sink, chooser=chooser, negative_ids=negative_ids)
+    sink.request = request
     return request, sink
 
 

@@ -147,7 +147,7 @@ def test_stop_strings_know_escape_sequences(run: Any, model: Model) -> None:
         (["--n", "5"], "--num-return-sequences"),
         (["-t", "5"], "use --num-threads"),
         (["--threads", "5"], "; use --num-threads"),
-        (["--num-beams", "5"], "no beam search: leave it out for greedy decoding, or set --do-sample"),
+        (["--num-beam-groups", "5"], "leave it out, --num-beams searches with plain beams"),
         (["--repeat-penalty", "1.1"], "use --repetition-penalty"),
         (["--min-p", "0.1"], "in Python, "),
         (["--device", "cpu"], "; neort runs on the CPU"),

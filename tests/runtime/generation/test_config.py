@@ -277,7 +277,7 @@ def test_from_hf_keeps_top_k_of_50_where_absent_and_turns_it_off_where_null() ->
 
 
 def test_from_hf_takes_null_as_absent() -> None:
-    nothing = dict.fromkeys([name for name in OPTIONS if name != "top_k"] + ["num_beams", "max_length", "novelty"])
+    nothing = dict.fromkeys([name for name in OPTIONS if name != "top_k"] + ["max_length", "novelty"])
     assert GenerationConfig.from_hf(nothing) == GenerationConfig()
 
 
@@ -288,12 +288,12 @@ def test_from_hf_leaves_the_number_of_sequences_to_the_call() -> None:
 
 
 def test_from_hf_names_everything_it_ignores_in_one_warning() -> None:
-    file = {"num_beams": 4, "top_a": 3, "max_length": 0, "novelty": 1, "temperature": 0.9}
+    file = {"penalty_alpha": 0.6, "top_a": 3, "max_length": 0, "novelty": 1, "temperature": 0.9}
     with pytest.warns(UserWarning, match="ignored options") as record:
         config = GenerationConfig.from_hf(file)
     (warning,) = record
     for part in (
-        "num_beams=4",
+        "penalty_alpha=0.6",
         "top_a=3",
         "max_length=0 cannot be honoured",
         "novelty=1",
@@ -309,7 +309,6 @@ def test_from_hf_names_everything_it_ignores_in_one_warning() -> None:
     [
         ("penalty_alpha", 0.6),
         ("watermarking_config", {"bias": 2.0}),
-        ("guidance_scale", 2),
     ],
 )
 def test_from_hf_warns_of_an_option_that_neort_lacks(key: str, value: object) -> None:
