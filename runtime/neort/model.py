@@ -13,7 +13,7 @@ from .backend import DecoderSession
 from .bundle import Bundle, ModelSpec
 from .engine import Collector, Completion, Engine, Piece
 from .errors import ArgumentTypeError, ConfigError, PrefixError, PromptError
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenChooser, own_processors
+from .generation import GenerationConfig, GenerationOptions, Grammars, LogitsProcessor, TokenChooser, own_processors
 from .kvcache import Pin, Prefix, PrefixFormat
 from .paths import given_path
 from .prompts import Prompt, Prompts, as_ids, is_one_prompt
@@ -47,6 +47,7 @@ class Model:
         self.generation_config = generation_config
         self._session = runner
         self._engine = engine
+        self._grammars = Grammars(tokenizer, bundle.spec.vocab_size)
 
     @property
     def spec(self) -> ModelSpec:
@@ -117,7 +118,8 @@ class Model:
 
         Raises PromptError for a prompt that is empty, too long or holds unknown ids; ArgumentTypeError for an unknown
         option or a wrong type; ConfigError for a value out of range, or for one prompt of which ``config`` alone wants
-        several sequences; LogitsError when the model yields NaN.
+        several sequences, or for a grammar that cannot be used; LogitsError when the model yields NaN, or where the
+        options leave no token; MissingExtraError for a grammar where neort[grammar] is not installed.
         """
         options = self._options(config, overrides)
         one = is_one_prompt(prompt)
@@ -250,7 +252,8 @@ class Model:
         *,
         streamed: bool = False,
     ) -> Collector:
-        chooser = TokenChooser.from_config(options, len(ids), index, processors=processors)
+        constraint = self._grammars.constraint(options, len(ids))
+        chooser = TokenChooser.from_config(options, len(ids), index, processors=processors, constraint=constraint)
         return Collector(ids, options, index, self.tokenizer, chooser, streamed=streamed)
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .chooser import TokenChooser, own_processors
 from .config import OPTIONS, GenerationConfig, GenerationOptions
+from .constraints import Constraint, Grammars
 from .hints import LOAD_KNOWN_ELSEWHERE, for_option, hinting
 from .options import Option
 from .processors import LogitsProcessor, build_processors
@@ -12,8 +13,10 @@ from .samplers import check_finite, greedy, log_softmax, make_generator, sample,
 __all__ = [
     "LOAD_KNOWN_ELSEWHERE",
     "OPTIONS",
+    "Constraint",
     "GenerationConfig",
     "GenerationOptions",
+    "Grammars",
     "LogitsProcessor",
     "Option",
     "TokenChooser",

@@ -14,6 +14,7 @@ import numpy as np
 from ..arrays import Ids, Logits
 from ..errors import ArgumentTypeError, ConfigError, LogitsError
 from .config import GenerationConfig
+from .constraints import Constraint
 from .processors import LogitsProcessor, build_processors
 from .samplers import check_finite, greedy, make_generator, sample
 
@@ -38,14 +39,20 @@ class TokenChooser:
         index: int = 0,
         *,
         processors: Sequence[LogitsProcessor] = (),
+        constraint: Constraint | None = None,
     ) -> TokenChooser:
         """Return what chooses as ``config`` says for return sequence ``index`` of a prompt.
 
         ``prompt_length`` is the number of tokens in the prompt. The caller's own ``processors`` come where transformers
-        has them, before temperature and what narrows the choice.
+        has them, before temperature and what narrows the choice. ``constraint`` is that of the grammar in ``config``,
+        which `Grammars` makes.
+
+        Raises ConfigError where ``config`` has a grammar and there is no ``constraint``.
         """
+        if config.constraint is not None and constraint is None:
+            raise ConfigError(f"{config.constraint[0]} needs a tokenizer: give it to Model.generate or Model.stream")
         return cls(
-            build_processors(config, prompt_length, own=processors),
+            build_processors(config, prompt_length, own=processors, constraint=constraint),
             make_generator(config.seed, index) if config.do_sample else None,
         )
 
@@ -68,6 +75,10 @@ class TokenChooser:
                 "Check the options that rule out tokens."
             )
         return token
+
+    def is_complete(self, ids: Ids) -> bool:
+        """Whether a grammar allows nothing but the end after ``ids``, int64 [T]; raises what `choose` does."""
+        return any(isinstance(each, Constraint) and each.is_complete(ids) for each in self.processors)
 
     def fork(self) -> TokenChooser:
         """Return an independent copy, in the state that this one is in: it chooses as this one would.

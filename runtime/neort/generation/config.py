@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
+from .constraints.kinds import CONSTRAINTS, Choices, Grammar, JsonSchema
 from .hints import for_option
 from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
 
@@ -104,6 +105,17 @@ class GenerationConfig:
         "is full; or truncate_left, which drops the oldest tokens",
         required=True,
     )
+    json_schema: str | Mapping[str, Any] | bool | None = option(
+        None, JsonSchema(), "the text is JSON that fits this JSON Schema", flag_help="; @FILE reads it from a file"
+    )
+    regex: str | None = option(None, Grammar("REGEX"), "the whole text fits this regular expression")
+    grammar: str | None = option(
+        None,
+        Grammar("LARK", from_file=True),
+        "the text fits this grammar, in llguidance's dialect of Lark",
+        flag_help="; @FILE reads it from a file",
+    )
+    choice: Sequence[str] | None = option(None, Choices(), "the text is one of these; may be several")
 
     if not TYPE_CHECKING:  # a type checker knows the fields
 
@@ -122,6 +134,9 @@ class GenerationConfig:
                 f"min_new_tokens={shortened(self.min_new_tokens)} exceeds "
                 f"max_new_tokens={shortened(self.max_new_tokens)}: lower the first or raise the second."
             )
+        constraints = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(constraints) > 1:
+            raise ConfigError(f"{' and '.join(constraints)} are given, and a text follows one grammar: leave one.")
         if self.do_sample:
             return
         for name, facts in SAMPLING.items():
@@ -148,6 +163,12 @@ class GenerationConfig:
         if self.eos_token_id is None:
             return ()
         return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
+
+    @property
+    def constraint(self) -> tuple[str, str | tuple[str, ...]] | None:
+        """The option that the text is constrained by, and its value; None where there is none."""
+        given = ((name, getattr(self, name)) for name in CONSTRAINTS)
+        return next((each for each in given if each[1] is not None), None)
 
     def replace(self, **overrides: Unpack[_AllOptions]) -> GenerationConfig:
         """A copy with some options changed.
@@ -196,6 +217,10 @@ class GenerationOptions(TypedDict, total=False):
     pad_token_id: int | None
     seed: int | None
     overflow: Overflow
+    json_schema: str | Mapping[str, Any] | bool | None
+    regex: str | None
+    grammar: str | None
+    choice: Sequence[str] | None
 
 
 class _AllOptions(GenerationOptions, total=False):

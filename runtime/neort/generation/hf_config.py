@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ArgumentTypeError, NeortError
 from ..wording import LONGEST_VALUE, shortened
 from .config import OPTIONS, SAMPLING, GenerationConfig
+from .constraints import CONSTRAINTS
 from .options import Boolean, Integer, TokenIds
 
 __all__ = ["read_hf_config"]
@@ -93,7 +94,7 @@ class _Reading:
         self.options: dict[str, Any] = {}
         self.sentences: list[str] = []
         self._left_out: dict[str, object] = {}
-        known = {name: value for name, value in data.items() if name in OPTIONS and value is not None}
+        known = {name: value for name, value in data.items() if _known(name) and value is not None}
         count = known.pop("num_return_sequences", 1)
         if "top_k" in data:
             self.options["top_k"] = None
@@ -155,6 +156,11 @@ class _Reading:
             self.sentences.append(f"num_return_sequences={shortened(count)} is for a call to say: give it to generate.")
 
 
+def _known(name: str) -> bool:
+    """Whether a name is an option's that transformers has, too: a grammar is for a call to give."""
+    return name in OPTIONS and name not in CONSTRAINTS
+
+
 def _fits(name: str, value: object) -> bool:
     """Whether a value, or one of several, is one that the option may have."""
     try:
@@ -183,7 +189,7 @@ def _with_effect_on_samples(known: Mapping[str, object]) -> dict[str, object]:
 
 def _lacking(data: Mapping[str, object]) -> dict[str, object]:
     """The options that neort lacks and that may change what transformers generates."""
-    lacking = {name: value for name, value in data.items() if name not in OPTIONS and _changes_output(name, value)}
+    lacking = {name: value for name, value in data.items() if not _known(name) and _changes_output(name, value)}
     if data.get("max_new_tokens") is not None:
         lacking.pop("max_length", None)  # transformers then takes no notice of it, either
     return lacking

@@ -75,10 +75,12 @@ def build_processors(
     vocab_size: int | None = None,
     *,
     own: Sequence[LogitsProcessor] = (),
+    constraint: LogitsProcessor | None = None,
 ) -> list[LogitsProcessor]:
     """Return the processors that ``config`` asks for, in transformers' order.
 
     The caller's ``own`` come where transformers has them: after those for greedy decoding, before those of sampling.
+    A grammar's ``constraint`` comes between: nothing before it undoes it, and what narrows the choice leaves a token.
 
     Options at a neutral value, or without an end-of-text token to act on, add none. ``prompt_length`` is the number of
     tokens in the prompt. ``vocab_size`` is V, where known: end-of-text ids and a top_k beyond it then add none either.
@@ -93,6 +95,8 @@ def build_processors(
     if eos_ids and config.min_new_tokens:
         processors.append(min_new_tokens(prompt_length, config.min_new_tokens, eos_ids))
     processors += [Guarded(processor) for processor in own]
+    if constraint is not None:
+        processors.append(constraint)
     if not config.do_sample:
         return processors
     if config.temperature not in (None, 1.0):
