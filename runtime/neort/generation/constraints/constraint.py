@@ -147,9 +147,11 @@ class Constraint:
 
 def is_dead_end(matcher: Any) -> bool:
     """Whether a llguidance.LLMatcher has found that no token fits."""
-    return matcher.get_error().startswith("NoExtension")
+    told: str = matcher.get_error()
+    return told.startswith("NoExtension")
 
 
 def reason_of(matcher: Any) -> str:
     """What a llguidance.LLMatcher in an error says of it."""
-    return matcher.get_error().partition("\n")[0].strip()
+    told: str = matcher.get_error()
+    return told.partition("\n")[0].strip()

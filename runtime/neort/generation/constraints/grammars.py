@@ -13,6 +13,7 @@ from ...errors import ConfigError, MissingExtraError
 from ...tokenizer import Tokenizer
 from ...wording import shortened
 from .constraint import Constraint, is_dead_end, reason_of
+from .schemas import with_inclusive_bounds
 from .vocabulary import make_vocabulary
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["Grammars"]
 KEPT = 8  # grammars, those used last, with what their lexers have worked out so far
 # As Python's json.dumps writes. Blanks at will are what small models never come to an end of.
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+ASCII = "dws"  # the classes of regular expressions that hold characters of ASCII alone, as in JSON Schema
 # Of a state of the lexer, 1 to 2 KB each; the library's own limit takes half a gigabyte. The others of its limits hold
 # as they are: some 15 ms of work for a token, 2,000 items in a row of the parser.
 LEXER_STATES = 50_000
@@ -57,14 +59,15 @@ class Grammars:
     def _compile(self, name: str, value: str | tuple[str, ...]) -> Any:
         """The llguidance.LLMatcher of a grammar, which has met no token."""
         try:
-            from llguidance import LLMatcher, LLParserLimits
+            import llguidance
         except ImportError:
             raise MissingExtraError(
                 f'{name} needs llguidance, which is missing: pip install "neort[grammar]"'
             ) from None
         try:
-            limits = LLParserLimits(max_lexer_states=LEXER_STATES, verbose_errors=False)
-            matcher = LLMatcher(self._vocabulary, _definition(name, value, LLMatcher), log_level=0, limits=limits)
+            limits = llguidance.LLParserLimits(max_lexer_states=LEXER_STATES, verbose_errors=False)
+            definition = _definition(name, value, llguidance)
+            matcher = llguidance.LLMatcher(self._vocabulary, definition, log_level=0, limits=limits)
         except ValueError as error:  # JSON nested too deep, say
             raise ConfigError(f"{name}={shortened(value)} cannot be used: {error}") from None
         if matcher.is_error():
@@ -84,13 +87,14 @@ class Grammars:
             )
 
 
-def _definition(name: str, value: Any, matcher: Any) -> Any:
+def _definition(name: str, value: Any, llguidance: Any) -> Any:
     """A grammar in llguidance's own form."""
     if name == "json_schema":
-        return matcher.grammar_from_json_schema(value, defaults=JSON_STYLE)
-    if name == "grammar":
-        return matcher.grammar_from_lark(value)
-    return matcher.grammar_from_regex("|".join(map(_literal, value)) if name == "choice" else value)
+        return llguidance.LLMatcher.grammar_from_json_schema(with_inclusive_bounds(value), defaults=JSON_STYLE)
+    if name != "grammar":
+        regex = "|".join(map(_literal, value)) if name == "choice" else value
+        value = f"start: /{llguidance.regex_to_lark(regex, ASCII)}/"
+    return llguidance.LLMatcher.grammar_from_lark(value)
 
 
 def _literal(text: str) -> str:
