@@ -18,6 +18,7 @@ from .generation import (
     AllowedTokensFunction,
     GenerationConfig,
     GenerationOptions,
+    Grammars,
     LogitsProcessor,
     PrefixAllowed,
     StoppingCriterion,
@@ -62,6 +63,7 @@ class Model:
         self.generation_config = generation_config
         self._session = runner
         self._engine = engine
+        self._grammars = Grammars(tokenizer, bundle.spec.vocab_size)
 
     @property
     def spec(self) -> ModelSpec:
@@ -149,8 +151,10 @@ class Model:
         by side) and wherever ``num_return_sequences`` is given in the call, even as 1.
 
         Raises PromptError for a prompt that is empty, too long or holds unknown ids; ArgumentTypeError for an unknown
-        option or a wrong type; ConfigError for a value out of range, for more beams than slots, or for one prompt of
-        which ``config`` alone wants several sequences; LogitsError when the model yields NaN.
+        option or a wrong type; ConfigError for a value out of range, for more beams than slots, for a grammar that
+        cannot be used, or for one prompt of which ``config`` alone wants several sequences; LogitsError when the model
+        yields NaN, or where the options leave no token; MissingExtraError for a grammar where neort[grammar] is not
+        installed.
         """
         options = self._options(config, overrides)
         one = is_one_prompt(prompt)
@@ -486,6 +490,7 @@ class Model:
             prefix_allowed=prefix_allowed,
             tokenizer=self.tokenizer,
             criteria=criteria,
+            constraint=self._grammars.constraint(options, len(ids)),
         )
 
     def _pieces(self, collector: Collector) -> Generator[Piece, None, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .beam import BeamSearch, Candidate, Hypothesis
 from .chooser import TokenChooser, own_criteria, own_processors
 from .config import OPTIONS, SAMPLING, GenerationConfig, GenerationOptions
+from .constraints import Constraint, Grammars
 from .guidance import guided
 from .hints import LOAD_KNOWN_ELSEWHERE, for_option, hinting
 from .logprobs import LogProbabilities, TokenLogprob, log_probabilities
@@ -20,8 +21,10 @@ __all__ = [
     "AllowedTokensFunction",
     "BeamSearch",
     "Candidate",
+    "Constraint",
     "GenerationConfig",
     "GenerationOptions",
+    "Grammars",
     "Hypothesis",
     "LogProbabilities",
     "LogitsProcessor",

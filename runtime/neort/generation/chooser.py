@@ -15,6 +15,7 @@ from ..arrays import Ids, Logits
 from ..errors import ArgumentTypeError, ConfigError, LogitsError
 from ..tokenizer import Tokenizer
 from .config import GenerationConfig
+from .constraints import Constraint
 from .processors import LogitsProcessor, PrefixAllowed, build_processors, changes_argmax
 from .samplers import check_finite, greedy, make_generator, sample
 from .stopping import StoppingCriterion, is_met
@@ -55,6 +56,7 @@ class TokenChooser:
         prefix_allowed: PrefixAllowed | None = None,
         tokenizer: Tokenizer | None = None,
         criteria: Sequence[StoppingCriterion] = (),
+        constraint: Constraint | None = None,
     ) -> TokenChooser:
         """Return what chooses as ``config`` says for return sequence ``index`` of a prompt.
 
@@ -62,13 +64,19 @@ class TokenChooser:
         come where transformers has them, before temperature and what narrows the choice; his ``criteria`` end the
         sequence. ``tokenizer`` finds DRY's sequence breakers. Greedy decoding does without what cannot change it.
 
-        With beams, which are scored, everything counts.
+        With beams, which are scored, everything counts. ``constraint`` is that of the grammar in ``config``, which
+        `Grammars` makes.
+
+        Raises ConfigError where ``config`` has a grammar and there is no ``constraint``.
         """
+        if config.constraint is not None and constraint is None:
+            raise ConfigError(f"{config.constraint[0]} needs a tokenizer: give it to Model.generate or Model.stream")
         chain = build_processors(
             config,
             prompt_length,
             own=processors,
             prefix_allowed=prefix_allowed,
+            constraint=constraint,
             tokenizer=tokenizer,
             index=index,
             least=config.least_kept,
@@ -105,11 +113,15 @@ class TokenChooser:
     @property
     def may_end(self) -> bool:
         """Whether `ends` has anything to look at."""
-        return bool(self.criteria)
+        return bool(self.criteria) or any(isinstance(each, Constraint) for each in self.processors)
 
     def ends(self, ids: Ids) -> bool:
-        """Return whether the caller's criteria end the sequence with ``ids``; raises what `is_met` does."""
-        return is_met(self.criteria, ids)
+        """Return whether the caller's criteria end the sequence with ``ids``, or a grammar allows nothing after it.
+
+        Raises what criteria do, and what `choose` does.
+        """
+        complete = any(isinstance(each, Constraint) and each.is_complete(ids) for each in self.processors)
+        return is_met(self.criteria, ids) or complete
 
     def fork(self) -> TokenChooser:
         """Return an independent copy, in the state that this one is in: it chooses as this one would.

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
+from .constraints import CONSTRAINTS
 from .fields import (
     BiasArguments,
     BiasOptions,
     FilterArguments,
     FilterOptions,
+    GrammarArguments,
+    GrammarOptions,
     LimitArguments,
     LimitOptions,
     PenaltyArguments,
@@ -36,7 +39,7 @@ LEAVE_OFF = "use None to leave it off"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions, SearchOptions):
+class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions, SearchOptions, GrammarOptions):
     """How to turn logits into text: one immutable, hashable value.
 
     Sequences are stored as tuples, numpy's scalars as Python's (which are what a type checker asks for). With
@@ -143,6 +146,9 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
                 "raise the second."
             )
         self._check_beams()
+        constraints = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(constraints) > 1:
+            raise ConfigError(f"{' and '.join(constraints)} are given, and a text follows one grammar: leave one.")
         if self.do_sample:
             return
         for name, facts in SAMPLING.items():
@@ -238,6 +244,12 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
             )
         return self.replace(max_new_tokens=self.max_length - prompt_length)
 
+    @property
+    def constraint(self) -> tuple[str, str | tuple[str, ...]] | None:
+        """The option that the text is constrained by, and its value; None where there is none."""
+        given = ((name, getattr(self, name)) for name in CONSTRAINTS)
+        return next((each for each in given if each[1] is not None), None)
+
     def replace(self, **overrides: Unpack[_AllOptions]) -> GenerationConfig:
         """A copy with some options changed.
 
@@ -273,7 +285,9 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
         return read_hf_config(data)
 
 
-class GenerationOptions(FilterArguments, PenaltyArguments, BiasArguments, LimitArguments, SearchArguments, total=False):
+class GenerationOptions(
+    FilterArguments, PenaltyArguments, BiasArguments, LimitArguments, SearchArguments, GrammarArguments, total=False
+):
     """The options of a sequence with GenerationConfig's own types, as a type checker knows them in ``**overrides``.
 
     ``num_return_sequences`` is none of them: where a call has it, `Model.generate` returns something else.

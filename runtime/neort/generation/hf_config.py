@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ArgumentTypeError, NeortError
 from ..wording import LONGEST_VALUE, shortened
 from .config import BEAMS, OPTIONS, SAMPLING, GenerationConfig
+from .constraints import CONSTRAINTS
 from .kinds import Composite
 from .options import Boolean, BooleanOr, Integer, Strings, TokenIds
 
@@ -87,7 +88,7 @@ class _Reading:
         self.options: dict[str, Any] = {}
         self.sentences: list[str] = []
         self._left_out: dict[str, object] = {}
-        known = {name: value for name, value in data.items() if name in OPTIONS and not _is_nothing(name, value)}
+        known = {name: value for name, value in data.items() if _known(name) and not _is_nothing(name, value)}
         count = known.pop("num_return_sequences", 1)
         if "max_new_tokens" in known or known.get("max_length") == UNSET_LENGTH:
             known.pop("max_length", None)  # transformers then takes no notice of it, either
@@ -172,6 +173,11 @@ def _is_nothing(name: str, value: object) -> bool:
     return value is None or (isinstance(OPTIONS[name].kind, Composite) and value in ([], {}))
 
 
+def _known(name: str) -> bool:
+    """Whether a name is an option's that transformers has, too: a grammar is for a call to give."""
+    return name in OPTIONS and name not in CONSTRAINTS
+
+
 def _fits(name: str, value: object) -> bool:
     """Whether a value, or one of several, is one that the option may have."""
     try:
@@ -202,7 +208,7 @@ def _with_effect_on_samples(known: Mapping[str, object]) -> dict[str, object]:
 
 def _lacking(data: Mapping[str, object]) -> dict[str, object]:
     """The options that neort lacks and that may change what transformers generates."""
-    return {name: value for name, value in data.items() if name not in OPTIONS and _changes_output(name, value)}
+    return {name: value for name, value in data.items() if not _known(name) and _changes_output(name, value)}
 
 
 def _changes_output(key: str, value: object) -> bool:

@@ -76,9 +76,17 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
         "negative_prompt_ids", "negative_prompt_attention_mask",
     ),
     "neort has no token healing: end the prompt without a blank, or with a whole word": ("token_healing",),
-    "neort has no tools, chats or grammars: the models continue plain text": (
-        "tools", "tool_choice", "response_format", "guided_json", "grammar", "chat_template",
+    "neort has no tools and no chats: the models continue plain text": ("tools", "tool_choice", "chat_template"),
+    "use json_schema, regex, grammar or choice": (
+        "guided_decoding", "structured_outputs", "structured_output", "guided_options_request", "output_type",
     ),
+    "use json_schema; json_schema=True is any JSON value": (
+        "response_format", "guided_json", "guided_json_object", "json", "format", "schema", "json_object",
+        "response_schema",
+    ),
+    "use regex": ("guided_regex", "pattern"),
+    "use choice": ("guided_choice", "choices"),
+    "use grammar, in llguidance's dialect of Lark": ("guided_grammar", "lark", "gbnf", "ebnf", "grammar_file"),
     _PROCESSOR: (
         "top_a", "tfs", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta", "mirostat_mode", "dynatemp_range",
         "dynatemp_exponent", "watermarking_config",

@@ -128,6 +128,10 @@ class Tokenizer:
             return [*self._settings.prefix, *token_ids, *self._settings.suffix]
         return token_ids
 
+    def encode_part(self, text: str) -> list[int]:
+        """The ids of a part of a text: nothing in it stands for an added token, and nothing is put around it."""
+        return self._engine.encode(text)
+
     def _encode(self, text: str, passes: Sequence[Splitter]) -> list[int]:
         for number, splitter in enumerate(passes, start=1):
             if splitter.finds(text):

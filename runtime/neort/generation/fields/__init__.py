@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .biases import BiasArguments, BiasOptions
 from .filters import FilterArguments, FilterOptions
+from .grammars import GrammarArguments, GrammarOptions
 from .limits import LimitArguments, LimitOptions
 from .penalties import PenaltyArguments, PenaltyOptions
 from .search import SearchArguments, SearchOptions
@@ -13,6 +14,8 @@ __all__ = [
     "BiasOptions",
     "FilterArguments",
     "FilterOptions",
+    "GrammarArguments",
+    "GrammarOptions",
     "LimitArguments",
     "LimitOptions",
     "PenaltyArguments",
