@@ -35,6 +35,9 @@ ORDER = {
         "model",
         "loading",
         "verification",
+        "batches",
+        "explanation",
+        "diagnostics",
         "cli",
     ],
     "neort_export": [
