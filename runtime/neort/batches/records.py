@@ -21,6 +21,7 @@ INPUT_FORMATS: tuple[InputFormat, ...] = get_args(InputFormat)
 JSON_LINES = (".jsonl", ".ndjson")
 LONGEST_RECORD = 16 << 20  # bytes: more than any context holds
 DIGEST_BYTES = 8
+ENDS = b"\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -62,11 +63,11 @@ def read_records(stream: BinaryIO, kind: InputFormat, prompt_key: str) -> Iterat
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[bytes | None, str, int]]:
-    """Each line with its digest and its size; None in the place of a line that is too long."""
+    """Each line with its digest, which its end is no part of, and its size; None for a line that is too long."""
     while first := stream.readline(LONGEST_RECORD + 1):
-        hashed, size, part = _hash(first), len(first), first
+        hashed, size, part = _hash(first.rstrip(ENDS)), len(first), first
         while not part.endswith(b"\n") and (part := stream.readline(LONGEST_RECORD)):
-            hashed.update(part)
+            hashed.update(part.rstrip(ENDS))
             size += len(part)
         yield (None if size > LONGEST_RECORD else first), hashed.hexdigest(), size
 

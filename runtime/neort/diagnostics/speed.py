@@ -76,7 +76,7 @@ def decode_rate(model: Model, tokens: int) -> float:
 class _Case:
     def __init__(self, model: Model, name: str, figures: list[Figure]) -> None:
         self.model, self.name, self.figures = model, name, figures
-        self._random = np.random.default_rng(0)
+        self._random = np.random.default_rng()
 
     def run(self) -> None:
         raise NotImplementedError

@@ -19,7 +19,7 @@ __all__ = ["html_page"]
 
 PLACE = re.compile("<!--([A-Z]+)-->")
 CLASSES = ((0.5, "p1"), (0.2, "p2"), (0.05, "p3"), (0.01, "p4"), (0.0, "p5"))
-LEGEND = {"p1": "50 % or more", "p2": "20 %", "p3": "5 %", "p4": "1 %", "p5": "less"}
+LEGEND = {"p1": "50 % or more", "p2": "20 % or more", "p3": "5 % or more", "p4": "1 % or more", "p5": "less"}
 CHART_HEIGHT, CHART_WIDTH, MARGIN = 120, 960, 34
 
 
