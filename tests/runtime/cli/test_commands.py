@@ -154,7 +154,7 @@ def test_bench_is_a_table_or_json(run: Any) -> None:
     status, out, err = run("bench", "--seconds", "0")
     assert (status, err) == (0, "")
     for name in ("load", "read a prompt of 16", "write 1 text", "write 2 texts at once"):
-        assert re.search(rf"^{name} +[\d.,]+ +[\d.,]+ +\S+ +\d+$", out, re.MULTILINE), name
+        assert re.search(rf"^{name} +\S+ +\S+ +\S+ +\d+$", out, re.MULTILINE), name
     found = json.loads(run("bench", "--seconds", "0", "--json")[1])
     assert {"load", "read a prompt of 8", "write 2 texts at once"} <= {each["name"] for each in found["figures"]}
 
