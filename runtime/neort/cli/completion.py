@@ -102,7 +102,7 @@ def _said(text: str | None) -> str:
 
 
 def _about(parser: argparse.ArgumentParser) -> str:
-    return _said(parser.description or parser.prog)
+    return _said(parser.description).removesuffix(".")
 
 
 def _bash(commands: dict[str, argparse.ArgumentParser]) -> str:

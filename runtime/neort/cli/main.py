@@ -27,6 +27,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, tokenize, explain, info, verify, bench, doctor, completion):
         command.add_parser(commands)
+    for listed in commands._choices_actions:
+        commands.choices[listed.dest].description = f"{listed.help}.".capitalize()
     parser.set_defaults(commands=commands.choices)
     return parser
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from neort import Model
+from neort import MissingExtraError, Model
 from neort.cli import doctor
 from neort.cli.completion import script
 from neort.cli.display import Progress, aligned, bytes_in_words, colours_of, count_in_words, visible
@@ -254,6 +254,14 @@ def test_completion_prints_a_script_that_its_shell_can_read(run: Any, shell: str
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_missing_extra_is_one_sentence(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MissingExtraError("this needs the extra [x]; install it with: pip install 'neort[x]'")
+
+    monkeypatch.setattr("neort.cli.explain.load", fail)
+    assert run("explain", "It") == (1, "", "neort: this needs the extra [x]; install it with: pip install 'neort[x]'\n")
+
+
 # Display
 
 
@@ -303,9 +311,21 @@ def test_progress_is_lines_outside_a_terminal_and_rare(
     now = [0.0]
     monkeypatch.setattr("neort.cli.display.progress.time.monotonic", lambda: now[0])
     with Progress("neort") as progress:
-        for now[0] in (1.0, 9.0, 11.0, 12.0, 22.0):
+        for now[0] in (0.0, 9.0, 11.0, 12.0, 22.0):
             progress.update(now[0] / 44, f"at {now[0]:g}")
     assert capsys.readouterr().err == "neort: 25%, at 11, 0:33 left\nneort: 50%, at 22, 0:22 left\n"
+
+
+def test_the_time_that_is_left_is_reckoned_from_where_a_run_went_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("neort.cli.display.progress.time.monotonic", lambda: now[0])
+    with Progress("neort") as progress:
+        progress.update(0.6, "first")
+        now[0] = 120.0
+        progress.update(0.8, "second")
+    assert capsys.readouterr().err == "neort: 80%, second, 0:20 left\n"
 
 
 def test_progress_in_a_terminal_is_a_bar_that_goes(

@@ -25,6 +25,7 @@ class Progress:
         self._what = what
         self._in_terminal = sys.stderr.isatty()
         self._shown = False
+        self._start: float | None = None  # the fraction that was done before
         self._began = time.monotonic()
         self._next = self._began + (BAR_SECONDS if self._in_terminal else LINE_SECONDS)
 
@@ -39,6 +40,8 @@ class Progress:
     def update(self, fraction: float | None, said: str) -> None:
         """Say where the command is, if it is time to: a ``fraction`` of it is done, None where nobody knows."""
         now = time.monotonic()
+        if self._start is None and fraction is not None:
+            self._start, self._began = fraction, now
         if now < self._next:
             return
         self._next = now + (BAR_SECONDS if self._in_terminal else LINE_SECONDS)
@@ -58,7 +61,8 @@ class Progress:
             self._shown = False
 
     def _left(self, fraction: float, now: float) -> list[str]:
-        if not 0 < fraction < 1:
+        done = fraction - (self._start or 0.0)
+        if done <= 0 or fraction >= 1:
             return []
-        seconds = (now - self._began) * (1 - fraction) / fraction
-        return [f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"]
+        minutes, seconds = divmod(round((now - self._began) * (1 - fraction) / done), 60)
+        return [f"{minutes}:{seconds:02d} left"]
