@@ -30,7 +30,7 @@ from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Spe
 from .tokenizer import Tokenizer
 from .wording import shortened
 
-__all__ = ["load"]
+__all__ = ["MAX_BATCH_SIZE", "load"]
 
 LEAST_PREFIX_BYTES = 64 << 20
 MAX_BATCH_SIZE = 8

@@ -22,7 +22,7 @@ from .options import (
 )
 from .runner import DecoderSession
 from .session import DECODER, DECODERS
-from .threads import available_cpus, checked_threads, thread_limit
+from .threads import available_cpus, cgroup_quota, checked_threads, thread_limit
 
 __all__ = [
     "DECODER",
@@ -37,6 +37,7 @@ __all__ = [
     "available_cpus",
     "bind_buffer",
     "bind_past",
+    "cgroup_quota",
     "checked_threads",
     "first_row",
     "int8_products_saturate_here",

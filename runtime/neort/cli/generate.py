@@ -1,4 +1,4 @@
-"""``neort generate``: continue one or several prompts."""
+"""``neort generate``: continue one or several prompts, or those of a file."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import Any
 
 from ..engine import Completion
 from ..generation import OPTIONS, GenerationConfig
-from ..loading import load
+from ..loading import MAX_BATCH_SIZE, load
 from ..model import Model
+from . import generate_file
 from .arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
 from .escapes import unescaped
 from .streams import Output, read_input, utf8_argument
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "given_options", "run"]
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("generate", help="continue one or several prompts", allow_abbrev=False)
     parser.add_argument(
         "prompts",
-        nargs="+",
+        nargs="*",
         metavar="PROMPT",
         help="text to continue; - reads it from standard input, a line feed at its end included",
     )
+    generate_file.add_arguments(parser)
     add_bundle(parser)
     parser.add_argument("--num-threads", type=int, metavar="N", help="default: the CPUs this process may use")
     parser.add_argument(
@@ -33,6 +35,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
     add_kv_cache(parser)
+    parser.add_argument(
+        "--max-batch-size",
+        type=int,
+        default=MAX_BATCH_SIZE,
+        metavar="N",
+        help=f"most sequences that are decoded together; default: {MAX_BATCH_SIZE}",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per result")
     add_generation_options(parser)
     parser.set_defaults(run=run, refuse=parser.error)
@@ -40,15 +49,19 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Load and generate. Raises what `load` and `Model.generate` do, PromptError for a prompt that cannot be read."""
-    prompts, options = _prompts(args), _options(args)
+    generate_file.check_arguments(args)
+    prompts, options = _prompts(args), given_options(args)
     model = load(
         bundle_of(args),
         num_threads=args.num_threads,
+        max_batch_size=args.max_batch_size,
         packed_weights=args.packed_weights,
         draft=args.draft,
         kv_cache=args.kv_cache,
     )
     config = model.generation_config.replace(**options)
+    if args.input is not None:
+        return generate_file.run(args, model, config, output)
     if not args.json and len(prompts) == 1 and config.num_return_sequences == config.num_beams == 1:
         _stream(model, prompts[0], config, output)
         return 0
@@ -69,7 +82,7 @@ def _prompts(args: argparse.Namespace) -> list[str]:
     return [read_input() if prompt == "-" else prompt for prompt in given]
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
+def given_options(args: argparse.Namespace) -> dict[str, Any]:
     """The generation options that were given, escape sequences in stop strings replaced."""
     options = {name: value for name, value in vars(args).items() if name in OPTIONS}
     if "stop_strings" in options:

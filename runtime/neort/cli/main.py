@@ -6,16 +6,17 @@ import argparse
 from collections.abc import Sequence
 
 from .. import __version__
+from . import bench, completion, doctor, explain, generate, info, tokenize, verify
 from . import eval as evaluate
-from . import generate, info, verify
 from .ending import EXIT_STATUS, run_command
 from .streams import Output
 from .unknown import refuse_unknown
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets ``run``, what it does, and may set ``left``, what a signal leaves of it."""
     parser = argparse.ArgumentParser(
         prog="neort",
         description="GPT-Neo and GPT-2 on CPUs, without torch.",
@@ -25,11 +26,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"neort {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (generate, info, verify, evaluate):
+    for command in (generate, tokenize, explain, evaluate, info, verify, bench, doctor, completion):
         command.add_parser(commands)
-    args, unknown = parser.parse_known_args(argv)
-    refuse_unknown(commands.choices[args.command], unknown)
-    return args
+    for listed in commands._choices_actions:
+        commands.choices[listed.dest].description = f"{listed.help}.".capitalize()
+    parser.set_defaults(commands=commands.choices)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None, args: argparse.Namespace) -> None:
+    _, unknown = make_parser().parse_known_args(argv, args)
+    refuse_unknown(args.commands[args.command], unknown)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,11 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     ``argv`` None means the process's own arguments: then the process ends with the command.
     """
+    args = argparse.Namespace(left=str)  # str() is ""
 
     def command(output: Output) -> int:
-        args = parse_args(argv)
+        parse_args(argv, args)
         with output.alone():
             status: int = args.run(args, output)
             return status
 
-    return run_command("neort", command, last=argv is None)
+    return run_command("neort", command, last=argv is None, left=lambda: str(args.left()))

@@ -55,6 +55,11 @@ class Output:
                 error,
             ) from None
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees what is written as it is written."""
+        return self._stream is not None and self._stream.isatty()
+
     def line(self, text: str) -> None:
         """Write a line; raises what `write` does."""
         self.write(f"{text}\n")
@@ -125,10 +130,10 @@ def standard_streams(*, last: bool) -> Iterator[Output]:
             sys.stderr = stderr
 
 
-def tell(sentence: str) -> None:
+def tell(sentence: str, *, end: str = "\n") -> None:
     """Say something on standard error, if it can be said."""
     try:
-        print(sentence, file=sys.stderr, flush=True)
+        print(sentence, file=sys.stderr, end=end, flush=True)
     except (OSError, ValueError):
         _drop(sys.stderr)
 

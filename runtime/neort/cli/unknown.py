@@ -18,19 +18,22 @@ ELSEWHERE = {
     "t": "use --num-threads",
     "p": _PROMPT,
     "prompt": _PROMPT,
-    "f": "give - as the prompt, and the file by < FILE",
-    "file": "give - as the prompt, and the file by < FILE",
+    "f": "use --input",
+    "file": "use --input",
+    "prompts_file": "use --input",
+    "o": "use --output",
     "e": "a prompt is taken as it is; --stop knows escape sequences in any case",
     "escape": "a prompt is taken as it is; --stop knows escape sequences in any case",
     "stream": "one prompt's text is printed as it comes: leave it out",
     "streamer": "one prompt's text is printed as it comes: leave it out",
-    "batch_size": "several prompts run together: leave it out",
+    "batch_size": "use --max-batch-size",
 }
 FLAGS = {name: option.flag for name, option in OPTIONS.items()} | {
     "num_threads": "--num-threads",
     "packed_weights": "--packed-weights",
     "kv_cache": "--kv-cache",
     "draft": "--draft",
+    "max_batch_size": "--max-batch-size",
 }
 IN_PYTHON = ("Model.", "neort.load", "logits_processor", "configure_session", "max_cache_bytes", "prefix_cache_bytes")
 

@@ -5,11 +5,13 @@ Knows files; knows nothing about what is in them.
 
 from __future__ import annotations
 
+from .locks import FileLock
 from .partial_names import PARTIAL, remove_folder, remove_leftovers, target_lock
 from .publishing import partial_folder, publish_folder, published_file, storage_errors
 
 __all__ = [
     "PARTIAL",
+    "FileLock",
     "partial_folder",
     "publish_folder",
     "published_file",

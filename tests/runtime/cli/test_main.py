@@ -251,8 +251,8 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
 # info and verify
 
 
-def test_info_prints_manifest_and_figures_without_golden_logits(run: Any, model: Model) -> None:
-    status, out, err = run("info")
+def test_info_as_json_is_the_manifest_and_figures_without_golden_logits(run: Any, model: Model) -> None:
+    status, out, err = run("info", "--json")
     shown = json.loads(out)
     figures = shown.pop("verification")
     assert (status, err) == (0, "")

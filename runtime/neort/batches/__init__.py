@@ -1,0 +1,22 @@
+"""Files of prompts, a record at a time: read, run in parallel, and written so that a killed run can go on."""
+
+from __future__ import annotations
+
+from .pool import in_order
+from .records import INPUT_FORMATS, InputFormat, Record, format_of_file, read_records
+from .results import RESULT_KEYS, Result, answers
+from .store import ResultFile, facts_of
+
+__all__ = [
+    "INPUT_FORMATS",
+    "RESULT_KEYS",
+    "InputFormat",
+    "Record",
+    "Result",
+    "ResultFile",
+    "answers",
+    "facts_of",
+    "format_of_file",
+    "in_order",
+    "read_records",
+]

@@ -1,0 +1,68 @@
+"""What a model makes of records: one JSON object each, the same whatever runs beside it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from ..engine import Completion
+from ..errors import ArgumentTypeError, LogitsError, PromptError
+from ..generation import GenerationConfig
+from ..model import Model
+from ..wording import shortened
+from .pool import in_order
+from .records import Record
+
+__all__ = ["RESULT_KEYS", "Result", "answers"]
+
+RESULT_KEYS = ("finish_reason", "prompt_tokens", "new_tokens", "error", "index", "digest")
+WINDOW = 8  # records in flight per thread: so many may be done before the oldest one is
+
+Result = tuple[Record, dict[str, Any]]
+
+
+def answers(
+    model: Model, records: Iterable[Record], config: GenerationConfig, *, output_key: str, batch_size: int
+) -> Generator[Result, None, None]:
+    """Yield each record with its result, in order; about ``batch_size`` sequences run at a time.
+
+    Record i has the seed ``config.seed`` + i, so its text is the same whatever runs beside it. A record that is no
+    prompt, or none that the model takes, has an "error" in its result. Raises what `Model.generate` does besides.
+    """
+    workers = -(-batch_size // config.num_return_sequences) + 1
+    run = functools.partial(_answer, model, config, output_key)
+    return in_order(run, records, workers=workers, window=WINDOW * workers)
+
+
+def _answer(model: Model, config: GenerationConfig, output_key: str, record: Record) -> Result:
+    place = {"index": record.index, "digest": record.digest}
+    kept = {name: value for name, value in record.kept.items() if name not in RESULT_KEYS}
+    error, completions = record.error, []
+    if not error and output_key in kept:
+        error = f"it has a member {shortened(output_key)} of its own; give the results another name by --output-key"
+    if not error:
+        seed = None if config.seed is None else config.seed + record.index
+        try:
+            completions = model.generate(
+                record.prompt, config.replace(seed=seed), num_return_sequences=config.num_return_sequences
+            )
+        except (PromptError, ArgumentTypeError, LogitsError) as refused:
+            error = str(refused)
+    if error:
+        return record, {**kept, "error": error, **place}
+    return record, {**kept, **_told(completions, output_key), **place}
+
+
+def _told(completions: list[Completion], output_key: str) -> dict[str, Any]:
+    """The members of a result; lists of several sequences' where there are several."""
+    told: dict[str, list[Any]] = {
+        output_key: [completion.text for completion in completions],
+        "finish_reason": [completion.finish_reason for completion in completions],
+        "prompt_tokens": [completion.stats.prompt_tokens for completion in completions],
+        "new_tokens": [completion.stats.new_tokens for completion in completions],
+    }
+    prompt_tokens = told["prompt_tokens"][0]
+    if len(completions) == 1:
+        return {name: values[0] for name, values in told.items()}
+    return {**told, "prompt_tokens": prompt_tokens}

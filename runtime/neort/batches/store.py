@@ -1,0 +1,170 @@
+"""A file of results that only grows, and that a later run continues: no record twice, none lost.
+
+Line i is record i's result, with a digest of the record. Beside the file, NAME.run.json says what all results have in
+common: the model, the options, how the input is read. A run that finds both goes on after the last whole line, if its
+own facts and its input are those; what a killed run left of a line is cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import ConfigError, StorageError
+from ..files import FileLock, published_file, storage_errors
+from ..generation import GenerationConfig
+from ..model import Model
+from ..wording import is_utf8, shortened
+from .records import Record
+
+__all__ = ["ResultFile", "facts_of"]
+
+GO_ON = "make room or allow it, and give the same command again: it goes on where this run ended"
+ANEW = "give another --output, or --overwrite to begin anew"
+LARGEST_FACTS = 1 << 20  # bytes
+
+
+def facts_of(model: Model, config: GenerationConfig, **others: str) -> dict[str, Any]:
+    """What results have in common: the model and its options, and ``others``, in JSON's own types."""
+    graph = model.bundle.model_hash("decoder.onnx")
+    return dict(json.loads(json.dumps({"model": graph, **others, **dataclasses.asdict(config)})))
+
+
+class ResultFile:
+    """Results that were written, and those to come.
+
+    Attributes:
+        done: how many records have a result.
+        failed: how many of these results are errors.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self.done = self.failed = 0
+        self._stream = stream
+        self._end = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, path: Path, facts: dict[str, Any], *, overwrite: bool = False) -> Iterator[ResultFile]:
+        """Open a file of results for this process alone; a new one, or one with the same ``facts``.
+
+        Raises ConfigError where there is a file with other facts, or with none, StorageError where it cannot be
+        written, or another process writes it.
+        """
+        with storage_errors("results", path, GO_ON), _locked(path):
+            if path.exists() and not overwrite:
+                _check_facts(path, facts)
+            else:
+                path.unlink(missing_ok=True)  # before its facts become others
+                with published_file(_facts_file(path)) as stream:
+                    stream.write(json.dumps(facts, indent=1).encode())
+            with open(path, "r+b" if path.exists() else "x+b", buffering=0) as file:
+                yield cls(path, file)
+                _synchronize(file)
+
+    def skip_done(self, records: Iterator[Record], source: str) -> None:
+        """Take the records that have a result from ``records``, which are those of ``source``.
+
+        Raises ConfigError where a result is of another record, or of none.
+        """
+        self._stream.seek(0)
+        with open(self._stream.fileno(), "rb", closefd=False) as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break  # cut short by a kill
+                result = _parsed(line)
+                record = next(records, None)
+                if result is None or record is None or result.get("digest") != record.digest:
+                    raise ConfigError(_mismatch(self.path, source, self.done, record, result))
+                self.done += 1
+                self.failed += "error" in result
+                self._end += len(line)
+        self._cut()
+
+    def append(self, result: dict[str, Any]) -> None:
+        """Write one result, whole or not at all. Raises StorageError."""
+        text = json.dumps(result, ensure_ascii=False)
+        line = (text if is_utf8(text) else json.dumps(result)).encode() + b"\n"
+        try:
+            with storage_errors(f"record {self.done}'s result", self.path, GO_ON):
+                _write_all(self._stream, line)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise
+        self._end += len(line)
+        self.done += 1
+        self.failed += "error" in result
+
+    def _cut(self) -> None:
+        """Leave whole lines alone in the file."""
+        self._stream.truncate(self._end)
+        self._stream.seek(self._end)
+
+
+def _write_all(stream: BinaryIO, line: bytes) -> None:
+    view = memoryview(line)
+    while view:
+        view = view[stream.write(view) :]  # a disk that fills up takes a part
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        if lock.take() is False:
+            raise StorageError(f"{path} is being written by another process; wait for it, or give another --output")
+        yield
+    finally:
+        lock.remove()
+
+
+def _facts_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.run.json")
+
+
+def _check_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Raises ConfigError where the results in a file came about in another way."""
+    file = _facts_file(path)
+    try:
+        with open(file, "rb") as stream:
+            found = json.loads(stream.read(LARGEST_FACTS))
+    except (FileNotFoundError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} exists, and no {file.name} beside it says how its results came about; {ANEW}")
+    different = next((name for name in {**facts, **found} if facts.get(name) != found.get(name)), None)
+    if different is not None:
+        raise ConfigError(
+            f"{path} has results with {different}={shortened(found.get(different))}, and this command has "
+            f"{shortened(facts.get(different))}; give the same to go on with them, {ANEW}"
+        )
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _mismatch(path: Path, source: str, index: int, record: Record | None, result: dict[str, Any] | None) -> str:
+    if result is None:
+        return f"line {index + 1} of {path} is no result; {ANEW}"
+    if record is None:
+        return f"{path} has more results than {source} has records, {index}; give the same input to go on, {ANEW}"
+    return (
+        f"record {index} of {source} is not the one that {path} has a result of; give the same input to go on, {ANEW}"
+    )
+
+
+def _synchronize(stream: BinaryIO) -> None:
+    with contextlib.suppress(OSError):  # a pipe, say
+        os.fsync(stream.fileno())
