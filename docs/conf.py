@@ -12,7 +12,7 @@ from neort import __version__ as version  # noqa: E402  (after its place on the 
 
 project, author = "neort", "the authors of neort"
 copyright = f"{author}, Apache-2.0"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "links"]  # the last is links.py
+extensions = ["myst_parser", "sphinx.ext.autodoc", "links"]  # the last is links.py
 
 myst_heading_anchors = 3  # links to headings, which are written as elsewhere in Markdown
 
@@ -25,7 +25,6 @@ autodoc_type_aliases = {
     name: name for name in ("CacheType", "FinishReason", "Ids", "Logits", "Overflow", "Prompt", "Prompts")
 }
 autodoc_typehints_format = "short"
-napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"

@@ -3,6 +3,7 @@
 - ``neort.load`` in code type is a link to the reference, and so is an error that a docstring names in its prose.
 - A link whose text is a page's file name, as it reads well in a repository, has the page's title on the site.
 - Types of signatures have their public names.
+- The sections that docstrings have besides their prose, such as ``Raises:``, are lists of terms.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ PUBLIC = {package.__name__: set(package.__all__) for package in (neort, neort_ex
 NAME = re.compile(r"(neort|neort_export)\.(\w+)(\.\w+)*(\(.*\))?")
 ERROR = re.compile(r"(?<![`\w.])\w+(?:Error|Warning)\b(?!`)")
 ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+SECTION = re.compile(r"(Attributes|Options|Raises):")
+ENTRY = re.compile(r" {4}(\S.*?): (.*)")
 PAGE = re.compile(r"(docs/)?\w+\.md")
 OPTIONAL = {"cli", "evaluation", "features", "grammar", "pipelines"}  # pages of the navigation that may be absent
 LINKS = (nodes.reference, addnodes.pending_xref)
@@ -77,6 +80,23 @@ def name_aliases(app: Sphinx, what: str, name: str, it: object, options: object,
     return tuple(part and ALIAS.sub(r"\1", part) for part in parts)
 
 
+def list_sections(app: Sphinx, what: str, name: str, it: object, options: object, lines: list[str]) -> None:
+    """Make lists of terms of a docstring's sections."""
+    written: list[str] = []
+    inside = False
+    for line in lines:
+        inside = (inside and (line.startswith("    ") or not line)) or SECTION.fullmatch(line) is not None
+        entry = ENTRY.fullmatch(line)
+        if SECTION.fullmatch(line):
+            written += [f".. rubric:: {line[:-1]}", ""]
+        elif inside and entry:
+            term = f"``{entry[1]}``" if entry[1].islower() else entry[1]
+            written += ["", term, f"   {entry[2]}"]
+        else:
+            written.append(f"   {line.strip()}" if inside else line)
+    lines[:] = written
+
+
 def link_errors(app: Sphinx, what: str, name: str, it: object, options: object, lines: list[str]) -> None:
     """Make links of the errors and warnings that a docstring names in its prose."""
     public = set().union(*PUBLIC.values())
@@ -97,6 +117,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_transform(NamePages)
     app.connect("missing-reference", public_name)
     app.connect("autodoc-process-signature", name_aliases)
+    app.connect("autodoc-process-docstring", list_sections, priority=400)
     app.connect("autodoc-process-docstring", link_errors)
     app.connect("source-read", leave_out_absent_pages)
     return {"parallel_read_safe": True}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 import neort
-from code_blocks import Block, blocks, commands, indented_lines
+from code_blocks import Block, blocks, indented_lines, same_text
 from command_lines import check_usage, run_line
 from folders import ROOT
 from neort.bundle import bundled_path
@@ -40,7 +39,7 @@ def test_the_blocks_of_a_page_run(page: Path, same_bits: bool, tmp_path: Path, m
         if block.runs:
             printed = _run_python(block, names) if block.language == "python" else _run_bash(block)
             if block.output is not None and same_bits:
-                assert _matches(printed, block.output), f"{page}, line {block.line} prints\n{printed}"
+                assert same_text(printed, block.output), f"{page}, line {block.line} prints\n{printed}"
 
 
 @every_page
@@ -50,7 +49,7 @@ def test_what_is_not_run_is_marked_with_a_reason_and_is_right_usage(page: Path) 
         assert block.runs or block.reason or block.language in NOT_CODE, f"{place} is neither run nor marked"
         assert not block.reason or len(block.reason.split()) >= 3, f"{place} is not run for no reason"
         if block.language == "bash":
-            for line in commands(block.code):
+            for line in block.commands():
                 check_usage(line)
 
 
@@ -67,10 +66,4 @@ def _run_python(block: Block, names: dict[str, Any]) -> str:
 
 
 def _run_bash(block: Block) -> str:
-    return "".join(run_line(line, block.left_out) for line in commands(block.code))
-
-
-def _matches(printed: str, shown: str) -> bool:
-    """Whether a text is the one that a page shows, where lines may be broken elsewhere and three dots are any words."""
-    parts = [re.escape(" ".join(part.split())) for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE)]
-    return re.fullmatch(" ?.* ?".join(parts), " ".join(printed.split())) is not None
+    return "".join(run_line(line, block.left_out) for line in block.commands())

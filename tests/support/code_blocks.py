@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Block", "blocks", "commands", "indented_lines"]
+__all__ = ["Block", "blocks", "indented_lines", "same_text"]
 
 FENCE = re.compile(r"^(`{3,}|~{3,})\s*(\S*).*$")
 MARK = re.compile(r"^<!-- not run(?: \(([^)]+)\))?: (.+) -->$")
@@ -40,6 +40,12 @@ class Block:
     def runs(self) -> bool:
         """Whether it is code that is run, in part at least."""
         return self.language in ("python", "bash") and (not self.reason or bool(self.left_out))
+
+    def commands(self) -> Iterator[str]:
+        """The command lines of a bash block: joined where a backslash continues them, without lines of comments."""
+        for line in self.code.replace("\\\n", " ").split("\n"):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield line.strip()
 
 
 def blocks(page: Path) -> list[Block]:
@@ -79,8 +85,7 @@ def indented_lines(page: Path) -> list[int]:
     return found
 
 
-def commands(code: str) -> Iterator[str]:
-    """The command lines of a bash block: joined where a backslash continues them, without lines of comments."""
-    for line in code.replace("\\\n", " ").split("\n"):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield line.strip()
+def same_text(printed: str, shown: str) -> bool:
+    """Whether a text is the one that a page shows, where lines may be broken elsewhere and three dots are any words."""
+    parts = [re.escape(" ".join(part.split())) for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE)]
+    return re.fullmatch(" ?.* ?".join(parts), " ".join(printed.split())) is not None
