@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.profile_nodes import BETWEEN
 from .markdown import machine
 
-__all__ = ["cpus", "installed", "kv_cache", "profile", "threads"]
+__all__ = ["cpus", "installed", "kv_cache", "profile", "sampling", "threads"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -55,6 +55,23 @@ def kv_cache(results: dict[str, Any]) -> list[str]:
             for name, row in results["runs"].items()
         ),
         f"| kB per position of a sequence | {fp32:.1f} | {int8:.1f} | {fp32 / int8:.2f} |",
+    ]
+
+
+def sampling(results: dict[str, Any]) -> list[str]:
+    """What choosing a token takes, and its share of a step of several sequences."""
+    several = max(results["step_milliseconds"], key=int)
+    step = results["step_milliseconds"][several]
+
+    def row(name: str, milliseconds: float) -> str:
+        whole = int(several) * milliseconds
+        return f"| {name} | {milliseconds:.2f} | {whole:.1f} | {100 * whole / (whole + step):.0f} % |"
+
+    return [
+        f"| {results['vocab_size']:,} logits after {results['length']} tokens, {machine(results)}; ms | a token | "
+        f"{several} tokens | share of a step of {several} sequences, {results['bundle']} ({step:.0f} ms) |",
+        "|---|---|---|---|",
+        *(row(name, milliseconds) for name, milliseconds in results["choice_milliseconds"].items()),
     ]
 
 

@@ -44,6 +44,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "block_sizes": format_tables.block_sizes,
     "far_channels": format_tables.far_channels,
     "threads": engine_tables.threads,
+    "sampling": engine_tables.sampling,
 }
 SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
 

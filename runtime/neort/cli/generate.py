@@ -83,10 +83,11 @@ def _prompts(args: argparse.Namespace) -> list[str]:
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The generation options that were given, escape sequences in stop strings replaced."""
+    """The generation options that were given, escape sequences in strings that the text may hold replaced."""
     options = {name: value for name, value in vars(args).items() if name in OPTIONS}
-    if "stop_strings" in options:
-        options["stop_strings"] = [unescaped(utf8_argument(stop, "--stop")) for stop in options["stop_strings"]]
+    for name in ("stop_strings", "dry_sequence_breakers"):
+        if name in options:
+            options[name] = [unescaped(utf8_argument(text, OPTIONS[name].flag)) for text in options[name]]
     return options
 
 

@@ -71,7 +71,7 @@ def chain_of_transformers(options: dict[str, Any], prompt_length: int, allowed: 
     generator.config = type("Config", (), {"is_encoder_decoder": False})()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = TheirConfig(**options, num_beams=1)
+        config = TheirConfig(**options, num_beams=1, num_return_sequences=1)
     if config.sequence_bias is not None:  # as a list transformers 4 refuses token 0
         config.sequence_bias = {tuple(ids): bias for ids, bias in config.sequence_bias}
     ends = options.get("eos_token_id")

@@ -52,6 +52,7 @@ class PenaltyOptions:
         ("\n", ":", '"', "*"),
         Strings("which is in every text"),
         "text at which repetitions end for DRY; may be several",
+        flag_help="; escape sequences as for --stop",
         required=True,
     )
     exponential_decay_length_penalty: Sequence[float] | None = option(

@@ -44,7 +44,8 @@ class SequenceBias:
         biased: Logits = logits.copy()
         if self._tokens.size:
             known = self._tokens < logits.shape[0]
-            biased[self._tokens[known]] += self._biases[known]
+            with np.errstate(invalid="ignore"):  # of what RemoveInvalid repairs
+                biased[self._tokens[known]] += self._biases[known]
         for token, bias in completed.items():
             biased[token] = logits[token] + bias
         return biased

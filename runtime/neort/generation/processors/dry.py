@@ -98,7 +98,8 @@ class Dry:
                 longest.update(dict.fromkeys(ids[ends + 1].tolist(), length))
             if length == limit:
                 break
-            ends = ends[ends >= length]
+            if ends.size and ends[0] < length:  # the text begins there
+                ends = ends[1:]
             ends = ends[ids[ends - length] == ids[len(ids) - 1 - length]]
             if not ends.size:
                 break

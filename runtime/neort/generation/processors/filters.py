@@ -36,7 +36,8 @@ class Filter(ABC):
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`."""
-        kept = self.keep(logits)
+        with np.errstate(over="ignore"):  # of differences between the largest numbers
+            kept = self.keep(logits)
         return logits if kept is None else np.where(kept, logits, RULED_OUT)
 
 
@@ -52,8 +53,9 @@ class Filters:
         """See `LogitsProcessor`."""
         tokens, candidates = None, logits
         for each in self.filters:
-            kept = each.keep(candidates)
-            if kept is None:
+            with np.errstate(over="ignore"):
+                kept = each.keep(candidates)
+            if kept is None or kept.all():
                 continue
             chosen = np.flatnonzero(kept)
             candidates = candidates[chosen]
@@ -144,8 +146,9 @@ class TopNSigma(Filter):
     def keep(self, logits: Logits) -> Kept | None:
         """See `Filter`."""
         possible = logits[logits > RULED_OUT] if logits.min() == RULED_OUT else logits
-        deviation = np.float32(np.sqrt(np.square(possible - possible.mean(), dtype=np.float32).mean(dtype=np.float64)))
-        kept: Kept = logits >= logits.max() - np.float32(self.n) * deviation
+        with np.errstate(over="ignore", invalid="ignore"):  # of the largest numbers: then all are kept
+            deviation = np.sqrt(np.square(possible - possible.mean()).mean())
+            kept: Kept = ~(logits < logits.max() - np.float32(self.n) * deviation)
         return kept
 
 

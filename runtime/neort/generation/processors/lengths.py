@@ -11,7 +11,7 @@ from .protocol import RULED_OUT
 
 __all__ = ["ExponentialDecay", "ForcedTokens", "MinLength", "SuppressAtBegin", "SuppressTokens"]
 
-LARGEST_FACTOR = 1e30  # keeps the penalty of an end-of-text token finite in float32
+LARGEST = 1e38  # penalty of an end-of-text token, so that its logit stays a number
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class ExponentialDecay:
         beyond = ids.shape[0] - self.start
         if beyond <= 0:
             return logits
-        with np.errstate(over="ignore"):
-            factor = np.float32(min(np.float64(self.factor) ** beyond - 1.0, LARGEST_FACTOR))
         tokens = [token for token in self.tokens if token < logits.shape[0] and np.isfinite(logits[token])]
         decayed: Logits = logits.copy()
-        decayed[tokens] += np.abs(logits[tokens]) * factor
+        with np.errstate(over="ignore"):
+            factor = np.float64(self.factor) ** beyond - 1.0
+            decayed[tokens] += np.minimum(np.abs(logits[tokens]) * factor, LARGEST).astype(np.float32)
         return decayed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Ids, Logits
+from .protocol import RULED_OUT
 
 __all__ = ["RemoveInvalid", "Renormalize", "Temperature"]
 
@@ -38,9 +39,12 @@ class Renormalize:
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`."""
-        shifted: Logits = logits - logits.max()
-        shifted -= np.float32(np.log(np.exp(shifted).sum(dtype=np.float64)))
-        return shifted
+        tokens = np.flatnonzero(logits > RULED_OUT)
+        with np.errstate(over="ignore"):
+            shifted = logits[tokens] - logits.max()
+        normalized = np.full_like(logits, RULED_OUT)
+        normalized[tokens] = shifted - np.float32(np.log(np.exp(shifted).sum(dtype=np.float64)))
+        return normalized
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class RemoveInvalid:
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`."""
-        if np.isfinite(logits).all():
+        invalid = np.flatnonzero(~np.isfinite(logits))
+        if not invalid.size:
             return logits
-        return np.nan_to_num(logits, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+        repaired: Logits = logits.copy()
+        repaired[invalid] = np.nan_to_num(logits[invalid], nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+        return repaired
