@@ -22,7 +22,7 @@ from .errors import (
     TokenizerError,
     UnsupportedError,
 )
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor
+from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, TokenLogprob
 from .kvcache import Prefix
 from .loading import load
 from .model import Model
@@ -59,6 +59,7 @@ __all__ = [
     "PromptError",
     "Stats",
     "StorageError",
+    "TokenLogprob",
     "Tokenizer",
     "TokenizerError",
     "UnsupportedError",

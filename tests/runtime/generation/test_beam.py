@@ -38,7 +38,8 @@ def search(**options: Any) -> BeamSearch[str]:
 def test_candidates_are_drawn_without_replacement_as_torchs_multinomial_draws_them() -> None:
     """The chi-squared of 4,000 draws of an unordered four of six exceeds 37.7 with a probability of 0.001."""
     probabilities = np.array([0.3, 0.25, 0.2, 0.1, 0.1, 0.05])
-    expected = dict.fromkeys(itertools.combinations(range(6), 4), 0.0)
+    fours: list[tuple[int, ...]] = list(itertools.combinations(range(6), 4))
+    expected = dict.fromkeys(fours, 0.0)
     for order in itertools.permutations(range(6), 4):
         rest, chance = 1.0, 1.0
         for token in order:
@@ -47,7 +48,7 @@ def test_candidates_are_drawn_without_replacement_as_torchs_multinomial_draws_th
         expected[tuple(sorted(order))] += chance
     beams, count = search(do_sample=True), 4000
     scores = np.log(probabilities).astype(np.float32)[None]
-    drawn = dict.fromkeys(expected, 0)
+    drawn = dict.fromkeys(fours, 0)
     for _ in range(count):
         candidates = beams.candidates(scores)
         assert [each.score for each in candidates] == sorted((each.score for each in candidates), reverse=True)
