@@ -22,7 +22,7 @@ from .errors import (
     TokenizerError,
     UnsupportedError,
 )
-from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, StoppingCriterion
+from .generation import GenerationConfig, GenerationOptions, LogitsProcessor, StoppingCriterion, TokenLogprob
 from .kvcache import Prefix
 from .loading import load
 from .model import Model
@@ -60,6 +60,7 @@ __all__ = [
     "Stats",
     "StoppingCriterion",
     "StorageError",
+    "TokenLogprob",
     "Tokenizer",
     "TokenizerError",
     "UnsupportedError",

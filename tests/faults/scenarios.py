@@ -45,6 +45,16 @@ def _batch(model: Model) -> Any:
     return tuple(out.token_ids for out in model.generate(PROMPTS, max_new_tokens=3))
 
 
+def _beams(model: Model) -> Any:
+    outs = model.generate(PROMPT, max_new_tokens=4, num_beams=3, num_return_sequences=2, stop_strings=",")
+    return tuple((out.token_ids, out.score) for out in outs)
+
+
+def _guidance(model: Model) -> Any:
+    out = model.generate(PROMPT, max_new_tokens=3, guidance_scale=2.0, negative_prompt=PROMPTS[1], logprobs=1)
+    return out.token_ids, out.logprobs
+
+
 def _several(model: Model) -> Any:
     """The same prompts, each with an end of its own: its tokens, or the error that ended it."""
     config = GenerationConfig(max_new_tokens=3)
@@ -80,6 +90,8 @@ SCENARIOS: dict[str, Callable[[Model], Any]] = {
     "sample": _sample,
     "stream": _stream,
     "batch": _batch,
+    "beams": _beams,
+    "guidance": _guidance,
     "several": _several,
     "full context": _full_context,
     "prefix": _prefix,

@@ -91,7 +91,7 @@ def test_guided_tokens_are_transformers(
 ) -> None:
     prompt = random_ids(12, seed=5)
     ids = None if negative is None else random_ids(negative, seed=6)
-    options = {"max_new_tokens": COUNT, "guidance_scale": scale, "repetition_penalty": 1.2}
+    options: dict[str, Any] = {"max_new_tokens": COUNT, "guidance_scale": scale, "repetition_penalty": 1.2}
     (expected,), _ = theirs(model, prompt, negative_prompt_ids=ids, do_sample=False, **options)
     mine = bundle.generate(prompt, negative_prompt=ids, **options)
     assert list(mine.token_ids) == expected
