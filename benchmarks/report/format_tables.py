@@ -6,7 +6,7 @@ from typing import Any
 
 from .markdown import machine
 
-__all__ = ["block_sizes", "far_channels", "quality", "refinements", "speed"]
+__all__ = ["block_sizes", "far_channels", "perplexity", "quality", "refinements", "speed"]
 
 
 def quality(results: dict[str, Any]) -> list[str]:
@@ -21,6 +21,24 @@ def quality(results: dict[str, Any]) -> list[str]:
         f"| {results['checkpoint']}, {tokens:,} tokens | MB | max abs logit difference | mean KL (nats) | p99 KL | "
         "top-1 agreement | perplexity ratio |",
         "|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def perplexity(results: dict[str, Any]) -> list[str]:
+    """What each format foretells, beside torch."""
+    systems = results["systems"]
+    first = systems["torch"]
+    rows = [
+        f"| {name} | {row['token']:.4f} | {row['word'] / first['word'] - 1:+.1e} | {row['byte']:.5f} | "
+        f"{row['bits_per_byte']:.6f} |"
+        for name, row in systems.items()
+    ]
+    return [
+        f"| {results['checkpoint']}, {results['text']}: {first['tokens']:,} tokens, {first['words']:,} words, "
+        f"{first['bytes']:,} bytes | token perplexity | word perplexity, from torch's | byte perplexity | "
+        "bits per byte |",
+        "|---|---|---|---|---|",
         *rows,
     ]
 

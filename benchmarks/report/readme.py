@@ -24,6 +24,7 @@ DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
 
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "quality": format_tables.quality,
+    "perplexity": format_tables.perplexity,
     "installed": engine_tables.installed,
     "refinements": format_tables.refinements,
     "block_refinements": format_tables.refinements,

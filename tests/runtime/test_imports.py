@@ -87,6 +87,15 @@ print(json.dumps([before, len(os.listdir("/proc/self/task"))]))
     assert after == before
 
 
+def test_generating_loads_nothing_that_only_scores_or_integrates() -> None:
+    program = """
+import json, sys, neort
+neort.load(num_threads=1).generate("The", max_new_tokens=2)
+print(json.dumps(sorted(name for name in sys.modules if name.startswith(("neort.scoring", "neort.integrations")))))
+"""
+    assert python(program) == []
+
+
 def test_importing_and_generating_opens_no_socket() -> None:
     program = """
 import json, socket, sys
@@ -133,9 +142,12 @@ def test_every_public_name_exists() -> None:
 MODULES = {module.name for module in pkgutil.walk_packages(neort.__path__, "neort.")}
 
 
-@pytest.mark.parametrize("name", sorted(MODULES - {"neort.__main__", "neort.cli.__main__"}))
+@pytest.mark.parametrize("name", sorted(MODULES - {"neort.__main__", "neort.cli.__main__", "neort.integrations"}))
 def test_every_module_declares_its_public_names(name: str) -> None:
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except neort.MissingExtraError as error:
+        pytest.skip(str(error))
     assert module.__all__
     assert all(hasattr(module, public) for public in module.__all__)
 

@@ -27,8 +27,8 @@ def read_documents(file: Path, split_on: str, field: str) -> list[str]:
         text = read_regular(file, LARGEST_FILE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PromptError(
-            f"{file} is no UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); convert it, with iconv "
-            "say"
+            f"{file} is no UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}); convert it, with "
+            "iconv say"
         ) from None
     except OSError as error:
         raise PromptError(f"{file} cannot be read ({error.strerror or error}); name a text file") from None
