@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,6 +74,8 @@ def _cpuinfo() -> str:
 def _sysctl() -> str:
     if sys.platform != "darwin":
         return ""
+    import subprocess
+
     try:
         names = ["machdep.cpu", "hw.optional"]
         return subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +59,8 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _reader(threads: int) -> Callable[[], object]:
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and every command imports this module
+
     parts = np.array_split(np.ones(ARRAY_BYTES // 8, np.int64), threads)
 
     def read() -> None:

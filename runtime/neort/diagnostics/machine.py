@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -85,6 +84,8 @@ def _memory_limit() -> int | None:
 
 
 def _version(name: str) -> str:
+    import importlib.metadata  # slow, and every command imports this module
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from statistics import median
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class Figure:
     @property
     def median(self) -> float:
         """The middle of the rounds."""
-        return median(self.values)
+        return float(np.median(self.values))
 
     @property
     def best(self) -> float:

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import resources
 
 from .tokens import ExplainedToken, perplexity
 
@@ -33,6 +32,8 @@ def html_page(tokens: Sequence[ExplainedToken], *, title: str) -> str:
         "CHART": _chart(tokens),
         "DATA": _script_safe([asdict(token) for token in tokens]),
     }
+    from importlib import resources  # slow, and every command imports this module
+
     page = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     return PLACE.sub(lambda found: parts[found[1]], page)
 
