@@ -5,6 +5,7 @@ No shell takes part, so that a page runs alike on every system.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import io
@@ -37,7 +38,7 @@ def check_usage(line: str) -> None:
     for pipeline in _split(_words(line), "&&"):
         for words in _split(pipeline, "|"):
             if words[0] == "neort":
-                parse_args(words[1:])
+                parse_args(words[1:], argparse.Namespace())
             elif words[0] == "neort-export":
                 from neort_export.cli.main import parse_args as parse_export_args
 

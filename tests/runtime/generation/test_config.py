@@ -46,7 +46,7 @@ def test_defaults_are_greedy_decoding_of_128_tokens() -> None:
 
 def test_options_are_keyword_only() -> None:
     with pytest.raises(TypeError):
-        GenerationConfig(64)  # type: ignore[call-arg]
+        GenerationConfig(64)  # type: ignore[call-arg, arg-type]
 
 
 def test_an_unknown_option_is_a_type_error_in_the_constructor() -> None:
