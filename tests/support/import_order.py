@@ -36,6 +36,7 @@ ORDER = {
         "model",
         "loading",
         "verification",
+        "pipelines",
         "cli",
     ],
     "neort_export": [

@@ -36,14 +36,14 @@ def hidden_values(graph: Graph) -> list[str]:
     """The names of the values that transformers calls hidden_states, [rows, K]: what each layer is given, and the
     last one's result before the last normalization.
 
-    Rows are those of all tokens, sequence after sequence; there may be one more, of zeros. Raises UnsupportedError for a
-    graph of another build.
+    Rows are those of all tokens, sequence after sequence; there may be one more, of zeros. Raises UnsupportedError for
+    a graph of another build.
     """
     norms = [node.inputs[0] for node in graph.nodes if node.operator == NORM]
     if len(norms) % 2 == 0:
         raise UnsupportedError(
-            f"this graph has {len(norms)} normalizations, not two per layer and a last one, so its hidden states cannot "
-            "be told; export the checkpoint again"
+            f"this graph has {len(norms)} normalizations, not two per layer and a last one, so its hidden states "
+            "cannot be told; export the checkpoint again"
         )
     made: dict[str, Node] = {name: node for node in graph.nodes for name in node.outputs}
     last = norms[-1]

@@ -112,8 +112,8 @@ class BoundInputs:
     ) -> None:
         """Bind ``inputs``, which have as many sequences as ``slots``, the dummy's included.
 
-        ``logits`` [B, logits_to_keep, V] is what every run overwrites; None: each run gets an array of its own. ``output``
-        is what it returns in their place, of any name that the graph puts out.
+        ``logits`` [B, logits_to_keep, V] is what every run overwrites; None: each run gets an array of its own.
+        ``output`` is what it returns in their place, of any name that the graph puts out.
         """
         self.first: int | None = 0
         self._session, self._cache, self._slots, self._inputs, self._logits = session, cache, slots, inputs, logits
