@@ -33,6 +33,7 @@ ORDER = {
         "backend",
         "engine",
         "features",
+        "asynchronous",
         "model",
         "loading",
         "verification",
