@@ -33,7 +33,7 @@ def test_a_text_has_the_same_vector_alone_and_in_any_company(model: neort.Model)
 def test_vectors_do_not_depend_on_threads_chunks_or_packed_weights(model: neort.Model, tmp_path: Path) -> None:
     expected = model.embed(TEXTS)
     for options in ({"num_threads": 3}, {"num_threads": 1, "packed_weights": tmp_path}):
-        assert np.array_equal(neort.load(**options).embed(TEXTS), expected)  # type: ignore[arg-type]
+        assert np.array_equal(neort.load(**options).embed(TEXTS), expected)
 
 
 @pytest.mark.parametrize("layer", [0, 2, -1])
