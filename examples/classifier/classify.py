@@ -44,6 +44,7 @@ HOUSE = [
     "She opened the window and looked into the garden.",
     "The visitor left his hat and coat in the hall.",
 ]
+LAYER = 0  # the means of words: what a model this small knows best; try the middle layers of a larger one
 TRAINING = 8  # sentences of each kind; the others are the test
 
 
@@ -52,10 +53,9 @@ def main(bundle: str | None = None) -> float:
     model = neort.load(bundle)
     training = SEA[:TRAINING] + HOUSE[:TRAINING]
     new = SEA[TRAINING:] + HOUSE[TRAINING:]
-    layer = model.spec.num_layers // 2  # the middle layers know most about meaning
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
-    classifier.fit(model.embed(training, layer), ["sea"] * TRAINING + ["house"] * TRAINING)
-    found = classifier.predict(model.embed(new, layer))
+    classifier.fit(model.embed(training, LAYER), ["sea"] * TRAINING + ["house"] * TRAINING)
+    found = classifier.predict(model.embed(new, LAYER))
     for sentence, kind in zip(new, found, strict=True):
         print(f"{kind:6} {sentence}")
     right = [kind == ("sea" if sentence in SEA else "house") for sentence, kind in zip(new, found, strict=True)]
