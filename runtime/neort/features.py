@@ -50,7 +50,7 @@ def fitting(token_ids: Ids, positions: int, truncation: Truncation | None, name:
     """
     if len(token_ids) == 0:
         raise PromptError(
-            f'{name} is empty, so there is nothing to embed; give at least one token, such as "<|endoftext|>"'
+            f'{name} is empty, so there is nothing to embed; give one token at least, "<|endoftext|>" say'
         )
     if len(token_ids) <= positions:
         return token_ids

@@ -35,6 +35,9 @@ from .wording import shortened
 if TYPE_CHECKING:
     from .scoring import Choice, Normalization, Overflow, Perplexity, Score, TextScorer
 
+if TYPE_CHECKING:
+    from .asynchronous import AsyncStream
+
 __all__ = ["Model"]
 
 
@@ -220,6 +223,56 @@ class Model:
         collector = Collector(ids, options, 0, self.tokenizer, chooser, negative_ids, streamed=True)
         self._engine.check(collector.request)
         return self._pieces(collector)
+
+    def astream(
+        self,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        logits_processor: Sequence[LogitsProcessor] | None = None,
+        **overrides: Unpack[GenerationOptions],
+    ) -> AsyncStream:
+        """As `stream`, for asyncio: ``async for piece in model.astream(...)``.
+
+        Takes and raises what `stream` does, at the call itself. Leaving the loop, by whatever way, ends the sequence;
+        in the middle of a prompt after one run of the prefill (256 tokens) at most. Any number of streams run in one
+        event loop, beside others in threads, and take no thread of their own.
+        """
+        from .asynchronous import AsyncStream
+
+        return AsyncStream(self._engine, self._one(prompt, config, logits_processor, overrides, streamed=True))
+
+    async def agenerate(
+        self,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        logits_processor: Sequence[LogitsProcessor] | None = None,
+        **overrides: Unpack[GenerationOptions],
+    ) -> Completion:
+        """As `generate` for one prompt and one sequence, for asyncio; a cancelled task ends the sequence.
+
+        Several prompts are decoded together all the same: ``await asyncio.gather(*map(model.agenerate, prompts))``.
+        """
+        from .asynchronous import completed
+
+        return await completed(self._engine, self._one(prompt, config, logits_processor, overrides, streamed=False))
+
+    def _one(
+        self,
+        prompt: Prompt,
+        config: GenerationConfig | None,
+        processors: Sequence[LogitsProcessor] | None,
+        overrides: Any,
+        *,
+        streamed: bool,
+    ) -> Collector:
+        """What collects the only sequence of a prompt."""
+        options = self._options(config, overrides)
+        _refuse_several(options, "use generate, or several calls")
+        ids = self._encode(prompt)
+        chooser = self._chooser(ids, options, 0, own_processors(processors, first=True))
+        return Collector(ids, options, 0, self.tokenizer, chooser, streamed=streamed)
 
     def logits(self, token_ids: Sequence[int] | Ids) -> Logits:
         """Next-token logits at every position of a sequence, float32 [T, V].

@@ -86,6 +86,14 @@ class Engine:
         """
         return self._wait(events, nothing)
 
+    def look_after(self) -> None:
+        """See to it that the thread lives: for who waits for events elsewhere than in `next_event`, once in a while.
+
+        Raises EngineError as `submit` does.
+        """
+        self._worker.check_usable()
+        self._worker.wake()
+
     def logits(self, token_ids: Ids) -> Logits:
         """See `EngineCore.logits`; raises EngineError, too, as `submit` does."""
         logits: Logits = self._ask(lambda wanted: self.core.logits(token_ids, wanted))

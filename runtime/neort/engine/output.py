@@ -5,6 +5,7 @@ Knows what requests hand out; knows nothing about models or engines.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
@@ -96,12 +97,20 @@ class Collector:
         """
         self.request = Request(ids, options, self, index, chooser, negative_ids)
         self.events: SimpleQueue[Piece | None] = SimpleQueue()
+        self._put: Callable[[Piece | None], object] = self.events.put
         self._streamed = streamed
         self._sequence = SequenceText(ids, options, tokenizer)
         self._pending: list[int] = []
         self._text: list[str] = []
         self._result: tuple[FinishReason, Stats] | None = None
         self._error: BaseException | None = None
+
+    def redirect(self, put: Callable[[Piece | None], object]) -> None:
+        """Let a function have the events in the place of the queue, before the request is submitted.
+
+        It is called in the thread that steps, and must neither wait nor raise.
+        """
+        self._put = put
 
     def push(self, token_id: int) -> bool:
         """See `TokenSink`; True after a stop string."""
@@ -116,12 +125,12 @@ class Collector:
         rest = self._sequence.finish()
         self._result = reason, stats
         self._emit(Piece(rest, tuple(self._pending), reason, stats, self._logprobs(len(self._pending))))
-        self.events.put(None)
+        self._put(None)
 
     def fail(self, error: BaseException) -> None:
         """See `TokenSink`."""
         self._error = error
-        self.events.put(None)
+        self._put(None)
 
     def completion(self) -> Completion:
         """Return the whole result. Raises the error that ended the request, if one did."""
@@ -143,7 +152,7 @@ class Collector:
 
     def _emit(self, piece: Piece) -> None:
         if self._streamed:
-            self.events.put(piece)
+            self._put(piece)
         self._text.append(piece.text)
         self._pending.clear()
 

@@ -1,0 +1,206 @@
+"""The pipeline "text-generation": prompts in, records with their continuations out, as transformers 5.24 has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentTypeError, ConfigError, PromptError
+from ..model import Model
+from .inputs import run_inputs
+from .text_options import ReturnType, Streamer, TextOptions
+from .tokenization import model_max_length, truncated
+
+__all__ = ["TextGenerationPipeline"]
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A text and its tokens, with the prefix's; ``begun`` of these are the model's own, where the text is empty."""
+
+    text: str
+    ids: list[int]
+    begun: int = 0
+
+
+class TextGenerationPipeline:
+    """Continues texts; made by `neort.pipeline`.
+
+    Attributes:
+        model: the neort.Model that it runs.
+        tokenizer: the model's tokenizer.
+    """
+
+    task = "text-generation"
+
+    def __init__(self, model: Model, **parameters: Any) -> None:
+        """``parameters`` are those of a call, for all calls that do not give them.
+
+        Raises ArgumentTypeError and ConfigError as a call does.
+        """
+        self.model = model
+        self.tokenizer = model.tokenizer
+        self._in_file = model.bundle.read_json("generation_config.json")
+        self._parameters = TextOptions.of(parameters)
+        self._check(self._parameters)
+
+    def __call__(self, text_inputs: Any, **parameters: Any) -> Any:
+        """Continue one text, or several.
+
+        Parameters are transformers' own: ``return_full_text`` (True), ``return_tensors``, ``return_text``, ``prefix``,
+        ``stop_sequence``, ``handle_long_generation`` ("hole" drops the beginning of a long prompt), ``truncation``,
+        ``add_special_tokens``, ``skip_special_tokens`` (True), ``batch_size``, ``streamer``, ``generation_config`` and
+        every option of `neort.GenerationConfig`, with ``max_length`` besides, which counts the prompt's tokens.
+
+        Without any of them 256 new tokens are drawn at temperature 0.7, unless the bundle's generation_config.json
+        says otherwise, as transformers does; a text may then end earlier at the last of the model's positions.
+
+        Returns a list of records for a str, one per sequence, a list of such lists for a list, and for any other
+        iterable an iterator, which reads ``batch_size`` texts (1) at a time. A record is {"generated_text": ...}, for
+        ``return_tensors``, {"generated_token_ids": ...}, a list of the prompt's ids and the new ones.
+
+        ``streamer`` is an object with transformers' ``put`` and ``end``, or a function that gets each neort.Piece.
+
+        Raises what `Model.generate` does; PromptError for a chat, since these models have no template for it.
+        """
+        options = TextOptions.of(parameters).over(self._parameters)
+        self._check(options)
+        return run_inputs(text_inputs, lambda texts, name: self._run(texts, name, options), options.batch_size)
+
+    def _check(self, options: TextOptions) -> None:
+        """Raise ArgumentTypeError or ConfigError for options of generation that are none, before anything runs."""
+        wanted = options.options(self._in_file)
+        wanted.pop("max_length", None)
+        (options.generation_config or self.model.generation_config).replace(**wanted)
+
+    def _run(self, texts: Sequence[str], name: str, options: TextOptions) -> list[list[Record]]:
+        """The records of each text."""
+        prompts = [self._encoded(text, options) for text in texts]
+        wanted = [self._wanted(prompt, name, options) for prompt in prompts]
+        prompts = [self._with_hole(prompt, each, options) for prompt, each in zip(prompts, wanted, strict=True)]
+        if options.streamer is not None:
+            return [
+                [self._record(prompt, self._streamed(prompt.ids, each, options), options)]
+                for prompt, each in zip(prompts, wanted, strict=True)
+            ]
+        records: list[list[Record]] = [[] for _ in prompts]
+        for members in _alike(wanted):
+            completions = self.model.generate(
+                [prompts[i].ids for i in members],
+                options.generation_config,
+                logits_processor=options.logits_processor,
+                **wanted[members[0]],
+            )
+            count = len(completions) // len(members)
+            for place, i in enumerate(members):
+                sequences = completions[place * count : (place + 1) * count]
+                records[i] = [self._record(prompts[i], each.token_ids, options) for each in sequences]
+        return records
+
+    def _encoded(self, text: str, options: TextOptions) -> _Prompt:
+        """A text's tokens after the prefix's; where there is none, the model's own first token, as transformers has it.
+
+        Raises PromptError where the model has none, either.
+        """
+        special = options.add_special_tokens is not False
+        ids = self.tokenizer.encode((options.prefix or "") + text, add_special_tokens=special)
+        length = model_max_length(self.model) if options.max_length is None else options.max_length
+        ids = truncated(ids, options.truncation, length)
+        if ids:
+            return _Prompt(text, ids)
+        begin = self._in_file.get("bos_token_id", self.model.bundle.read_json("config.json").get("bos_token_id"))
+        if not isinstance(begin, int):
+            raise PromptError("the prompt is empty, and the model has no bos_token_id to begin with; give some text")
+        return _Prompt(text, [begin], begun=1)
+
+    def _wanted(self, prompt: _Prompt, name: str, options: TextOptions) -> dict[str, Any]:
+        """Options for `Model.generate`, in which lengths are counted as it counts them."""
+        wanted = options.options(self._in_file)
+        prefix = len(self.tokenizer.encode(options.prefix or "", add_special_tokens=bool(options.add_special_tokens)))
+        if isinstance(wanted.get("min_length"), int) and "min_new_tokens" not in wanted:
+            wanted["min_length"] += prefix
+        longest, asked = (
+            wanted.pop("max_length", None),
+            wanted.get("max_new_tokens", self._in_file.get("max_new_tokens")),
+        )
+        if longest is not None and asked is None:
+            if isinstance(longest, bool) or not isinstance(longest, int):
+                raise ArgumentTypeError(f"max_length is an integer, not {type(longest).__name__}")
+            if longest + prefix <= len(prompt.ids):
+                raise PromptError(
+                    f"{name} has {len(prompt.ids)} tokens, and max_length, which counts them, is {longest}; raise it, "
+                    "or give max_new_tokens instead"
+                )
+            wanted["max_new_tokens"] = longest + prefix - len(prompt.ids)
+        elif not options.asks_for_length(self._in_file):
+            self._end_at_last_position(prompt, name, wanted, options)
+        return wanted
+
+    def _end_at_last_position(self, prompt: _Prompt, name: str, wanted: dict[str, Any], options: TextOptions) -> None:
+        """Nobody asked for so many tokens: they may be fewer. Raises PromptError where there is room for none."""
+        positions = self.model.spec.max_position_embeddings
+        if options.handle_long_generation is not None or "overflow" in wanted:
+            return
+        if len(prompt.ids) > positions:
+            raise PromptError(
+                f"{name} has {len(prompt.ids)} tokens, and the model has {positions} positions; shorten it, or give "
+                'truncation=True or handle_long_generation="hole"'
+            )
+        wanted["overflow"] = "stop"
+
+    def _with_hole(self, prompt: _Prompt, wanted: dict[str, Any], options: TextOptions) -> _Prompt:
+        """The prompt without its beginning, where "hole" asks for room and there is none.
+
+        Raises ConfigError where more new tokens are wanted than there can be.
+        """
+        if options.handle_long_generation is None:
+            return prompt
+        longest = model_max_length(self.model)
+        config = options.generation_config or self.model.generation_config
+        room = longest - wanted.get("max_new_tokens", config.max_new_tokens)
+        if len(prompt.ids) <= room:
+            return prompt
+        if room <= 0:
+            raise ConfigError(
+                f"{longest - room} new tokens leave no room for a prompt among {longest}; lower max_new_tokens"
+            )
+        return replace(prompt, ids=prompt.ids[-room:])
+
+    def _streamed(self, ids: list[int], wanted: dict[str, Any], options: TextOptions) -> list[int]:
+        """The new token ids of one prompt, which the streamer gets as they come."""
+        processors, tokens = options.logits_processor, list[int]()
+        pieces = self.model.stream(ids, options.generation_config, logits_processor=processors, **wanted)
+        streamer = options.streamer
+        if isinstance(streamer, Streamer):
+            streamer.put(np.array([ids], np.int64))
+        for piece in pieces:
+            tokens += piece.token_ids
+            if isinstance(streamer, Streamer):
+                for token in piece.token_ids:
+                    streamer.put(np.array([token], np.int64))
+            elif streamer is not None:
+                streamer(piece)
+        if isinstance(streamer, Streamer):
+            streamer.end()
+        return tokens
+
+    def _record(self, prompt: _Prompt, new_ids: Sequence[int], options: TextOptions) -> Record:
+        """What one sequence becomes."""
+        if options.return_type is ReturnType.TENSORS:
+            return {"generated_token_ids": [*prompt.ids, *new_ids]}
+        shown = [*prompt.ids[: prompt.begun], *new_ids]
+        text = self.tokenizer.decode(shown, skip_special_tokens=options.skip_special_tokens is not False)
+        return {"generated_text": text if options.return_type is ReturnType.NEW_TEXT else prompt.text + text}
+
+
+def _alike(wanted: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
+    """Places of prompts whose options are the same: all, but for a length that each has of its own."""
+    groups: dict[Any, list[int]] = {}
+    for place, options in enumerate(wanted):
+        groups.setdefault((options.get("max_new_tokens"), options.get("overflow")), []).append(place)
+    yield from groups.values()
