@@ -41,6 +41,10 @@ def test_log_probabilities_are_torchs(model: GPTNeoForCausalLM, loaded: neort.Mo
         np.testing.assert_allclose(score.logprobs, torch_logprobs(model, ids, count), atol=1e-4)
 
 
+def test_in_fp32_too_a_text_has_the_same_bits_alone_and_in_a_list(loaded: neort.Model) -> None:
+    assert loaded.score(TEXTS, CONTEXT) == [loaded.score(text, CONTEXT) for text in TEXTS]
+
+
 def test_options_have_torchs_log_likelihoods(model: GPTNeoForCausalLM, loaded: neort.Model) -> None:
     context = CONTEXT.strip()
     choice = loaded.choose(context, TEXTS, normalize="tokens")
