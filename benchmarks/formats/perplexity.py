@@ -19,13 +19,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import neort
+from neort.bundle import Quantization
 from neort.scoring import Perplexity, TextScorer
 from neort_export import export
 
 from ..harness.arguments import named_path, script_parser
 from ..harness.results import write_results
 
-FORMATS = ("fp32", "int8", "int8-block", "int4")
+FORMATS: tuple[Quantization, ...] = ("fp32", "int8", "int8-block", "int4")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -117,6 +117,10 @@ class LayerwiseRunner:
         """As DecoderSession.prefill."""
         return self._run(slot, np.array(token_ids, np.int64)[None], np.array([start], np.int32), logits_to_keep)
 
+    def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Floats:
+        """Raises NotImplementedError: what is measured is read prompt by prompt."""
+        raise NotImplementedError
+
     def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Floats:
         """As DecoderSession.decode."""
         return self._run(0, np.array(token_ids, np.int64)[:, None], np.array(lengths, np.int32), 1)
