@@ -1,4 +1,4 @@
-"""``neort``: generate text, look at a bundle, check a bundle. One file per command."""
+"""``neort``: generate text, look at a bundle, check a bundle, evaluate it. One file per command."""
 
 from __future__ import annotations
 

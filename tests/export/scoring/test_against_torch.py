@@ -1,4 +1,4 @@
-"""Scores against transformers: log-probabilities, perplexity by windows, and what lm-eval's own functions give."""
+"""Scores against transformers: log-probabilities, options, perplexity by windows."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ def test_log_probabilities_are_torchs(model: GPTNeoForCausalLM, loaded: neort.Mo
         np.testing.assert_allclose(score.logprobs, torch_logprobs(model, ids, count), atol=1e-4)
 
 
+def test_in_fp32_too_a_text_has_the_same_bits_alone_and_in_a_list(loaded: neort.Model) -> None:
+    assert loaded.score(TEXTS, CONTEXT) == [loaded.score(text, CONTEXT) for text in TEXTS]
+
+
 def test_options_have_torchs_log_likelihoods(model: GPTNeoForCausalLM, loaded: neort.Model) -> None:
     context = CONTEXT.strip()
     choice = loaded.choose(context, TEXTS, normalize="tokens")
@@ -63,31 +67,3 @@ def test_perplexity_is_torchs_over_the_same_windows(model: GPTNeoForCausalLM, lo
     assert perplexity.tokens == len(ids) > 2 * POSITIONS
     assert perplexity.log_likelihood == pytest.approx(total, rel=1e-6)
     assert float(perplexity) == pytest.approx(math.exp(-total / len(ids)), rel=1e-6)
-
-
-def test_pairs_are_cut_as_lm_eval_cuts_them(loaded: neort.Model) -> None:
-    api = pytest.importorskip("lm_eval.api.model")
-
-    class Cutter(api.TemplateLM):  # type: ignore[misc, name-defined]
-        """Encodes with neort's tokenizer, and returns what lm-eval would score."""
-
-        eot_token_id = loaded.scorer().prefix
-
-        def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
-            return loaded.tokenizer.encode(string, add_special_tokens=False)
-
-        def _loglikelihood_tokens(self, requests: object, **_: object) -> object:
-            return requests
-
-        def loglikelihood_rolling(self, requests: object, disable_tqdm: bool = False) -> object:
-            raise NotImplementedError
-
-        def generate_until(self, requests: object, disable_tqdm: bool = False) -> object:
-            raise NotImplementedError
-
-    instance = pytest.importorskip("lm_eval.api.instance").Instance
-    pairs = [("a b  ", "c"), ("", "a"), ("", "<|endoftext|>a"), ("a\n", " b"), ("<|endoftext|>", "b"), ("a", "日")]
-    requests = [instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
-    for (context, text), (_, before, after) in zip(pairs, Cutter().loglikelihood(requests), strict=True):
-        pair = loaded.scorer().pair(text, context, "error")
-        assert (pair.context.tolist(), pair.continuation.tolist()) == (before, after)

@@ -45,6 +45,34 @@ def test_white_space_at_a_contexts_end_belongs_to_the_text(
     assert pair_of(model, context, text) == cut
 
 
+def test_pairs_are_cut_as_lm_eval_cuts_them(model: neort.Model) -> None:
+    api = pytest.importorskip("lm_eval.api.model")
+
+    class Cutter(api.TemplateLM):  # type: ignore[misc, name-defined]
+        """Encodes with neort's tokenizer, and returns what lm-eval would score."""
+
+        eot_token_id = model.scorer().prefix
+
+        def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
+            return model.tokenizer.encode(string, add_special_tokens=False)
+
+        def _loglikelihood_tokens(self, requests: object, **_: object) -> object:
+            return requests
+
+        def loglikelihood_rolling(self, requests: object, disable_tqdm: bool = False) -> object:
+            raise NotImplementedError
+
+        def generate_until(self, requests: object, disable_tqdm: bool = False) -> object:
+            raise NotImplementedError
+
+    instance = pytest.importorskip("lm_eval.api.instance").Instance
+    pairs = [("a b  ", "c"), ("", "a"), ("", "<|endoftext|>a"), ("a\n", " b"), ("<|endoftext|>", "b"), ("a", "日")]
+    requests = [instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    for (context, text), (_, before, after) in zip(pairs, Cutter().loglikelihood(requests), strict=True):
+        pair = model.scorer().pair(text, context, "error")
+        assert (pair.context.tolist(), pair.continuation.tolist()) == (before, after)
+
+
 def test_a_text_that_its_context_swallows_is_refused(model: neort.Model) -> None:
     with pytest.raises(PromptError, match="the text '' has no token of its own"):
         model.score("", "Once upon a time")
