@@ -54,9 +54,12 @@ class ResultFile:
     def opened(cls, path: Path, facts: dict[str, Any], *, overwrite: bool = False) -> Iterator[ResultFile]:
         """Open a file of results for this process alone; a new one, or one with the same ``facts``.
 
-        Raises ConfigError where there is a file with other facts, or with none, StorageError where it cannot be
-        written, or another process writes it.
+        Where ``path`` is a link, what it points to is meant. Raises ConfigError where there is a file with other facts,
+        or with none, StorageError where it is no regular file, cannot be written, or another process writes it.
         """
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file():
+            raise StorageError(f"results cannot be written to {path}, which is no regular file; give a file's name")
         with storage_errors("results", path, GO_ON), _locked(path):
             if path.exists() and not overwrite:
                 _check_facts(path, facts)
