@@ -144,7 +144,7 @@ class _Run:
         self._tokens += sum(new) if isinstance(new, list) else new
         rate = self._tokens / max(time.monotonic() - self._began, 1e-9)
         fraction = record.end / self._size if self._size else None
-        progress.update(fraction, f"{record.index + 1:,} records, {rate:,.0f} tokens/s")
+        progress.update(fraction, f"{record.index + 1:,} done, {rate:,.0f} tokens/s")
 
     def _ended(self, done: int, failed: int, where: str) -> int:
         if failed:
