@@ -32,7 +32,16 @@ LARGEST_FACTS = 1 << 20  # bytes
 def facts_of(model: Model, config: GenerationConfig, **others: str) -> dict[str, Any]:
     """What results have in common: the model and its options, and ``others``, in JSON's own types."""
     graph = model.bundle.model_hash("decoder.onnx")
-    return dict(json.loads(json.dumps({"model": graph, **others, **dataclasses.asdict(config)})))
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {"model": graph, **others, **{name: _plain(value) for name, value in options.items()}}
+
+
+def _plain(value: object) -> object:
+    """A value as it is when it comes back from JSON; one that JSON has no word for as its repr."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 class ResultFile:
