@@ -107,7 +107,8 @@ class _Run:
 
     def to_output(self, records: Iterator[Record], output: Output) -> int:
         """Print the results."""
-        with contextlib.closing(self._results(records)) as results, Progress("neort") as progress:
+        progress = Progress("neort", silent=output.is_terminal)
+        with contextlib.closing(self._results(records)) as results, progress:
             for record, result in results:
                 output.json(result)
                 self._note(record, result, progress)

@@ -317,6 +317,15 @@ def test_progress_is_lines_outside_a_terminal_and_rare(
     assert capsys.readouterr().err == "neort: 25%, at 11, 0:33 left\nneort: 50%, at 22, 0:22 left\n"
 
 
+def test_silent_progress_says_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("neort.cli.display.progress.time.monotonic", lambda: now[0])
+    with Progress("neort", silent=True) as progress:
+        now[0] = 60.0
+        progress.update(0.5, "half")
+    assert capsys.readouterr().err == ""
+
+
 def test_the_time_that_is_left_is_reckoned_from_where_a_run_went_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
