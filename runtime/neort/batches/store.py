@@ -32,7 +32,16 @@ LARGEST_FACTS = 1 << 20  # bytes
 def facts_of(model: Model, config: GenerationConfig, **others: str) -> dict[str, Any]:
     """What results have in common: the model and its options, and ``others``, in JSON's own types."""
     graph = model.bundle.model_hash("decoder.onnx")
-    return dict(json.loads(json.dumps({"model": graph, **others, **dataclasses.asdict(config)})))
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {"model": graph, **others, **{name: _plain(value) for name, value in options.items()}}
+
+
+def _plain(value: object) -> object:
+    """A value as it is when it comes back from JSON; one that JSON has no word for as its repr."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 class ResultFile:
@@ -54,9 +63,12 @@ class ResultFile:
     def opened(cls, path: Path, facts: dict[str, Any], *, overwrite: bool = False) -> Iterator[ResultFile]:
         """Open a file of results for this process alone; a new one, or one with the same ``facts``.
 
-        Raises ConfigError where there is a file with other facts, or with none, StorageError where it cannot be
-        written, or another process writes it.
+        Where ``path`` is a link, what it points to is meant. Raises ConfigError where there is a file with other facts,
+        or with none, StorageError where it is no regular file, cannot be written, or another process writes it.
         """
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file():
+            raise StorageError(f"results cannot be written to {path}, which is no regular file; give a file's name")
         with storage_errors("results", path, GO_ON), _locked(path):
             if path.exists() and not overwrite:
                 _check_facts(path, facts)

@@ -107,7 +107,8 @@ class _Run:
 
     def to_output(self, records: Iterator[Record], output: Output) -> int:
         """Print the results."""
-        with contextlib.closing(self._results(records)) as results, Progress("neort") as progress:
+        progress = Progress("neort", silent=output.is_terminal)
+        with contextlib.closing(self._results(records)) as results, progress:
             for record, result in results:
                 output.json(result)
                 self._note(record, result, progress)
@@ -144,7 +145,7 @@ class _Run:
         self._tokens += sum(new) if isinstance(new, list) else new
         rate = self._tokens / max(time.monotonic() - self._began, 1e-9)
         fraction = record.end / self._size if self._size else None
-        progress.update(fraction, f"{record.index + 1:,} records, {rate:,.0f} tokens/s")
+        progress.update(fraction, f"{record.index + 1:,} done, {rate:,.0f} tokens/s")
 
     def _ended(self, done: int, failed: int, where: str) -> int:
         if failed:

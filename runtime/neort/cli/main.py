@@ -29,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     for command in (generate, tokenize, explain, evaluate, info, verify, bench, doctor, completion):
         command.add_parser(commands)
     for listed in commands._choices_actions:
-        commands.choices[listed.dest].description = f"{listed.help}.".capitalize()
+        commands.choices[listed.dest].description = f"{listed.help}."
     parser.set_defaults(commands=commands.choices)
     return parser
 

@@ -52,8 +52,9 @@ def _hint(parser: argparse.ArgumentParser, flag: str) -> str:
     known = [each for action in parser._actions for each in action.option_strings]
     if name in FLAGS and FLAGS[name] in known:
         return f"use {FLAGS[name]}"
-    if name in ELSEWHERE:
-        return ELSEWHERE[name]
+    told = ELSEWHERE.get(name)
+    if told is not None and set(re.findall(r"--[\w-]+", told)) <= {*known}:
+        return told
     said = for_option(name, []).removeprefix("neort.load takes it: ")
     if not said.startswith("known options"):
         return _as_flags(said)

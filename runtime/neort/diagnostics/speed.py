@@ -13,7 +13,7 @@ from ..model import Model
 
 __all__ = ["Figure", "decode_rate", "measured_speed"]
 
-LENGTHS = (32, 128, 512, 1024)
+LENGTHS = (32, 128, 256, 512, 1024)
 BATCHES = (1, 4, 8)
 FIRST_TOKEN = 128  # length of the prompt whose first token is timed
 PROMPT = 32  # tokens before those of a decode case

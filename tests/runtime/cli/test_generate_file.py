@@ -244,6 +244,25 @@ def test_a_file_that_is_no_run_s_is_never_touched(
     assert (tmp_path / "out").read_text(encoding="utf-8") == "precious"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_device_or_a_pipe_is_refused_and_stays(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "out")
+    for path in (tmp_path / "out", tmp_path):
+        assert run(source, "--output", str(path), "--overwrite") == 1
+        assert "no regular file" in capsys.readouterr().err
+    assert (tmp_path / "out").exists()
+
+
+def test_a_link_stays_and_what_it_points_to_has_the_results(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    assert run(source, "--output", str(tmp_path / "link")) == 0
+    assert run(source, "--output", str(tmp_path / "link"), "--overwrite") == 0
+    assert (tmp_path / "link").is_symlink()
+    assert len(results(tmp_path / "out")) == 8
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [

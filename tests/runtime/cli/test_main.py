@@ -152,6 +152,8 @@ def test_stop_strings_know_escape_sequences(run: Any, model: Model) -> None:
         (["--mirostat", "2"], "in Python, "),
         (["--device", "cpu"], "; neort runs on the CPU"),
         (["--truncation"], "--overflow truncate_left"),
+        (["--file", "x"], "; use --input"),
+        (["--batch-size", "4"], "; use --max-batch-size"),
         (["--top-kk", "5"], "did you mean --top-k?"),
         (["--xyzzy"], "neort generate --help"),
     ],
@@ -163,6 +165,12 @@ def test_a_flag_of_another_program_is_told_what_to_use(
         main(["generate", "hi", *flags])
     assert f"unrecognized arguments: {flags[0]}" in (err := capsys.readouterr().err)
     assert told in err
+
+
+def test_a_flag_that_this_command_lacks_is_not_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["tokenize", "hi", "--file", "x"])
+    assert "use --input" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["-m", "--model", "--bundle"])

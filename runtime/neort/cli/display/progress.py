@@ -20,9 +20,10 @@ CLEAR_LINE = "\r\x1b[K"
 class Progress:
     """Says how far a command is, within its context; silent where there is too little to say."""
 
-    def __init__(self, what: str) -> None:
-        """``what`` stands before each line."""
+    def __init__(self, what: str, *, silent: bool = False) -> None:
+        """``what`` stands before each line; ``silent`` says nothing, where what is done is seen as it is."""
         self._what = what
+        self._silent = silent
         self._in_terminal = sys.stderr.isatty()
         self._shown = False
         self._start: float | None = None  # the fraction that was done before
@@ -42,7 +43,7 @@ class Progress:
         now = time.monotonic()
         if self._start is None and fraction is not None:
             self._start, self._began = fraction, now
-        if now < self._next:
+        if self._silent or now < self._next:
             return
         self._next = now + (BAR_SECONDS if self._in_terminal else LINE_SECONDS)
         parts = [said] if fraction is None else [f"{fraction:.0%}", said, *self._left(fraction, now)]
