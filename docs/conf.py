@@ -18,12 +18,10 @@ myst_heading_anchors = 3  # links to headings, which are written as elsewhere in
 
 default_role = "py:obj"  # `name` in a docstring is a link where there is such a name, ``name`` never is
 autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "__init__, __new__"}
-autodoc_mock_imports = [
-    *("torch", "transformers", "huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm", "yaml"),
-]
-autodoc_type_aliases = {
-    name: name for name in ("CacheType", "FinishReason", "Ids", "Logits", "Overflow", "Prompt", "Prompts")
-}
+EXPORTS = "torch transformers huggingface_hub onnx onnx_ir onnxscript safetensors tqdm yaml"  # need not be installed
+autodoc_mock_imports = EXPORTS.split()
+ALIASES = "AllowedTokensFunction CacheType FinishReason Ids Logits Overflow Prompt Prompts"  # are not spelled out
+autodoc_type_aliases = {name: name for name in ALIASES.split()}
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 

@@ -5,7 +5,7 @@ broken elsewhere, and a line of three dots stands for anything. What is not run 
 says why:
 
     <!-- not run: REASON -->
-    <!-- not run (pip install): REASON -->        only the commands that begin so
+    <!-- not run (pip install): REASON -->        only the commands that begin so; there may be several such lines
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ MARK = re.compile(r"^<!-- not run(?: \(([^)]+)\))?: (.+) -->$")
 class Block:
     """A fenced block; ``line`` is that of its first line of code.
 
-    ``reason`` says why it is not run, or, with ``left_out``, why the commands that begin with those words are not.
+    ``reasons`` say why it is not run, or, for each of ``left_out``, why the commands that begin so are not.
     """
 
     page: Path
     line: int
     language: str
     code: str
-    reason: str = ""
-    left_out: str = ""
+    reasons: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     output: str | None = None
 
     @property
     def runs(self) -> bool:
         """Whether it is code that is run, in part at least."""
-        return self.language in ("python", "bash") and (not self.reason or bool(self.left_out))
+        return self.language in ("python", "bash") and len(self.reasons) == len(self.left_out)
 
     def commands(self) -> Iterator[str]:
         """The command lines of a bash block: joined where a backslash continues them, without lines of comments."""
@@ -62,10 +62,11 @@ def blocks(page: Path) -> list[Block]:
             continue
         end = next(i for i in range(number + 1, len(lines)) if lines[i].startswith(fence[1]))
         block = Block(page, number + 2, fence[2], "\n".join(lines[number + 1 : end]) + "\n")
-        mark = MARK.match(before[-1]) if before else None
-        if mark is not None:
-            block.left_out, block.reason = mark[1] or "", mark[2]
-        if block.language == "text" and not before and found and found[-1].runs:
+        while before and (mark := MARK.match(before[-1])):
+            block.reasons += (mark[2],)
+            block.left_out += (mark[1],) if mark[1] else ()
+            before.pop()
+        if block.language == "text" and not before and not block.reasons and found and found[-1].runs:
             found[-1].output = block.code
         found.append(block)
         before, number = [], end + 1

@@ -5,28 +5,28 @@ No shell takes part, so that a page runs alike on every system.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import io
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
 from neort.cli import main
-from neort.cli.main import parse_args
 
 __all__ = ["check_usage", "run_line"]
 
+FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*(?![\w-])")
 LOOK_ONLY = ("info", "verify")  # commands that change nothing
 
 
-def run_line(line: str, left_out: str = "") -> str:
+def run_line(line: str, left_out: Sequence[str] = ()) -> str:
     """Run a line of commands joined by ``&&`` in the current folder; return what they print.
 
-    Commands that begin with ``left_out`` are not run. Raises AssertionError for one that fails, ValueError for one that
-    is unknown.
+    Commands that begin with one of ``left_out`` are not run. Raises AssertionError for one that fails, ValueError for
+    one that is unknown.
     """
     return "".join(
         _run_pipeline(pipeline) for pipeline in _split(_words(line), "&&") if not _begins(pipeline, left_out)
@@ -34,15 +34,30 @@ def run_line(line: str, left_out: str = "") -> str:
 
 
 def check_usage(line: str) -> None:
-    """Parse the neort and neort-export commands of a line, which are not run. Fails where they are none."""
+    """Compare the flags of a line's neort and neort-export commands, which are not run, with what their help lists.
+
+    Raises AssertionError for a flag or a command that does not exist.
+    """
     for pipeline in _split(_words(line), "&&"):
         for words in _split(pipeline, "|"):
-            if words[0] == "neort":
-                parse_args(words[1:], argparse.Namespace())
-            elif words[0] == "neort-export":
-                from neort_export.cli.main import parse_args as parse_export_args
+            if words[0] in ("neort", "neort-export"):
+                known = set(FLAG.findall(_help(words[0], words[1])))
+                unknown = [word for word in words[1:] if FLAG.fullmatch(word) and word not in known]
+                assert not unknown, f"{words[0]} {words[1]} has no {', '.join(unknown)}"
 
-                parse_export_args(words[1:])
+
+@functools.cache
+def _help(program: str, command: str) -> str:
+    run = main
+    if program == "neort-export":
+        from neort_export.cli import main as run
+
+        command = command if command in ("export", "verify") else "export"
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):  # without an output for a wrong command
+        run([command, "--help"])
+    assert output.getvalue(), f"{program} has no command {command}"
+    return output.getvalue()
 
 
 def _words(line: str) -> list[str]:
@@ -51,8 +66,8 @@ def _words(line: str) -> list[str]:
     return list(lexer)
 
 
-def _begins(words: list[str], left_out: str) -> bool:
-    return bool(left_out) and words[: len(left_out.split())] == left_out.split()
+def _begins(words: list[str], left_out: Sequence[str]) -> bool:
+    return any(words[: len(beginning.split())] == beginning.split() for beginning in left_out)
 
 
 def _split(words: list[str], separator: str) -> Iterator[list[str]]:
