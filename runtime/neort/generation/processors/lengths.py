@@ -11,7 +11,7 @@ from .protocol import RULED_OUT
 
 __all__ = ["ExponentialDecay", "ForcedTokens", "MinLength", "SuppressAtBegin", "SuppressTokens"]
 
-LARGEST = 1e38  # penalty of an end-of-text token, so that its logit stays a number
+LARGEST = float(np.finfo(np.float32).max)  # logit of an end-of-text token
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class ExponentialDecay:
             return logits
         tokens = [token for token in self.tokens if token < logits.shape[0] and np.isfinite(logits[token])]
         decayed: Logits = logits.copy()
+        own = logits[tokens].astype(np.float64)
         with np.errstate(over="ignore"):
-            factor = np.float64(self.factor) ** beyond - 1.0
-            decayed[tokens] += np.minimum(np.abs(logits[tokens]) * factor, LARGEST).astype(np.float32)
+            favoured = own + np.abs(own) * min(np.float64(self.factor) ** beyond - 1.0, LARGEST)
+        decayed[tokens] = np.minimum(favoured, LARGEST)
         return decayed
