@@ -8,6 +8,7 @@ Knows logits, tokens and when a beam is at its end; knows nothing about slots.
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -102,7 +103,9 @@ class Beams(Group):
         self.sink = sink
         chooser = chooser or TokenChooser.from_config(config, len(prompt_ids))
         self._search: BeamSearch[_Ended] = BeamSearch(config, chooser.generator)
-        self._beams = [_Beam(self.sequences[0], prompt_ids, TokenChooser(chooser.processors), end)]
+        root = copy.copy(chooser)
+        root.generator = None  # the search's alone: copies of it would draw the same
+        self._beams = [_Beam(self.sequences[0], prompt_ids, root, end)]
 
     @property
     def active(self) -> list[Sequence]:
@@ -189,16 +192,16 @@ class Beams(Group):
         parents = [self._beams[candidate.beam] for candidate, _ in going_on]
         kept = {id(parent.sequence) for parent in parents}
         free = [sequence for sequence in self.sequences if id(sequence) not in kept]
-        beams, copies = [], []
+        beams: list[_Beam] = []
+        copies: list[Copy] = []
         for (candidate, end), parent in zip(going_on, parents, strict=True):
             sequence, chooser = parent.sequence, parent.chooser
             if id(sequence) in kept:
                 kept.remove(id(sequence))
             else:
-                copy = _cheapest(sequence, free)
-                free.remove(copy.target)
-                copies.append(copy)
-                sequence, chooser = copy.target, chooser.fork()
+                copies.append(_cheapest(sequence, free))
+                sequence, chooser = copies[-1].target, chooser.fork()
+                free.remove(sequence)
             ids = np.append(parent.ids, candidate.token_id)
             beams.append(_Beam(sequence, ids, chooser, end, parent.logprobs + likely.of(candidate)))
         self._place(beams, parents, copies)
@@ -207,8 +210,8 @@ class Beams(Group):
     def _place(self, beams: list[_Beam], parents: list[_Beam], copies: list[Copy]) -> None:
         """Give each sequence the context of its beam, and count what is to be copied as cached."""
         contexts = [[*parent.sequence.context, int(beam.ids[-1])] for beam, parent in zip(beams, parents, strict=True)]
-        for copy in copies:
-            copy.target.cached = copy.stop
+        for each in copies:
+            each.target.cached = each.stop
         for beam, context in zip(beams, contexts, strict=True):
             beam.sequence.context = context
         self._beams = beams
