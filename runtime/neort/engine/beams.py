@@ -121,7 +121,7 @@ class Beams(Group):
         """See `Group.take`."""
         if self.done:
             return []
-        scores = np.stack([_processed(beam, row) for beam, row in zip(self._beams, rows, strict=True)])
+        scores = self._processed(rows)
         if not self.new_tokens:
             self.first_token = time.perf_counter()
         likely = _Likely(rows, self.config.logprobs)
@@ -148,6 +148,25 @@ class Beams(Group):
             for _ in range(1 if token_ids else self.config.num_return_sequences):
                 self._search.finish(_Ended(token_ids, reason, beam.logprobs), score, self.new_tokens)
         self._hand_out()
+
+    def _processed(self, rows: list[Logits]) -> Logits:
+        """Log-probabilities, float32 [n, V], as the processors leave them.
+
+        A beam after which they leave no token, and say so by a LogitsError, is ruled out as long as there are others,
+        or enough that are finished.
+        """
+        scores, dead_end = np.full((len(rows), len(rows[0])), -np.inf, np.float32), None
+        for i, (beam, row) in enumerate(zip(self._beams, rows, strict=True)):
+            check_finite(row, len(beam.ids))
+            try:
+                scores[i] = _after_processors(beam, log_probabilities(row))
+            except LogitsError as error:
+                dead_end = dead_end or error
+            _check_scores(scores[i], len(beam.ids))
+        lacking = len(self._search.finished) < self.config.num_return_sequences
+        if dead_end is not None and lacking and not (scores > -np.inf).any():
+            raise dead_end
+        return scores
 
     def _reason(self, token_id: int, end: EndOfText | None) -> FinishReason | None:
         """Why a beam ends with its newest token; None where it goes on."""
@@ -233,18 +252,20 @@ class _Likely:
         return (self._known[candidate.beam].token(candidate.token_id),)
 
 
-def _processed(beam: _Beam, row: Logits) -> Logits:
-    """Log-probabilities [V] as the processors leave them. Raises LogitsError where there is a NaN or +inf."""
-    check_finite(row, len(beam.ids))
-    scores = log_probabilities(row)
+def _after_processors(beam: _Beam, scores: Logits) -> Logits:
+    """Scores [V] as a beam's processors leave them; raises what these do."""
     for processor in beam.chooser.processors:
         scores = processor(beam.ids, scores)
+    return scores
+
+
+def _check_scores(scores: Logits, position: int) -> None:
+    """Raises LogitsError where there is a NaN or +inf."""
     if not scores.max() < np.inf:
         raise LogitsError(
-            f"the logits processors return NaN or +inf at position {len(beam.ids)}; beams need finite scores, or -inf "
-            "for a token that is ruled out"
+            f"the logits processors return NaN or +inf at position {position}; beams need finite scores, or -inf for a "
+            "token that is ruled out"
         )
-    return scores
 
 
 def _cheapest(source: Sequence, free: list[Sequence]) -> Copy:
