@@ -8,6 +8,7 @@ Knows logits, tokens and when a beam is at its end; knows nothing about slots.
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -102,7 +103,9 @@ class Beams(Group):
         self.sink = sink
         chooser = chooser or TokenChooser.from_config(config, len(prompt_ids))
         self._search: BeamSearch[_Ended] = BeamSearch(config, chooser.generator)
-        self._beams = [_Beam(self.sequences[0], prompt_ids, TokenChooser(chooser.processors), end)]
+        root = copy.copy(chooser)
+        root.generator = None  # the search's alone: copies of it would draw the same
+        self._beams = [_Beam(self.sequences[0], prompt_ids, root, end)]
 
     @property
     def active(self) -> list[Sequence]:
@@ -118,7 +121,7 @@ class Beams(Group):
         """See `Group.take`."""
         if self.done:
             return []
-        scores = np.stack([_processed(beam, row) for beam, row in zip(self._beams, rows, strict=True)])
+        scores = self._processed(rows)
         if not self.new_tokens:
             self.first_token = time.perf_counter()
         likely = _Likely(rows, self.config.logprobs)
@@ -145,6 +148,25 @@ class Beams(Group):
             for _ in range(1 if token_ids else self.config.num_return_sequences):
                 self._search.finish(_Ended(token_ids, reason, beam.logprobs), score, self.new_tokens)
         self._hand_out()
+
+    def _processed(self, rows: list[Logits]) -> Logits:
+        """Log-probabilities, float32 [n, V], as the processors leave them.
+
+        A beam after which they leave no token, and say so by a LogitsError, is ruled out as long as there are others,
+        or enough that are finished.
+        """
+        scores, dead_end = np.full((len(rows), len(rows[0])), -np.inf, np.float32), None
+        for i, (beam, row) in enumerate(zip(self._beams, rows, strict=True)):
+            check_finite(row, len(beam.ids))
+            try:
+                scores[i] = _after_processors(beam, log_probabilities(row))
+            except LogitsError as error:
+                dead_end = dead_end or error
+            _check_scores(scores[i], len(beam.ids))
+        lacking = len(self._search.finished) < self.config.num_return_sequences
+        if dead_end is not None and lacking and not (scores > -np.inf).any():
+            raise dead_end
+        return scores
 
     def _reason(self, candidate: Candidate, end: EndOfText | None) -> FinishReason | None:
         """Why a beam ends with its newest token; None where it goes on."""
@@ -191,16 +213,16 @@ class Beams(Group):
         parents = [self._beams[candidate.beam] for candidate, _ in going_on]
         kept = {id(parent.sequence) for parent in parents}
         free = [sequence for sequence in self.sequences if id(sequence) not in kept]
-        beams, copies = [], []
+        beams: list[_Beam] = []
+        copies: list[Copy] = []
         for (candidate, end), parent in zip(going_on, parents, strict=True):
             sequence, chooser = parent.sequence, parent.chooser
             if id(sequence) in kept:
                 kept.remove(id(sequence))
             else:
-                copy = _cheapest(sequence, free)
-                free.remove(copy.target)
-                copies.append(copy)
-                sequence, chooser = copy.target, chooser.fork()
+                copies.append(_cheapest(sequence, free))
+                sequence, chooser = copies[-1].target, chooser.fork()
+                free.remove(sequence)
             ids = np.append(parent.ids, candidate.token_id)
             beams.append(_Beam(sequence, ids, chooser, end, parent.logprobs + likely.of(candidate)))
         self._place(beams, parents, copies)
@@ -209,8 +231,8 @@ class Beams(Group):
     def _place(self, beams: list[_Beam], parents: list[_Beam], copies: list[Copy]) -> None:
         """Give each sequence the context of its beam, and count what is to be copied as cached."""
         contexts = [[*parent.sequence.context, int(beam.ids[-1])] for beam, parent in zip(beams, parents, strict=True)]
-        for copy in copies:
-            copy.target.cached = copy.stop
+        for each in copies:
+            each.target.cached = each.stop
         for beam, context in zip(beams, contexts, strict=True):
             beam.sequence.context = context
         self._beams = beams
@@ -232,18 +254,20 @@ class _Likely:
         return (self._known[candidate.beam].token(candidate.token_id),)
 
 
-def _processed(beam: _Beam, row: Logits) -> Logits:
-    """Log-probabilities [V] as the processors leave them. Raises LogitsError where there is a NaN or +inf."""
-    check_finite(row, len(beam.ids))
-    scores = log_probabilities(row)
+def _after_processors(beam: _Beam, scores: Logits) -> Logits:
+    """Scores [V] as a beam's processors leave them; raises what these do."""
     for processor in beam.chooser.processors:
         scores = processor(beam.ids, scores)
+    return scores
+
+
+def _check_scores(scores: Logits, position: int) -> None:
+    """Raises LogitsError where there is a NaN or +inf."""
     if not scores.max() < np.inf:
         raise LogitsError(
-            f"the logits processors return NaN or +inf at position {len(beam.ids)}; beams need finite scores, or -inf "
-            "for a token that is ruled out"
+            f"the logits processors return NaN or +inf at position {position}; beams need finite scores, or -inf for a "
+            "token that is ruled out"
         )
-    return scores
 
 
 def _cheapest(source: Sequence, free: list[Sequence]) -> Copy:

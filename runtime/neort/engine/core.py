@@ -19,7 +19,7 @@ from ..arrays import Ids, Logits
 from ..kvcache import PrefixCache
 from ..runner import PREFILL_CHUNK, ModelRunner
 from ..speculative import Speculator
-from .group import Group, Sequence
+from .group import ChargedTo, Group, Sequence, fail
 from .request import Request
 from .scheduler import Scheduler, check_ids
 from .scoring import Reading, ReadingScores, first_batch, score_batch
@@ -104,12 +104,12 @@ class EngineCore:
         scheduler = self.scheduler
         scheduler.drop_done()
         while (request := scheduler.next_request()) is not None:
-            with _ChargedTo(request):
+            with ChargedTo(request):
                 scheduler.reserve_next()
                 self._run_alone(request, _numbered(request.sequences, len(scheduler.slots)))
                 scheduler.start(request)
         for request in scheduler.full():
-            with _ChargedTo(request):
+            with ChargedTo(request):
                 scheduler.truncate(request)
                 if isinstance(request, Request):
                     request.speculator = None  # it followed the longer context
@@ -234,7 +234,7 @@ class EngineCore:
         """One token for each of the sequences; several for a single one, where drafts are right."""
         request = running[0].group
         if len(running) == 1 and isinstance(request, Request):
-            with _ChargedTo(request):
+            with ChargedTo(request):
                 self._decode_alone(request)
             return
         slots = _numbered(running)
@@ -245,7 +245,7 @@ class EngineCore:
             logits = self.runner.decode(last_ids, lengths)
         except Exception:  # whose it is shows when each is run by itself, with the same bits
             for request in requests:
-                with _ChargedTo(request):
+                with ChargedTo(request):
                     self._run_alone(request, slots)
             return
         for request in requests:
@@ -254,8 +254,8 @@ class EngineCore:
                 for sequence in active:
                     sequence.cached += 1
                 self._take(request, [logits[slots[sequence]] for sequence in active], slots)
-            except BaseException as error:  # as `_ChargedTo`, which takes longer
-                _fail(request, error)
+            except BaseException as error:  # as `ChargedTo`, which takes longer
+                fail(request, error)
 
     def _decode_alone(self, request: Request) -> None:
         drafted = self._draft(request)
@@ -309,25 +309,3 @@ def _advance(request: Request, row: Logits) -> None:
 def _numbered(sequences: list[Sequence], first: int = 0) -> Slots:
     """The slots of sequences that lie side by side."""
     return {sequence: slot for slot, sequence in enumerate(sequences, first)}
-
-
-class _ChargedTo:
-    """Context in which whatever goes wrong ends this request alone."""
-
-    def __init__(self, request: Group) -> None:
-        self._request = request
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if error is not None:
-            _fail(self._request, error)
-        return error is not None
-
-
-def _fail(request: Group, error: BaseException) -> None:
-    """End a request with an error; what is no Exception, such as Ctrl-C, is raised besides."""
-    request.fail(error)
-    if not isinstance(error, Exception):
-        raise error

@@ -15,7 +15,7 @@ from ..errors import NeortError, OutOfMemoryError
 from ..generation import GenerationConfig, LogProbabilities, TokenLogprob, check_finite
 from ..kvcache import Pin
 
-__all__ = ["Copy", "FinishReason", "Group", "Sequence", "Stats"]
+__all__ = ["ChargedTo", "Copy", "FinishReason", "Group", "Sequence", "Stats", "fail"]
 
 FinishReason = Literal["stop", "length"]
 
@@ -173,6 +173,28 @@ class Group(ABC):
             decode_seconds=time.perf_counter() - self.first_token,
             reused_tokens=self.reused,
         )
+
+
+class ChargedTo:
+    """Context in which whatever goes wrong ends this request alone."""
+
+    def __init__(self, request: Group) -> None:
+        self._request = request
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is not None:
+            fail(self._request, error)
+        return error is not None
+
+
+def fail(request: Group, error: BaseException) -> None:
+    """End a request with an error; what is no Exception, such as Ctrl-C, is raised besides."""
+    request.fail(error)
+    if not isinstance(error, Exception):
+        raise error
 
 
 def _named(error: BaseException) -> BaseException:

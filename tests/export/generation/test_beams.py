@@ -48,18 +48,17 @@ def ends(bundle: neort.Model, prompt: Ids, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("options", "eos"),
+    ("options", "eos", "length"),
     [
-        ({"num_beams": 3}, 0),
-        ({"num_beams": 4, "early_stopping": True}, 1),
-        ({"num_beams": 4, "early_stopping": "never", "length_penalty": 2.0}, 2),
-        ({"num_beams": 2, "length_penalty": -1.0, "min_new_tokens": 6}, 1),
-        ({"num_beams": 5, "length_penalty": 0.0, "repetition_penalty": 1.4}, 3),
-        ({"num_beams": 8, "max_new_tokens": 1}, 1),
+        ({"num_beams": 3}, 0, 25),
+        ({"num_beams": 4, "early_stopping": True}, 1, 1),
+        ({"num_beams": 4, "early_stopping": "never", "length_penalty": 2.0}, 2, 25),
+        ({"num_beams": 2, "length_penalty": -1.0, "min_new_tokens": 6}, 1, 9),
+        ({"num_beams": 5, "length_penalty": 0.0, "repetition_penalty": 1.4}, 3, 25),
+        ({"num_beams": 8, "max_new_tokens": 1}, 1, 1),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("length", [1, 25])
 def test_beams_and_their_scores_are_transformers(
     model: GPTNeoForCausalLM, bundle: neort.Model, options: dict[str, Any], eos: int, length: int
 ) -> None:
@@ -84,8 +83,7 @@ def test_beams_end_with_a_stop_string_that_is_no_part_of_the_text(bundle: neort.
         assert stop not in each.text
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.7, 3.0])
-@pytest.mark.parametrize("negative", [None, 1, 30])
+@pytest.mark.parametrize(("scale", "negative"), [(0.0, None), (1.7, 30), (3.0, 1)])
 def test_guided_tokens_are_transformers(
     model: GPTNeoForCausalLM, bundle: neort.Model, scale: float, negative: int | None
 ) -> None:

@@ -195,6 +195,36 @@ def test_what_processors_rule_out_is_never_taken_and_the_search_goes_on_with_few
     assert "leave 1 sequences of at most 2 tokens; num_return_sequences is 2" in str(sink.errors[0])
 
 
+def test_a_beam_at_a_dead_end_gives_way_to_others_and_the_last_one_says_so(engine: EngineCore) -> None:
+    def dead_end_after(*tokens: int) -> Callable[[Ids, Logits], Logits]:
+        def process(ids: Ids, logits: Logits) -> Logits:
+            if ids[-1] in tokens:
+                raise LogitsError(f"nothing follows {ids[-1]}")
+            return only(2, 3)(ids, logits)
+
+        return process
+
+    chooser = TokenChooser([dead_end_after(2)])
+    texts = found(engine, [5], chooser=chooser, max_new_tokens=3, num_return_sequences=2)
+    assert sorted(texts) == [(3, 3, 2), (3, 3, 3)]
+    everywhere = TokenChooser([dead_end_after(2, 3)])
+    assert found(engine, [5], chooser=everywhere, eos_token_id=2) == [(2,)]
+    request, sink = beams([5], chooser=everywhere)
+    engine.submit(request)
+    drive_group(engine, request)
+    assert "nothing follows" in str(sink.errors[0])
+
+
+def test_scores_that_are_no_numbers_end_a_search(engine: EngineCore) -> None:
+    def break_one(ids: Ids, logits: Logits) -> Logits:
+        return np.where(np.arange(VOCAB) == 3, np.float32(np.nan), logits)
+
+    request, sink = beams([5], chooser=TokenChooser([break_one]))
+    engine.submit(request)
+    drive_group(engine, request)
+    assert "return NaN or +inf at position 1" in str(sink.errors[0])
+
+
 def test_beams_end_where_the_context_is_full_or_go_on_with_the_newest_tokens(engine: EngineCore) -> None:
     prompt = [3] * (LIMIT - 4)
     (stopped,) = found(engine, prompt, max_new_tokens=20, overflow="stop")

@@ -1,12 +1,15 @@
-"""Collector: special tokens and end-of-text tokens end a text by a stop string, and are no part of it."""
+"""Collectors: special tokens and end-of-text tokens end a text by a stop string, and are no part of it; results."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
+import neort
 from neort.engine import Collector
 from neort.generation import GenerationConfig
 from neort.tokenizer import Tokenizer
@@ -99,3 +102,38 @@ def test_a_stop_string_may_begin_in_the_prompt_and_ends_after_it(
 
 def test_a_stop_string_may_begin_with_a_special_token_of_the_prompt(tokenizer: Tokenizer) -> None:
     assert collected(tokenizer, AB, "<s>a", prompt=[1, SPECIAL]) == ("", 1, "stop")
+
+
+PROMPT = "It was a dark night and"
+
+
+def test_no_search_is_streamed_and_no_negative_prompt_ignored(model: neort.Model) -> None:
+    with pytest.raises(neort.ConfigError, match="num_beams is 3, and no text of a beam search is certain before"):
+        model.stream(PROMPT, num_beams=3)
+    with pytest.raises(neort.ConfigError, match="negative_prompt has no effect with guidance_scale=None"):
+        model.generate(PROMPT, negative_prompt="The")
+    with pytest.raises(neort.ConfigError, match=r"num_beams is 9, .* max_batch_size is 8"):
+        model.generate(PROMPT, num_beams=9)
+
+
+def test_a_stream_has_the_log_probabilities_of_its_tokens(model: neort.Model) -> None:
+    whole = model.generate(PROMPT, max_new_tokens=9, logprobs=2)
+    pieces = list(model.stream(PROMPT, max_new_tokens=9, logprobs=2))
+    assert sum((piece.logprobs or () for piece in pieces), ()) == whole.logprobs
+    assert all([entry.token_id for entry in piece.logprobs or ()] == list(piece.token_ids) for piece in pieces)
+    assert all(piece.logprobs is None for piece in model.stream(PROMPT, max_new_tokens=2))
+
+
+def test_guided_texts_do_not_change_with_what_runs_beside_them(model: neort.Model) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": True, "seed": 3, "guidance_scale": 2.0}
+    alone = model.generate(PROMPT, negative_prompt="The captain", **options)
+    beside = model.generate(["My dear", PROMPT], negative_prompt="The captain", num_return_sequences=2, **options)
+    assert beside[2].token_ids == alone.token_ids != model.generate(PROMPT, **options).token_ids
+
+
+def test_the_texts_of_beams_are_those_of_their_tokens(model: neort.Model) -> None:
+    outs = model.generate([PROMPT, "My dear"], num_beams=3, num_return_sequences=3, max_new_tokens=6)
+    assert [out.text for out in outs] == [model.tokenizer.decode(out.token_ids) for out in outs]
+    assert [out.stats.new_tokens for out in outs] == [len(out.token_ids) for out in outs]
+    for first, second in itertools.pairwise(outs):
+        assert outs.index(second) == 3 or (first.score or 0) >= (second.score or 0)
