@@ -135,7 +135,8 @@ class Request:
         self.context.append(token_id)
         self._ids.append(token_id)
         stopped = self.sink.push(token_id)
-        if stopped or token_id in self.config.eos_token_ids or self.chooser.is_complete(self._ids.view()):
+        stopped |= self.chooser.ends(self._ids.view())
+        if stopped or token_id in self.config.eos_token_ids:
             self.finish("stop")
         elif len(self.token_ids) == self.config.max_new_tokens:
             self.finish("length")

@@ -76,8 +76,8 @@ class TokenChooser:
             )
         return token
 
-    def is_complete(self, ids: Ids) -> bool:
-        """Whether a grammar allows nothing but the end after ``ids``, int64 [T]; raises what `choose` does."""
+    def ends(self, ids: Ids) -> bool:
+        """Return whether a grammar allows nothing but the end after ``ids``, int64 [T]; raises what `choose` does."""
         return any(isinstance(each, Constraint) and each.is_complete(ids) for each in self.processors)
 
     def fork(self) -> TokenChooser:
