@@ -29,6 +29,14 @@ PERSON = {
     "additionalProperties": False,
 }
 
+CHAIN = {"$ref": "#/$defs/0", "$defs": {f"{i}": {"$ref": f"#/$defs/{i + 1}"} for i in range(3000)}}
+DOUBLING = {
+    "$ref": "#/$defs/0",
+    "$defs": {f"{i}": {"allOf": [{"$ref": f"#/$defs/{i + 1}"}] * 2} for i in range(40)}
+    | {"40": {"type": "string", "pattern": "a"}}
+    | {f"p{i}": {"type": "string", "pattern": "a"} for i in range(12)},
+}
+
 
 @pytest.fixture(scope="module")
 def grammars(model: neort.Model) -> Grammars:
@@ -123,7 +131,7 @@ def test_streamed_pieces_join_to_the_text(model: neort.Model) -> None:
 @pytest.mark.usefixtures("int8_cache")
 def test_drafts_change_no_token(bundle_path: Path, draft: str) -> None:
     """With an int8 cache, whose attention has the same bits however many tokens are checked in a run."""
-    schema = {"type": "array", "items": PERSON, "minItems": 2, "maxItems": 3}
+    schema = {"type": "array", "items": PERSON, "minItems": 2, "maxItems": 2}
     plain = neort.load(bundle_path, num_threads=2, kv_cache="int8")
     drafting = neort.load(
         bundle_path, num_threads=2, kv_cache="int8", draft=bundle_path if draft == "itself" else draft
@@ -188,6 +196,8 @@ def test_a_copy_goes_on_independently(model: neort.Model, grammars: Grammars) ->
         later = allowed(other, ids_of(model.tokenizer, letter))
         assert {model.tokenizer.token_bytes(i)[:1] for i in later} == {letter.encode()}
     assert allowed(held, start) == before
+    assert allowed(copies["a"], start) == before
+    assert allowed(copy.deepcopy(copies["b"]), start) == before
 
 
 def test_after_an_end_of_text_token_nothing_else_comes(grammars: Grammars, model: neort.Model) -> None:
@@ -242,7 +252,7 @@ def test_processors_that_leave_no_token_say_so(model: neort.Model) -> None:
         ({"regex": "a{0}"}, "allows the empty text alone"),
         ({"regex": "(" * 9000 + "a" + ")" * 9000}, "cannot be used: .*nested"),
         ({"grammar": 'start: "a" c'}, 'unknown name: "c"'),
-        ({"grammar": "root ::= [a-z]+"}, "cannot be used"),
+        ({"grammar": "root ::= [a-z]+"}, "read as Lark, not as GBNF"),
         ({"json_schema": {"type": "foo"}}, "Invalid type: foo"),
         ({"json_schema": {"not": {"type": "string"}}}, 'Unimplemented keys: \\["not"\\]'),
         ({"json_schema": {"type": "integer", "minimum": 3, "maximum": 2}}, "Unsatisfiable schema"),
@@ -250,6 +260,15 @@ def test_processors_that_leave_no_token_say_so(model: neort.Model) -> None:
         ({"json_schema": {"$ref": "#/$defs/none"}}, "does not exist"),
         ({"json_schema": {"$ref": "https://127.0.0.1/x.json"}}, "does not fetch"),
         ({"json_schema": {"$ref": "#"}}, "allows no text at all"),
+        (
+            {"json_schema": {"type": "integer", "multipleOf": 9_999_991}},
+            "9,999,991 steps of multipleOf, and at most 100,000",
+        ),
+        ({"json_schema": {"allOf": [{"pattern": f"a.*{i}"} for i in range(20)]}}, "20 patterns for one string"),
+        ({"json_schema": CHAIN}, r"3,001 \$ref in a schema, and at most 1,000"),
+        ({"json_schema": DOUBLING}, "patterns for one string, and at most 12"),
+        ({"grammar": "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(3000))}, "3,001 rules in a grammar"),
+        ({"grammar": "start: A\nA: " + " & ".join("/a.*/" for _ in range(20))}, "19 & in a grammar"),
         ({"json_schema": json.loads('{"items":' * 200 + "{}" + "}" * 200)}, "recursion limit"),
     ],
 )
@@ -301,9 +320,9 @@ def test_random_schemas_and_expressions_are_followed(model: neort.Model) -> None
     pytest.importorskip("jsonschema")
     from random_grammars import follows, random_config
 
-    configs = [random_config(seed, max_new_tokens=100) for seed in range(5000, 5024)]
+    configs = [random_config(seed, max_new_tokens=100) for seed in range(5000, 5016)]
     with ThreadPoolExecutor(8) as pool:
         outs = list(pool.map(lambda config: model.generate("Once", config), configs))
     ended = [(config, out.text) for config, out in zip(configs, outs, strict=True) if out.finish_reason == "stop"]
-    assert len(ended) > 12
+    assert len(ended) > 8
     assert [(config.constraint, text) for config, text in ended if not follows(config, text)] == []

@@ -81,7 +81,8 @@ class Constraint:
 
     def _refuse(self, ids: Ids, others: bool) -> None:
         if self._ended or self.is_complete(ids):
-            raise LogitsError(f"the text is complete at position {len(ids)}: {self._name} allows nothing after it")
+            remedy = "" if self._eos_ids else "; give an eos_token_id where its end must be a token, as for beams"
+            raise LogitsError(f"the text is complete at position {len(ids)}: {self._name} allows nothing more{remedy}")
         if others:
             reason = "leave no token at this position: leave out the options or processors that rule out tokens"
             raise LogitsError(f"{self._name} and other options {reason} (position {len(ids)}).")

@@ -13,6 +13,7 @@ from ...errors import ConfigError, MissingExtraError
 from ...tokenizer import Tokenizer
 from ...wording import shortened
 from .constraint import Constraint, is_dead_end, reason_of
+from .limits import check_limits
 from .schemas import with_inclusive_bounds
 from .vocabulary import make_vocabulary
 
@@ -65,13 +66,15 @@ class Grammars:
                 f'{name} needs llguidance, which is missing: pip install "neort[grammar]"'
             ) from None
         try:
+            check_limits(name, value)
             limits = llguidance.LLParserLimits(max_lexer_states=LEXER_STATES, verbose_errors=False)
             definition = _definition(name, value, llguidance)
             matcher = llguidance.LLMatcher(self._vocabulary, definition, log_level=0, limits=limits)
-        except ValueError as error:  # JSON nested too deep, say
+        except (ValueError, RecursionError) as error:  # JSON nested too deep, say
             raise ConfigError(f"{name}={shortened(value)} cannot be used: {error}") from None
         if matcher.is_error():
-            raise ConfigError(f"{name}={shortened(value)} cannot be used: {_sentence(matcher.get_error())}")
+            hint = "; it is read as Lark, not as GBNF" if name == "grammar" and "::=" in value else ""
+            raise ConfigError(f"{name}={shortened(value)} cannot be used: {_sentence(matcher.get_error())}{hint}")
         self._check_first(name, value, matcher)
         return matcher
 
