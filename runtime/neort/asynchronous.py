@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from types import TracebackType
 
-from .engine import Collector, Completion, Engine, Piece
+from .engine import Collecting, Collector, Completion, Engine, Piece
 from .errors import EngineError
 
 __all__ = ["AsyncStream", "completed"]
@@ -77,8 +77,8 @@ class AsyncStream:
         self._engine.cancel(self._collector.request)
 
 
-async def completed(engine: Engine, collector: Collector) -> Completion:
-    """Take a request from its first step to its last; a task that is cancelled meanwhile ends it.
+async def completed(engine: Engine, collector: Collecting) -> Completion:
+    """Take a request from its first step to its last, to the best of its results; a cancelled task ends it.
 
     Raises what `Model.generate` does.
     """
@@ -90,13 +90,13 @@ async def completed(engine: Engine, collector: Collector) -> Completion:
             pass
     finally:
         engine.cancel(collector.request)
-    return collector.completion()
+    return collector.completions()[0]
 
 
 class _Events:
     """What a collector hands out, on its way to the running event loop; it needs no thread of its own."""
 
-    def __init__(self, engine: Engine, collector: Collector) -> None:
+    def __init__(self, engine: Engine, collector: Collecting) -> None:
         """Raises RuntimeError where no event loop runs."""
         self._loop = asyncio.get_running_loop()
         self._engine, self._request = engine, collector.request

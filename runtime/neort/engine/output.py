@@ -68,6 +68,12 @@ class Collecting(Protocol):
     def events(self) -> SimpleQueue[Piece | None]:
         """The pieces of a stream as they become certain, and None at the end of every request."""
 
+    def redirect(self, put: Callable[[Piece | None], object]) -> None:
+        """Let a function have the events in the place of the queue, before the request is submitted.
+
+        It is called in the thread that steps, and must neither wait nor raise.
+        """
+
     def completions(self) -> list[Completion]:
         """Return the results, once the request is done. Raises the error that ended it, if one did."""
 
@@ -106,10 +112,7 @@ class Collector:
         self._error: BaseException | None = None
 
     def redirect(self, put: Callable[[Piece | None], object]) -> None:
-        """Let a function have the events in the place of the queue, before the request is submitted.
-
-        It is called in the thread that steps, and must neither wait nor raise.
-        """
+        """See `Collecting`."""
         self._put = put
 
     def push(self, token_id: int) -> bool:
@@ -172,18 +175,23 @@ class BeamCollector:
         self._start = SequenceText(ids, options, tokenizer)
         self.request = Beams(ids, options, self, chooser, self._start if options.stops else None)
         self.events: SimpleQueue[Piece | None] = SimpleQueue()
+        self._put: Callable[[Piece | None], object] = self.events.put
         self._found: list[Found] = []
         self._error: BaseException | None = None
+
+    def redirect(self, put: Callable[[Piece | None], object]) -> None:
+        """See `Collecting`."""
+        self._put = put
 
     def finish(self, found: list[Found]) -> None:
         """See `BeamSink`."""
         self._found = found
-        self.events.put(None)
+        self._put(None)
 
     def fail(self, error: BaseException) -> None:
         """See `BeamSink`."""
         self._error = error
-        self.events.put(None)
+        self._put(None)
 
     def completions(self) -> list[Completion]:
         """See `Collecting`."""
