@@ -22,7 +22,10 @@ PREFIX = 0  # <|endoftext|> of the bundled model
 def pair_of(model: neort.Model, context: str, text: str) -> tuple[str, str]:
     """What a context and a text are cut into, as text."""
     pair = encode_pair(model.tokenizer, context, text, PREFIX)
-    return tuple(model.tokenizer.decode(ids, skip_special_tokens=False) for ids in (pair.context, pair.continuation))  # type: ignore[return-value]
+    context, text = (
+        model.tokenizer.decode(ids.tolist(), skip_special_tokens=False) for ids in (pair.context, pair.continuation)
+    )
+    return context, text
 
 
 @pytest.mark.parametrize(
