@@ -94,5 +94,5 @@ class ExponentialDecay:
         own = logits[tokens].astype(np.float64)
         with np.errstate(over="ignore"):
             favoured = own + np.abs(own) * min(np.float64(self.factor) ** beyond - 1.0, LARGEST)
-        decayed[tokens] = np.minimum(favoured, LARGEST)
+            decayed[tokens] = np.minimum(favoured, LARGEST)
         return decayed
