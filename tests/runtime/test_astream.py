@@ -178,7 +178,7 @@ def test_errors_of_the_call_are_raised_by_the_call(model: neort.Model) -> None:
         model.astream("", max_new_tokens=2)
     with pytest.raises(neort.ArgumentTypeError):
         model.astream(PROMPT, max_tokens=2)  # type: ignore[call-arg]
-    with pytest.raises(neort.ConfigError, match="several calls"):
+    with pytest.raises(neort.ConfigError, match="several streams"):
         model.astream(PROMPT, do_sample=True, num_return_sequences=2)  # type: ignore[call-arg]
 
 
