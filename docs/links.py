@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -28,7 +27,6 @@ ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 SECTION = re.compile(r"(Attributes|Options|Raises):")
 ENTRY = re.compile(r" {4}(\S.*?): (.*)")
 PAGE = re.compile(r"(docs/)?\w+\.md")
-OPTIONAL = {"cli", "evaluation", "features", "grammar", "pipelines"}  # pages of the navigation that may be absent
 LINKS = (nodes.reference, addnodes.pending_xref)
 
 
@@ -104,13 +102,6 @@ def link_errors(app: Sphinx, what: str, name: str, it: object, options: object, 
         lines[i] = ERROR.sub(lambda found: f":py:exc:`{found[0]}`" if found[0] in public else found[0], line)
 
 
-def leave_out_absent_pages(app: Sphinx, page: str, source: list[str]) -> None:
-    """Drop from the navigation the pages that may be absent and are."""
-    if page == "index":
-        lines = source[0].split("\n")
-        source[0] = "\n".join(line for line in lines if line not in OPTIONAL or Path(app.srcdir, f"{line}.md").exists())
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all this."""
     app.add_transform(LinkNames)
@@ -119,5 +110,4 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", name_aliases)
     app.connect("autodoc-process-docstring", list_sections, priority=400)
     app.connect("autodoc-process-docstring", link_errors)
-    app.connect("source-read", leave_out_absent_pages)
     return {"parallel_read_safe": True}
