@@ -8,7 +8,8 @@ vocabulary whose probabilities follow Zipf's law, after a text of ``--length`` t
 
     sequences * time of a choice / (time of a step + sequences * time of a choice)
 
-Times are the least of many, since what else runs on the machine only adds to them. Updates results/sampling.json.
+Times are the least of many, since what else runs on the machine only adds to them; steps need a quiet machine
+nevertheless, since all CPUs work on them. Updates results/sampling.json.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def main() -> None:
     bundle = Bundle(args.bundle)
     size = bundle.spec.vocab_size
     choices = {name: choice_seconds(options, size, args.length, args.rounds) for name, options in SETS.items()}
-    steps = {count: step_seconds(bundle, count, args.length) for count in (1, args.sequences)}
+    counts = (1, args.sequences) if args.sequences else ()
+    steps = {count: step_seconds(bundle, count, args.length) for count in counts}
     facts = {
         "bundle": bundle.path.name,
         "vocab_size": size,
@@ -88,7 +90,7 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = script_parser(__doc__)
     parser.add_argument("bundle")
-    parser.add_argument("--sequences", type=int, default=32)
+    parser.add_argument("--sequences", type=int, default=32, help="0: choices alone, on a busy machine")
     parser.add_argument("--length", type=int, default=512, help="tokens of the text so far")
     parser.add_argument("--rounds", type=int, default=300)
     return parser.parse_args()
@@ -114,7 +116,7 @@ def zipf_logits(size: int) -> Logits:
     return (-1.5 * np.log(ranks)).astype(np.float32)
 
 
-def step_seconds(bundle: Bundle, sequences: int, length: int, rounds: int = 10) -> float:
+def step_seconds(bundle: Bundle, sequences: int, length: int, rounds: int = 20) -> float:
     """Seconds of a decode step of some sequences, each after ``length`` tokens."""
     session = DecoderSession(bundle, max_batch_size=sequences)
     session.reserve(sequences, [])

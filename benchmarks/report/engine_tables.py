@@ -59,7 +59,13 @@ def kv_cache(results: dict[str, Any]) -> list[str]:
 
 
 def sampling(results: dict[str, Any]) -> list[str]:
-    """What choosing a token takes, and its share of a step of several sequences."""
+    """What choosing a token takes, and its share of a step of several sequences where steps were timed."""
+    if not results["step_milliseconds"]:
+        return [
+            f"| {results['vocab_size']:,} logits after {results['length']} tokens, {machine(results)} | ms a token |",
+            "|---|---|",
+            *(f"| {name} | {milliseconds:.2f} |" for name, milliseconds in results["choice_milliseconds"].items()),
+        ]
     several = max(results["step_milliseconds"], key=int)
     step = results["step_milliseconds"][several]
 

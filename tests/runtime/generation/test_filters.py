@@ -55,7 +55,7 @@ def test_a_filter_leaves_a_token_and_changes_no_logit_that_it_leaves(name: str, 
 
 
 @given(x=rows, chosen=st.lists(st.sampled_from([name for name in FILTERS if name != "xtc"])))
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_filters_together_leave_what_they_leave_one_after_the_other(x: Logits, chosen: list[str]) -> None:
     expected = x
     for name in chosen:
@@ -84,7 +84,7 @@ def test_typical_p_may_leave_out_the_most_probable_token() -> None:
 
 
 @given(x=rows, n=st.floats(0.1, 4))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_top_n_sigma_keeps_what_lies_near_the_largest_logit(x: Logits, n: float) -> None:
     possible = [float(value) for value in x if value > -INF]
     mean = sum(possible) / len(possible)
@@ -96,7 +96,7 @@ def test_top_n_sigma_keeps_what_lies_near_the_largest_logit(x: Logits, n: float)
 
 
 @given(x=rows, threshold=st.floats(0.01, 0.5))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_xtc_excludes_all_tokens_above_the_threshold_but_the_last(x: Logits, threshold: float) -> None:
     probabilities = softmax(x)
     order = sorted(range(len(x)), key=lambda token: (-x[token], token))
