@@ -19,7 +19,7 @@ from ..harness.files import ROOT, write_whole
 from ..harness.results import read_results
 from . import engine_tables, exporter_tables, format_tables, peer_tables, speculation_tables
 
-NAMES = ("benchmarks.md", "formats.md", "quantization.md", "speculation.md", "verification.md")
+NAMES = ("benchmarks.md", "evaluation.md", "formats.md", "quantization.md", "speculation.md", "verification.md")
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
 
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
