@@ -57,7 +57,9 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
         "skip_special_tokens", "spaces_between_special_tokens", "clean_up_tokenization_spaces",
     ),
     "a Completion has text, token_ids, finish_reason and stats in any case: leave it out": ("return_dict_in_generate",),
-    "neort returns neither attentions nor hidden states": ("output_attentions", "output_hidden_states"),
+    "Model.embed gives the hidden states of texts; neort has no attentions": (
+        "output_attentions", "output_hidden_states",
+    ),
     _LOGITS: ("output_scores", "output_logits", "logprobs", "top_logprobs", "prompt_logprobs", "n_probs"),
     _NO_BEAMS: (
         "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping", "beam_size",
