@@ -18,6 +18,7 @@ from ..arrays import Floats, Ids
 __all__ = ["Reading", "ReadingResult", "Reduction", "RowSource", "first_batch", "read_batch"]
 
 MOST_ROWS = 2048  # tokens in one run: more are not faster
+MOST_PADDING = 128  # tokens in one run that are none: more cost as much as another run
 MOST_NUMBERS = 1 << 25  # in the rows of one run: 128 MiB
 
 Result = TypeVar("Result")
@@ -92,11 +93,14 @@ def first_batch(
     A run has few tokens where others wait for it: unless the batch is ``alone`` in the engine.
     """
     most_rows = max(chunk, MOST_ROWS if alone else 0)
-    longest = wanted = 0
+    longest = wanted = tokens = 0
     for count, reading in enumerate(readings, start=1):
-        longest = max(longest, min(len(reading.token_ids), chunk))
+        length = min(len(reading.token_ids), chunk)
+        longest, tokens = max(longest, length), tokens + length
         wanted = max(wanted, longest - _first_wanted(readings[:count], longest))
-        if count > 1 and (count * longest > most_rows or count * wanted * row_size > MOST_NUMBERS):
+        rows = count * longest
+        full = rows > most_rows or rows - tokens > MOST_PADDING or count * wanted * row_size > MOST_NUMBERS
+        if full and count > 1:
             return readings[: count - 1]
     return readings
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, logits_of, submit
 from neort.arrays import Doubles
 from neort.engine import EngineCore, ReadingScores, ScoredReading, TokenScores
-from neort.engine.reading import MOST_NUMBERS, first_batch
+from neort.engine.reading import MOST_NUMBERS, MOST_PADDING, MOST_ROWS, first_batch
 from neort.engine.scoring import logits_of as source_of
 from neort.errors import LogitsError, PromptError
 
@@ -123,3 +123,17 @@ def test_a_run_has_few_logits_and_where_others_wait_few_tokens() -> None:
     assert len(first_batch([last] * 50, vocabulary, 256, alone=False)) == 1
     assert len(first_batch([whole], MOST_NUMBERS, 256, alone=True)) == 1
     assert len(first_batch([reading([1] * 16, [1])] * 50, vocabulary, 256, alone=False)) == 16
+
+
+@given(st.lists(st.integers(1, 256), min_size=1, max_size=40))
+@settings(max_examples=30)
+def test_a_run_has_little_padding_and_is_as_large_as_it_may_be(lengths: list[int]) -> None:
+    readings = [reading([1] * length, [1]) for length in sorted(lengths, reverse=True)]
+
+    def fits(count: int) -> bool:
+        rows = count * len(readings[0].token_ids)
+        return rows <= MOST_ROWS and rows - sum(len(each.token_ids) for each in readings[:count]) <= MOST_PADDING
+
+    count = len(first_batch(readings, VOCAB, 256, alone=True))
+    assert count == 1 or fits(count)
+    assert count == len(readings) or not fits(count + 1)
