@@ -44,7 +44,7 @@ CALLS: list[tuple[Any, dict[str, Any]]] = [
     (TEXT, {"prefix": "It is said: "}),
     (TEXT, {"prefix": "It is said: ", "return_full_text": False, "return_type": None}),
     (TEXT, {"prefix": "It is said: ", "return_tensors": True}),
-    (TEXT, {"prefix": "It is said: ", "max_length": 18}),
+    (TEXT, {"prefix": "So: ", "max_length": 18}),
     ([TEXT, "The river"], {"max_length": 15}),
     (TEXT, {"max_new_tokens": 3, "max_length": 100}),
     (TEXT, {"min_length": 16}),
