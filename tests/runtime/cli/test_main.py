@@ -141,7 +141,7 @@ def test_stop_strings_know_escape_sequences(run: Any, model: Model) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--max-length", "5"], "use --max-new-tokens, which does not count"),
+        (["--max-tokens", "5"], "use --max-new-tokens"),
         (["--stop-strings", "x"], "; use --stop"),
         (["--max_new_tokens=5"], "; use --max-new-tokens"),
         (["--n", "5"], "--num-return-sequences"),
@@ -149,7 +149,7 @@ def test_stop_strings_know_escape_sequences(run: Any, model: Model) -> None:
         (["--threads", "5"], "; use --num-threads"),
         (["--num-beams", "5"], "no beam search: leave it out for greedy decoding, or set --do-sample"),
         (["--repeat-penalty", "1.1"], "use --repetition-penalty"),
-        (["--min-p", "0.1"], "in Python, "),
+        (["--mirostat", "2"], "in Python, "),
         (["--device", "cpu"], "; neort runs on the CPU"),
         (["--truncation"], "--overflow truncate_left"),
         (["--top-kk", "5"], "did you mean --top-k?"),
