@@ -227,7 +227,7 @@ def percent(share: float | None) -> str:
 
 
 def evaluation(results: dict[str, Any]) -> list[str]:
-    """Items per second that lm-evaluation-harness scores: the median round of each system, and neort's rate over hf's."""
+    """Items per second that lm-evaluation-harness scores: each system's median round, and its rate over hf's."""
     seconds = {name: statistics.median(row["seconds"]) for name, row in results["systems"].items()}
     rows = [
         f"| {label} | {results['items'] / seconds[name]:.2f} | {seconds['hf'] / seconds[name]:.1f} |"
