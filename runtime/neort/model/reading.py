@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Floats, Ids, Logits
 from ..engine import check_ids
 from ..features import Pooling, Truncation, check_features, checked_layer, fitting, pooled
-from ..prompts import Prompt, Prompts, as_ids, is_one_prompt
+from ..prompts import Prompt, Prompts, about, as_ids, is_one_prompt
 from .parts import ModelParts
 
 if TYPE_CHECKING:
@@ -149,8 +149,9 @@ class ReadingModel(ModelParts):
         names = ["the text"] if one else [f"text {i} of the list" for i in range(len(ids))]
         positions = self.spec.max_position_embeddings
         ids = [fitting(each, positions, truncation, name) for each, name in zip(ids, names, strict=True)]
-        for each in ids:
-            check_ids(each, self.spec)
+        for each, name in zip(ids, names, strict=True):
+            with about(name):
+                check_ids(each, self.spec)
         vectors = [pooled(self._hidden_states(each, index), pooling, normalize=bool(normalize)) for each in ids]
         return vectors[0] if one else vectors if pooling == "none" else np.stack(vectors)
 
