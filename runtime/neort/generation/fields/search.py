@@ -27,8 +27,9 @@ class SearchOptions:
     )
     length_penalty: float = option(
         1.0,
-        Real(-1e3, 1e3, "use 1 for scores per token"),
-        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones",
+        Real(-10.0, 10.0, "use 1 for scores per token"),
+        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones; "
+        "-10 to 10",
         required=True,
     )
     early_stopping: EarlyStopping = option(
