@@ -65,7 +65,8 @@ class BeamSearch(Generic[_Item]):
         So many that num_beams of them go on whichever end-of-text tokens are among them. Those with a score of -inf
         are ruled out; there may be none left.
         """
-        scores = (self.scores[:, None] + log_probs).ravel()
+        with np.errstate(over="ignore"):  # below the smallest number is ruled out
+            scores = (self.scores[:, None] + log_probs).ravel()
         if self._generator is None:
             chosen = largest(scores, self._considered).tolist()
         else:

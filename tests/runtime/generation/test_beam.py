@@ -68,6 +68,12 @@ def test_any_length_and_penalty_give_a_score(penalty: float, early_stopping: Any
     assert [each.item for each in beams.finished] == (["long", "short"] if penalty > 0 else ["short", "long"])
 
 
+def test_a_score_below_the_smallest_number_is_ruled_out() -> None:
+    beams, lowest = search(), np.finfo(np.float32).min
+    beams.advance([Candidate(0, 1, lowest)])
+    assert beams.candidates(np.array([[lowest, -1.0]], np.float32)) == [Candidate(0, 1, lowest)]
+
+
 def test_tokens_that_are_ruled_out_are_never_drawn() -> None:
     scores = np.array([[-np.inf, -1.0, -np.inf, -90.0]], np.float32)
     assert [each.token_id for each in search(do_sample=True).candidates(scores)] == [1, 3]
