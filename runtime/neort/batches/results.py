@@ -10,13 +10,16 @@ from ..engine import Completion
 from ..errors import ArgumentTypeError, LogitsError, PromptError
 from ..generation import GenerationConfig
 from ..model import Model
+from ..tokenizer import Tokenizer
 from ..wording import shortened
+from .figures import FIGURES, figures_of
 from .pool import in_order
 from .records import Record
 
 __all__ = ["RESULT_KEYS", "Result", "answers"]
 
 RESULT_KEYS = ("finish_reason", "prompt_tokens", "new_tokens", "error", "index", "digest")
+OF_PROMPT = ("prompt_tokens", "prompt_logprobs")  # the same for all sequences of a record
 WINDOW = 8  # records in flight per thread: so many may be done before the oldest one is
 
 Result = tuple[Record, dict[str, Any]]
@@ -51,10 +54,10 @@ def _answer(model: Model, config: GenerationConfig, output_key: str, record: Rec
             error = str(refused)
     if error:
         return record, {**kept, "error": error, **place}
-    return record, {**kept, **_told(completions, output_key), **place}
+    return record, {**kept, **_told(completions, output_key, model.tokenizer), **place}
 
 
-def _told(completions: list[Completion], output_key: str) -> dict[str, Any]:
+def _told(completions: list[Completion], output_key: str, tokenizer: Tokenizer) -> dict[str, Any]:
     """The members of a result; lists of several sequences' where there are several."""
     told: dict[str, list[Any]] = {
         output_key: [completion.text for completion in completions],
@@ -62,7 +65,8 @@ def _told(completions: list[Completion], output_key: str) -> dict[str, Any]:
         "prompt_tokens": [completion.stats.prompt_tokens for completion in completions],
         "new_tokens": [completion.stats.new_tokens for completion in completions],
     }
-    prompt_tokens = told["prompt_tokens"][0]
+    figures = [figures_of(completion, tokenizer) for completion in completions]
+    told |= {name: [each[name] for each in figures] for name in FIGURES if name in figures[0]}
     if len(completions) == 1:
         return {name: values[0] for name, values in told.items()}
-    return {**told, "prompt_tokens": prompt_tokens}
+    return {**told, **{name: told[name][0] for name in OF_PROMPT if name in told}}

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
+from ..batches import figures_of
 from ..engine import Completion
 from ..generation import OPTIONS, GenerationConfig
 from ..loading import MAX_BATCH_SIZE, load
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     for i, completion in enumerate(completions):
         prompt = prompts[i // config.num_return_sequences]
         if args.json:
-            output.json(_as_json(prompt, completion))
+            output.json(_as_json(model, prompt, completion))
         else:
             output.line(f"{prompt}{completion.text}\n")
     return 0
@@ -103,13 +104,14 @@ def _stream(model: Model, prompt: str, config: GenerationConfig, output: Output)
     output.write("\n")
 
 
-def _as_json(prompt: str, completion: Completion) -> dict[str, Any]:
+def _as_json(model: Model, prompt: str, completion: Completion) -> dict[str, Any]:
     stats = completion.stats
     return {
         "prompt": prompt,
         "text": completion.text,
         "token_ids": completion.token_ids,
         "finish_reason": completion.finish_reason,
+        **figures_of(completion, model.tokenizer),
         "stats": {
             **dataclasses.asdict(stats),
             "prompt_tokens_per_second": stats.prompt_tokens_per_second,

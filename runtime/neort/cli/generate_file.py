@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..batches import (
+    FIGURES,
     INPUT_FORMATS,
     RESULT_KEYS,
     InputFormat,
@@ -23,7 +24,7 @@ from ..batches import (
     read_records,
 )
 from ..errors import ConfigError, PromptError
-from ..generation import GenerationConfig
+from ..generation import OPTIONS, GenerationConfig
 from ..model import Model
 from .arguments import named, named_path
 from .display import Progress
@@ -66,8 +67,25 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.refuse("prompts are given as arguments and by --input; give one of the two")
     if args.input is None and args.output is not None:
         args.refuse("--output is for the prompts of --input; send others to a file with > FILE")
-    if args.output_key == args.prompt_key or args.output_key in RESULT_KEYS:
+    if args.output is None and args.overwrite:
+        args.refuse("--overwrite is for a file of results; give --output FILE, too")
+    if args.input is None and args.input_format is not None:
+        args.refuse("--input-format is for the prompts of --input; - is one prompt always")
+    if args.output_key == args.prompt_key or args.output_key in (*RESULT_KEYS, *FIGURES):
         args.refuse(f"--output-key {args.output_key} is the name of another member; give a new one")
+    unseen = next((OPTIONS[name].flag for name in FIGURES if getattr(args, name, None) is not None), None)
+    if unseen and _prints_text(args):
+        args.refuse(f"{unseen} is not shown beside a text; give --json, too")
+
+
+def _prints_text(args: argparse.Namespace) -> bool:
+    """Whether the results are printed as text, with nothing beside it."""
+    return not args.json and args.output is None and (args.input is None or _kind(args) == "text")
+
+
+def _kind(args: argparse.Namespace) -> InputFormat:
+    kind: InputFormat = args.input_format or format_of_file(args.input)
+    return kind
 
 
 def run(args: argparse.Namespace, model: Model, config: GenerationConfig, output: Output) -> int:
@@ -76,9 +94,9 @@ def run(args: argparse.Namespace, model: Model, config: GenerationConfig, output
     Raises PromptError where the input cannot be read, ConfigError for an output file that is another run's,
     StorageError where it cannot be written.
     """
-    kind: InputFormat = args.input_format or format_of_file(args.input)
+    kind = _kind(args)
     with _opened(args.input) as (stream, size):
-        if args.output is None and kind == "text" and not args.json:
+        if _prints_text(args):
             return _print_text(model, next(read_records(stream, kind, args.prompt_key)), config, output)
         records = _reading(read_records(stream, kind, args.prompt_key), args.input)
         if args.output is None:

@@ -70,6 +70,19 @@ def test_several_sequences_are_lists_in_one_result(source: Path, tmp_path: Path,
     assert results(tmp_path / "out")[1]["new_tokens"] == [4, 4]
 
 
+def test_results_have_the_log_probabilities_and_scores_that_were_asked_for(
+    source: Path, tmp_path: Path, model: Model
+) -> None:
+    beams = ["--num-beams", "2", "--num-return-sequences", "2", "--logprobs", "0", "--prompt-logprobs", "0"]
+    flags = ["--input", str(source), "--output", str(tmp_path / "out"), "--max-new-tokens", "3"]
+    assert main(["generate", *flags, *beams]) == 0
+    found = results(tmp_path / "out")[1]
+    expected = model.generate("Chapter 1", num_beams=2, num_return_sequences=2, logprobs=0, max_new_tokens=3)
+    assert found["score"] == [each.score for each in expected]
+    assert [[each["token_id"] for each in row] for row in found["logprobs"]] == [[*each.token_ids] for each in expected]
+    assert found["prompt_logprobs"][0] is None
+
+
 def test_a_bad_record_is_an_error_in_the_output_and_in_the_status(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +283,11 @@ def test_a_link_stays_and_what_it_points_to_has_the_results(source: Path, tmp_pa
         (["The", "--output", "x"], "--output is for"),
         ([], "there is no prompt"),
         (["--input", "x", "--output-key", "index"], "--output-key index"),
+        (["--input", "x", "--output-key", "logprobs"], "--output-key logprobs"),
+        (["The", "--logprobs", "2"], "--logprobs is not shown"),
+        (["--input", "x.txt", "--prompt-logprobs", "2"], "--prompt-logprobs is not shown"),
+        (["The", "--overwrite"], "give --output"),
+        (["The", "--input-format", "lines"], "--input-format is for"),
     ],
 )
 def test_contradictory_arguments_are_wrong_usage(

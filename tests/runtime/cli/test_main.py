@@ -95,6 +95,19 @@ def test_json_prints_every_sequence_of_every_prompt(run: Any, model: Model) -> N
     ]
 
 
+def test_json_has_the_log_probabilities_and_scores_that_were_asked_for(run: Any, model: Model) -> None:
+    flags = ["--json", "--num-beams", "2", "--logprobs", "1", "--prompt-logprobs", "0", *SHORT]
+    status, out, _ = run("generate", "The man", *flags)
+    result = json.loads(out)
+    expected = model.generate("The man", num_beams=2, logprobs=1, prompt_logprobs=0, max_new_tokens=8)
+    assert (status, result["score"]) == (0, expected.score)
+    assert [each["token_id"] for each in result["logprobs"]] == list(expected.token_ids)
+    assert [each["logprob"] for each in result["logprobs"]] == [each.logprob for each in expected.logprobs or ()]
+    first = result["logprobs"][0]["top"][0]
+    assert first["token"] == model.tokenizer.decode([first["token_id"]])
+    assert [each and each["token"] for each in result["prompt_logprobs"]] == [None, " man"]
+
+
 def test_several_prompts_are_printed_one_after_the_other(run: Any, model: Model) -> None:
     status, out, err = run("generate", "The", "Once", *SHORT)
     texts = [prompt + model.generate(prompt, max_new_tokens=8).text for prompt in ("The", "Once")]
