@@ -63,7 +63,9 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
         "skip_special_tokens", "spaces_between_special_tokens", "clean_up_tokenization_spaces",
     ),
     "a Completion has text, token_ids, finish_reason and stats in any case: leave it out": ("return_dict_in_generate",),
-    "neort returns neither attentions nor hidden states": ("output_attentions", "output_hidden_states"),
+    "Model.embed gives the hidden states of texts; neort has no attentions": (
+        "output_attentions", "output_hidden_states",
+    ),
     _LOGITS: ("output_scores", "output_logits"),
     "use logprobs, the number of most probable tokens beside the chosen one": ("top_logprobs", "n_probs"),
     "use num_beams": ("beam_size", "beam_width", "use_beam_search"),

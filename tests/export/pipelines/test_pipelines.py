@@ -49,8 +49,8 @@ CALLS: list[tuple[Any, dict[str, Any]]] = [
     (TEXT, {"prefix": "It is said: ", "max_length": 30}),
     (TEXTS, {"max_length": 45}),
     (TEXT, {"max_new_tokens": 5, "max_length": 100}),
-    (TEXT, {"min_length": 24}),
-    (TEXT, {"min_new_tokens": 12}),
+    (TEXT, {"min_length": 20}),
+    (TEXT, {"min_new_tokens": 8}),
     (TEXT, {"repetition_penalty": 1.5}),
     (TEXT, {"stop_sequence": "STOP"}),
     (TEXT, {"stop_sequence": ["STOP", "NEVER"], "return_full_text": False}),
@@ -75,11 +75,11 @@ def test_a_call_gives_what_transformers_gives(
 ) -> None:
     options = {"do_sample": False} | options
     if "max_length" not in options:
-        options = {"max_new_tokens": 16} | options
+        options = {"max_new_tokens": 10} | options
     elif "max_new_tokens" not in options and transformers.__version__ < "5":
         pytest.skip("transformers 4 lets the pipeline's own max_new_tokens of 256 override max_length")
     if "stop_sequence" in options:  # a text that comes
-        new = generator(TEXT, do_sample=False, max_new_tokens=16, return_full_text=False)[0]["generated_text"]
+        new = generator(TEXT, do_sample=False, max_new_tokens=4, return_full_text=False)[0]["generated_text"]
         found = new[1:2]
         stop = options["stop_sequence"]
         options["stop_sequence"] = found if isinstance(stop, str) else [found, *stop[1:]]
@@ -162,7 +162,7 @@ def test_embeddings_are_transformers_hidden_states(family: str, request: pytest.
 def test_the_folded_last_normalization_is_told_from_the_weights(
     model: Any, int8_report: Any, fp32_bundle: Path
 ) -> None:
-    """Cosines of a random int8 model to fp32: 0.9999; without the folded scale and shift 0.6 or less."""
+    """Cosines of a random int8 model to fp32: 0.9999; without the folded scale and shift 0.49 to 0.82."""
     quantized, exact = (neort.load(path, num_threads=1).embed(TEXTS) for path in (int8_report.path, fp32_bundle))
     cosines = (quantized * exact).sum(axis=1) / np.linalg.norm(quantized, axis=1) / np.linalg.norm(exact, axis=1)
     assert cosines.min() > 0.999
