@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from ..bundle import bundled_path
@@ -44,8 +45,12 @@ def add_kv_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
 
 
-def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """One flag per option of GenerationConfig, without defaults: what is not given comes from the bundle."""
+def add_generation_options(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:
+    """One flag per option of GenerationConfig, without defaults: what is not given comes from the bundle.
+
+    ``without`` are names of options that make no sense to a command.
+    """
     group = parser.add_argument_group("generation options", argument_default=argparse.SUPPRESS)
     for name, option in OPTIONS.items():
-        option.add_flag(group, name)
+        if name not in without:
+            option.add_flag(group, name)

@@ -22,7 +22,10 @@ __all__ = ["add_parser", "given_options", "run"]
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
-        "generate", help="continue one or several prompts, or those of a file", allow_abbrev=False
+        "generate",
+        help="continue one or several prompts, or those of a file",
+        usage="%(prog)s [-h] [OPTION ...] [PROMPT ...]",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "prompts",

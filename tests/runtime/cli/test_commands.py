@@ -123,7 +123,13 @@ def test_explain_writes_a_page(run: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"), [(["--top", "0"], "--top is 0"), (["--max-new-tokens", "3"], "give --generate")]
+    ("args", "told"),
+    [
+        (["--top", "0"], "--top is 0"),
+        (["--max-new-tokens", "3"], "--max-new-tokens is an option of generation; give --generate"),
+        (["--html", "page.html", "--json"], "not allowed with"),
+        (["--generate", "--num-return-sequences", "2"], "unrecognized arguments"),
+    ],
 )
 def test_explain_refuses_what_has_no_effect(args: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -134,6 +140,11 @@ def test_explain_refuses_what_has_no_effect(args: list[str], told: str, capsys: 
 def test_explain_refuses_an_empty_text(run: Any) -> None:
     status, _, err = run("explain", "")
     assert (status, "the text is empty" in err) == (1, True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_usage_leaves_room_for_the_sentence_below_it(command: str) -> None:
+    assert COMMANDS[command].format_usage().count("\n") <= 4
 
 
 # bench and doctor
