@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from neort import MissingExtraError, Model
-from neort.cli import doctor
-from neort.cli.completion import script
+from neort.cli.commands import doctor
+from neort.cli.commands.completion import script
 from neort.cli.display import Progress, aligned, bytes_in_words, colours_of, count_in_words, visible
 from neort.cli.main import main, make_parser
 from neort.cli.streams import Output
@@ -29,7 +29,7 @@ COMMANDS: dict[str, argparse.ArgumentParser] = make_parser().get_default("comman
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Model) -> Any:
     """Runs the command line on one loaded model; gives its exit status, its output and its error output."""
     for command in ("explain", "bench", "doctor"):
-        monkeypatch.setattr(f"neort.cli.{command}.load", lambda *_, **__: model)
+        monkeypatch.setattr(f"neort.cli.commands.{command}.load", lambda *_, **__: model)
 
     def run(*args: str) -> tuple[int, str, str]:
         status = main(list(args))
@@ -270,7 +270,7 @@ def test_a_missing_extra_is_one_sentence(run: Any, monkeypatch: pytest.MonkeyPat
     def fail(*_: object, **__: object) -> None:
         raise MissingExtraError("this needs the extra [x]; install it with: pip install 'neort[x]'")
 
-    monkeypatch.setattr("neort.cli.explain.load", fail)
+    monkeypatch.setattr("neort.cli.commands.explain.load", fail)
     assert run("explain", "It") == (1, "", "neort: this needs the extra [x]; install it with: pip install 'neort[x]'\n")
 
 

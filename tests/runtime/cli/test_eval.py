@@ -122,7 +122,7 @@ def test_windows_beyond_the_context_are_wrong_usage(run: Any, file: Path, length
 def test_every_bundle_is_looked_at_before_the_first_one_runs(
     run: Any, file: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("neort.cli.eval.load")
+    monkeypatch.delattr("neort.cli.commands.eval.load")
     status, out, err = run(str(file), "--bundle", str(bundle_path), "--bundle", str(tmp_path / "none"))
     assert (status, out) == (1, "")
     assert f"{tmp_path / 'none'} is not a folder" in err

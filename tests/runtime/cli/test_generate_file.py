@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {"do_sample": True, "max_new_tokens": 4}
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
     """Every run of a test has the same model, which is loaded once."""
-    monkeypatch.setattr("neort.cli.generate.load", lambda *_, **__: model)
+    monkeypatch.setattr("neort.cli.commands.generate.load", lambda *_, **__: model)
 
 
 @pytest.fixture

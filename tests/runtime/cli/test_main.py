@@ -206,7 +206,7 @@ def test_an_error_that_neort_does_not_raise_on_purpose_keeps_its_traceback(
     def fail(*_: object, **__: object) -> None:
         raise error("a fault of neort's own")
 
-    monkeypatch.setattr("neort.cli.generate.load", fail)
+    monkeypatch.setattr("neort.cli.commands.generate.load", fail)
     with pytest.raises(error, match="own"):
         main(["generate", "The"])
 

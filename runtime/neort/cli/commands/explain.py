@@ -7,16 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import PromptError
-from ..explanation import ExplainedToken, explain, html_page, perplexity
-from ..files import published_file, storage_errors
-from ..generation import OPTIONS
-from ..loading import load
-from ..model import Model
-from .arguments import add_bundle, add_generation_options, bundle_of, named_path
-from .display import Colours, add_colour, aligned, colours_of, visible
+from ...errors import PromptError
+from ...explanation import ExplainedToken, explain, html_page, perplexity
+from ...files import published_file, storage_errors
+from ...generation import OPTIONS
+from ...loading import load
+from ...model import Model
+from ..arguments import add_bundle, add_generation_options, bundle_of, named_path
+from ..display import Colours, add_colour, aligned, colours_of, visible
+from ..streams import Output, read_input, utf8_argument
 from .generate import given_options
-from .streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "run"]
 

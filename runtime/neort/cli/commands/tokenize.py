@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..bundle import Bundle
-from ..errors import PromptError
-from ..tokenizer import Tokenizer
-from .arguments import add_bundle, bundle_of
-from .display import aligned, visible
-from .streams import Output, read_input, utf8_argument
+from ...bundle import Bundle
+from ...errors import PromptError
+from ...tokenizer import Tokenizer
+from ..arguments import add_bundle, bundle_of
+from ..display import aligned, visible
+from ..streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "run"]
 

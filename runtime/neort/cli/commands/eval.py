@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle, bundled_path
-from ..loading import load
-from ..scoring import Perplexity
-from .arguments import FOLDER, add_kv_cache, named, named_path
-from .display import Progress, aligned
-from .documents import SPLITS, read_documents
-from .streams import Output, tell
+from ...bundle import Bundle, bundled_path
+from ...loading import load
+from ...scoring import Perplexity
+from ..arguments import FOLDER, add_kv_cache, named, named_path
+from ..display import Progress, aligned
+from ..documents import SPLITS, read_documents
+from ..streams import Output, tell
 
 __all__ = ["add_parser", "run"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..batches import (
+from ...batches import (
     FIGURES,
     INPUT_FORMATS,
     RESULT_KEYS,
@@ -23,12 +23,12 @@ from ..batches import (
     format_of_file,
     read_records,
 )
-from ..errors import ConfigError, PromptError
-from ..generation import OPTIONS, GenerationConfig
-from ..model import Model
-from .arguments import named, named_path
-from .display import Progress
-from .streams import Output, tell
+from ...errors import ConfigError, PromptError
+from ...generation import OPTIONS, GenerationConfig
+from ...model import Model
+from ..arguments import named, named_path
+from ..display import Progress
+from ..streams import Output, tell
 
 __all__ = ["add_arguments", "check_arguments", "run"]
 

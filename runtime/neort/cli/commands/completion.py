@@ -10,7 +10,7 @@ import argparse
 import shlex
 from typing import Any
 
-from .streams import Output
+from ..streams import Output
 
 __all__ = ["add_parser", "run", "script"]
 

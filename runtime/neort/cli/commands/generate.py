@@ -7,15 +7,15 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from ..batches import figures_of
-from ..engine import Completion
-from ..generation import OPTIONS, GenerationConfig
-from ..loading import MAX_BATCH_SIZE, load
-from ..model import Model
+from ...batches import figures_of
+from ...engine import Completion
+from ...generation import OPTIONS, GenerationConfig
+from ...loading import MAX_BATCH_SIZE, load
+from ...model import Model
+from ..arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
+from ..escapes import unescaped
+from ..streams import Output, read_input, utf8_argument
 from . import generate_file
-from .arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
-from .escapes import unescaped
-from .streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "given_options", "run"]
 
