@@ -26,7 +26,13 @@ Result = tuple[Record, dict[str, Any]]
 
 
 def answers(
-    model: Model, records: Iterable[Record], config: GenerationConfig, *, output_key: str, batch_size: int
+    model: Model,
+    records: Iterable[Record],
+    config: GenerationConfig,
+    *,
+    output_key: str,
+    batch_size: int,
+    negative_prompt: str | None = None,
 ) -> Generator[Result, None, None]:
     """Yield each record with its result, in order; about ``batch_size`` sequences run at a time.
 
@@ -34,11 +40,13 @@ def answers(
     prompt, or none that the model takes, has an "error" in its result. Raises what `Model.generate` does besides.
     """
     workers = -(-batch_size // config.num_return_sequences) + 1
-    run = functools.partial(_answer, model, config, output_key)
+    run = functools.partial(_answer, model, config, output_key, negative_prompt)
     return in_order(run, records, workers=workers, window=WINDOW * workers)
 
 
-def _answer(model: Model, config: GenerationConfig, output_key: str, record: Record) -> Result:
+def _answer(
+    model: Model, config: GenerationConfig, output_key: str, negative_prompt: str | None, record: Record
+) -> Result:
     place = {"index": record.index, "digest": record.digest}
     kept = {name: value for name, value in record.kept.items() if name not in RESULT_KEYS}
     error, completions = record.error, []
@@ -48,7 +56,10 @@ def _answer(model: Model, config: GenerationConfig, output_key: str, record: Rec
         seed = None if config.seed is None else config.seed + record.index
         try:
             completions = model.generate(
-                record.prompt, config.replace(seed=seed), num_return_sequences=config.num_return_sequences
+                record.prompt,
+                config.replace(seed=seed),
+                num_return_sequences=config.num_return_sequences,
+                negative_prompt=negative_prompt,
             )
         except (PromptError, ArgumentTypeError, LogitsError) as refused:
             error = str(refused)

@@ -245,6 +245,16 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     return done.stdout.split()
 
 
+def test_a_completion_is_described_by_the_first_part_of_its_help() -> None:
+    assert "-a verify -d 'check a bundle'\"'\"'s hashes and golden logits'" in script("fish", COMMANDS)
+
+
+def test_help_names_flags_and_not_what_python_calls_them() -> None:
+    options = [action for action in COMMANDS["generate"]._actions if action.option_strings]
+    told = " ".join(action.help or "" for action in options)
+    assert not {action.dest for action in options if "_" in action.dest} & set(re.findall(r"\w+", told))
+
+
 @pytest.mark.skipif(BASH is None, reason="needs bash")
 def test_bash_completes_commands_flags_values_and_files() -> None:
     assert completed("neort", "") == list(COMMANDS)

@@ -83,6 +83,14 @@ def test_results_have_the_log_probabilities_and_scores_that_were_asked_for(
     assert found["prompt_logprobs"][0] is None
 
 
+def test_all_records_are_led_away_from_the_negative_prompt(source: Path, tmp_path: Path, model: Model) -> None:
+    flags = ["--input", str(source), "--output", str(tmp_path / "out"), "--max-new-tokens", "4"]
+    assert main(["generate", *flags, "--guidance-scale", "2", "--negative-prompt", "The king"]) == 0
+    expected = model.generate("Chapter 1", guidance_scale=2.0, negative_prompt="The king", max_new_tokens=4)
+    assert results(tmp_path / "out")[1]["completion"] == expected.text
+    assert main(["generate", *flags, "--guidance-scale", "2"]) == 1
+
+
 def test_a_bad_record_is_an_error_in_the_output_and_in_the_status(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,6 +139,14 @@ def test_generate_takes_every_option(run: Any, model: Model) -> None:
     assert (status, out) == (0, f"The{expected.text}\n")
 
 
+def test_guidance_leads_away_from_a_negative_prompt(run: Any, model: Model) -> None:
+    flags = ["--guidance-scale", "2", "--negative-prompt", "The king", *SHORT]
+    expected = model.generate("The man", guidance_scale=2.0, negative_prompt="The king", max_new_tokens=8)
+    assert expected.text != model.generate("The man", guidance_scale=2.0, max_new_tokens=8).text
+    assert run("generate", "The man", *flags)[1] == f"The man{expected.text}\n"
+    assert json.loads(run("generate", "The man", "--json", *flags)[1])["text"] == expected.text
+
+
 def test_stop_strings_end_the_text(run: Any, model: Model) -> None:
     text = model.generate("The", max_new_tokens=8).text
     stop = text[3:6]

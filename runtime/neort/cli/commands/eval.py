@@ -122,7 +122,7 @@ def _evaluate(bundle: str, files: Sequence[_File], args: argparse.Namespace) -> 
 def _tell(progress: Progress, done: int, total: int, log_likelihood: float) -> None:
     """Show how far it is, and the estimate."""
     estimate = Perplexity(log_likelihood, done, 0, 0).token
-    progress.update(done / total, f"{done:,} of {total:,} tokens, perplexity {estimate:.4g}")
+    progress.update(done / total, f"perplexity {estimate:.4g}, {done:,} of {total:,} tokens")
 
 
 def _notes(files: Sequence[_File]) -> list[str]:

@@ -41,6 +41,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
     add_kv_cache(parser)
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what --guidance-scale leads away from")
     parser.add_argument(
         "--max-batch-size",
         type=int,
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     """Load and generate. Raises what `load` and `Model.generate` do, PromptError for a prompt that cannot be read."""
     generate_file.check_arguments(args)
     prompts, options = _prompts(args), given_options(args)
+    negative = None if args.negative_prompt is None else utf8_argument(args.negative_prompt, "the negative prompt")
     model = load(
         bundle_of(args),
         num_threads=args.num_threads,
@@ -67,11 +69,11 @@ def run(args: argparse.Namespace, output: Output) -> int:
     )
     config = model.generation_config.replace(**options)
     if args.input is not None:
-        return generate_file.run(args, model, config, output)
+        return generate_file.run(args, model, config, output, negative)
     if not args.json and len(prompts) == 1 and config.num_return_sequences == config.num_beams == 1:
-        _stream(model, prompts[0], config, output)
+        _stream(model, prompts[0], config, output, negative)
         return 0
-    completions = model.generate(prompts, config)
+    completions = model.generate(prompts, config, negative_prompt=negative)
     for i, completion in enumerate(completions):
         prompt = prompts[i // config.num_return_sequences]
         if args.json:
@@ -97,9 +99,9 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _stream(model: Model, prompt: str, config: GenerationConfig, output: Output) -> None:
+def _stream(model: Model, prompt: str, config: GenerationConfig, output: Output, negative: str | None) -> None:
     """Print the prompt and its continuation, piece by piece as it is generated."""
-    pieces = model.stream(prompt, config)
+    pieces = model.stream(prompt, config, negative_prompt=negative)
     with contextlib.closing(pieces):
         output.write(prompt)
         for piece in pieces:
