@@ -7,7 +7,8 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from ..generation import OPTIONS, for_option
+from ..generation import for_option
+from .arguments import FLAGS, with_flags
 
 __all__ = ["refuse_unknown"]
 
@@ -27,13 +28,6 @@ ELSEWHERE = {
     "stream": "one prompt's text is printed as it comes: leave it out",
     "streamer": "one prompt's text is printed as it comes: leave it out",
     "batch_size": "use --max-batch-size",
-}
-FLAGS = {name: option.flag for name, option in OPTIONS.items()} | {
-    "num_threads": "--num-threads",
-    "packed_weights": "--packed-weights",
-    "kv_cache": "--kv-cache",
-    "draft": "--draft",
-    "max_batch_size": "--max-batch-size",
 }
 IN_PYTHON = ("Model.", "neort.load", "logits_processor", "configure_session", "max_cache_bytes", "prefix_cache_bytes")
 
@@ -66,7 +60,8 @@ def _as_flags(sentence: str) -> str:
     """A sentence about Python's names as one about the command line's."""
     if any(name in sentence for name in IN_PYTHON):
         return f"in Python, {sentence}"
-    sentence = sentence.replace("do_sample=True", "--do-sample").replace(
-        'overflow="truncate_left"', "--overflow truncate_left"
+    return with_flags(
+        sentence.replace("do_sample=True", "--do-sample").replace(
+            'overflow="truncate_left"', "--overflow truncate_left"
+        )
     )
-    return re.sub(r"\w+", lambda word: FLAGS.get(word[0], word[0]) if "_" in word[0] else word[0], sentence)
