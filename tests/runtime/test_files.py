@@ -28,12 +28,13 @@ from neort.files import (
     remove_leftovers,
     storage_errors,
 )
+from neort.files.exchange import exchange as exchange_folders
 from neort.files.locks import FileLock
 from patience import PATIENCE
 from processes import running
 
 Publish = Callable[[Path, str], None]
-EXCHANGE: Callable[..., bool] = publishing.exchange
+EXCHANGE: Callable[..., bool] = exchange_folders
 
 
 def publish_a_file(target: Path, content: str) -> None:

@@ -44,8 +44,8 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> N
 def _hint(parser: argparse.ArgumentParser, flag: str) -> str:
     name = flag.lstrip("-").replace("-", "_")
     known = [each for action in parser._actions for each in action.option_strings]
-    if name in FLAGS and FLAGS[name] in known:
-        return f"use {FLAGS[name]}"
+    if name in FLAGS:
+        return f"use {FLAGS[name]}" if FLAGS[name] in known else "neort generate has it"
     told = ELSEWHERE.get(name)
     if told is not None and set(re.findall(r"--[\w-]+", told)) <= {*known}:
         return told
@@ -60,8 +60,8 @@ def _as_flags(sentence: str) -> str:
     """A sentence about Python's names as one about the command line's."""
     if any(name in sentence for name in IN_PYTHON):
         return f"in Python, {sentence}"
-    return with_flags(
-        sentence.replace("do_sample=True", "--do-sample").replace(
-            'overflow="truncate_left"', "--overflow truncate_left"
-        )
+    sentence = sentence.replace("do_sample=True", "--do-sample").replace(
+        'overflow="truncate_left"', "--overflow truncate_left"
     )
+    sentence = re.sub(r"(?<=\buse )\w+", lambda word: FLAGS.get(word[0], word[0]), sentence)
+    return with_flags(sentence)

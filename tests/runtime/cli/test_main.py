@@ -176,6 +176,7 @@ def test_stop_strings_know_escape_sequences(run: Any, model: Model) -> None:
         (["--file", "x"], "; use --input"),
         (["--batch-size", "4"], "; use --max-batch-size"),
         (["--top-kk", "5"], "did you mean --top-k?"),
+        (["--top-logprobs", "5"], "; use --logprobs, the number"),
         (["--xyzzy"], "neort generate --help"),
     ],
 )
@@ -200,6 +201,13 @@ def test_every_command_names_its_bundle_by_the_same_flags(run: Any, bundle_copy:
     assert (status, out) == (0, "The" + model.generate("The", max_new_tokens=8).text + "\n")
     assert run("info", flag, str(bundle_copy)) == run("info", str(bundle_copy))
     assert run("verify", flag, str(bundle_copy)) == run("verify", str(bundle_copy))
+
+
+@pytest.mark.parametrize("flag", ["--logprobs", "--num-return-sequences", "--negative-prompt"])
+def test_a_flag_of_generate_is_told_where_it_is(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["explain", "hi", flag, "2"])
+    assert "; neort generate has it" in capsys.readouterr().err
 
 
 def test_python_m_neort_is_neort() -> None:
