@@ -14,6 +14,7 @@ import neort
 from fakes import run_threads
 from neort.backend import DecoderSession
 from neort.backend.hidden_states import hidden_values, with_outputs
+from neort.backend.inputs import RunInputs
 from neort.bundle import Bundle, read_graph
 from neort.kvcache import CacheType
 
@@ -21,13 +22,30 @@ LONG = "Once upon a time there was a little house near the river. " * 20  # of t
 TEXTS = [LONG, "Hi", "The ship sailed out of the harbour."]
 
 
-def test_a_text_has_the_same_vector_alone_and_in_any_company(model: neort.Model) -> None:
-    together = model.embed(TEXTS, layer=3)
-    assert together.shape == (3, model.spec.hidden_size)
+def test_a_text_has_the_same_vector_alone_and_in_any_company(kv_cache: CacheType) -> None:
+    model = neort.load(num_threads=2, kv_cache=kv_cache, max_batch_size=3)
+    texts = [[5 + i] * length for i, length in enumerate((1, 9, 257, 1, 130, 5))]
+    together, last = model.embed(texts), model.embed(texts, 3, "last")
+    assert together.shape == (len(texts), model.spec.hidden_size)
     assert together.dtype == np.float32
-    for text, vector in zip(TEXTS, together, strict=True):
-        assert np.array_equal(model.embed(text, layer=3), vector)
-    assert np.array_equal(model.embed(TEXTS[::-1], layer=3)[::-1], together)
+    assert np.array_equal(model.embed(texts[::-1])[::-1], together)
+    for i, text in enumerate(texts):
+        assert np.array_equal(model.embed(text), together[i])
+        assert np.array_equal(model.embed(text, 3, pooling="none")[-1], last[i])
+
+
+def test_texts_begin_together_and_go_on_alone(model: neort.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[tuple[int, int]] = []
+    fill = RunInputs.fill
+
+    def noting(self: RunInputs, token_ids: Any, lengths: Any, first: int) -> None:
+        runs.append(token_ids.shape)
+        fill(self, token_ids, lengths, first)
+
+    model.embed("Hi")  # opens the graph
+    monkeypatch.setattr(RunInputs, "fill", noting)
+    model.embed([[5] * 3, [7] * 258, [9] * 4, [6] * 2] * 3)
+    assert runs == [(3, 256), (1, 2), (1, 2), (1, 2), (8, 4), (1, 2)]
 
 
 def test_vectors_do_not_depend_on_threads_chunks_or_packed_weights(model: neort.Model, tmp_path: Path) -> None:
@@ -157,13 +175,13 @@ def test_truncation_cuts_the_end_that_it_names(model: neort.Model) -> None:
     assert np.array_equal(model.embed(ids, truncation="left"), model.embed(ids[-positions:]))
 
 
-def test_where_all_slots_generate_the_call_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedding_waits_until_a_sequence_leaves_it_a_slot() -> None:
     model = neort.load(num_threads=1, max_batch_size=1)
-    stream = model.stream("The", max_new_tokens=400)
+    expected = model.embed(TEXTS[1:])
+    stream = model.stream("The", max_new_tokens=30)
     next(stream)
-    with pytest.raises(neort.BusyError, match="all 1 slots"):
-        model.embed("Hi")
-    stream.close()
+    assert np.array_equal(model.embed(TEXTS[1:]), expected)
+    assert sum(1 for _ in stream) > 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -157,34 +157,35 @@ class DecoderSession:
         With S the length of the longest prompt, returns the logits of positions S - ``logits_to_keep`` to S - 1,
         float32 [B, logits_to_keep, V]; those beyond a prompt's end mean nothing. Each prompt gets `prefill`'s bits.
         """
-        longest = max(len(prompt) for prompt in prompts)
         if len(prompts) == 1:
             return self.prefill(slot, prompts[0], 0, logits_to_keep)[None]
-        if longest == 1:  # which may need a dummy
+        if max(len(prompt) for prompt in prompts) == 1:  # which may need a dummy
             return np.stack([self.prefill(slot + i, prompt, 0, logits_to_keep) for i, prompt in enumerate(prompts)])
-        inputs = RunInputs(len(prompts), longest, logits_to_keep, dummy=False)
-        bound = BoundInputs(self._session, self._cache, slice(slot, slot + len(prompts)), inputs)
-        inputs.fill_prompts(prompts)
-        return bound.run()
+        return self._run_prompts(slot, prompts, logits_to_keep, graph_names.LOGITS)
 
-    def hidden_states(self, slot: int, token_ids: Ids, start: int, layer: int) -> Floats:
-        """Append as `prefill` does; returns transformers' hidden_states[``layer``] of the tokens, float32 [S, K].
+    def hidden_states(self, layer: int, slot: int, token_ids: Ids, start: int, rows_to_keep: int) -> Floats:
+        """Append as `prefill` does; returns transformers' hidden_states[``layer``] of the last ``rows_to_keep`` tokens.
 
-        ``layer`` is 0 to num_layers. No logits are computed. The first call opens the graph anew, with outputs that it
-        lacks in its file: weights are in memory once, later runs give the same bits in the same time, but a run of S
-        tokens keeps num_layers * S * K numbers more until it ends. (A session beside the first one takes all of the
-        packed weights again; a graph that always has these outputs takes that memory from those who never ask.)
+        ``layer`` is 0 to num_layers; the result float32 [rows_to_keep, K]. No logits are computed. The first call opens
+        the graph anew, with outputs that it lacks in its file: weights are in memory once, later runs give the same
+        bits in the same time, but a run of S tokens keeps num_layers * S * K numbers more until it ends. (A session
+        beside the first one takes all of the packed weights again; a graph that always has these outputs takes that
+        memory from those who never ask.)
 
         Raises UnsupportedError where they cannot be told, and what opening the graph raises.
         """
-        if not self._hidden_values:
-            self._put_out_hidden_states()
-        rows: Floats = self._run_alone(slot, token_ids, start, 0, self._hidden_values[layer])[: len(token_ids)]
-        if layer < self.spec.num_layers:
-            return rows
-        if self._final_norm is None:
-            self._final_norm = self._read_norm(read_graph(self._read_graph()))
-        return self._final_norm(rows)
+        rows = self._run_alone(slot, token_ids, start, 0, self._hidden_value(layer))[: len(token_ids)]
+        return self._final(layer, rows[len(token_ids) - rows_to_keep :])
+
+    def hidden_states_of_prompts(self, layer: int, slot: int, prompts: Sequence[Ids], rows_to_keep: int) -> Floats:
+        """Begin slots as `prefill_prompts` does; returns `hidden_states` [B, rows_to_keep, K] in the logits' place."""
+        longest = max(len(prompt) for prompt in prompts)
+        if len(prompts) == 1 or longest == 1:
+            each = [self.hidden_states(layer, slot + i, prompt, 0, rows_to_keep) for i, prompt in enumerate(prompts)]
+            return np.stack(each)
+        rows = self._run_prompts(slot, prompts, 0, self._hidden_value(layer))
+        states = rows[: len(prompts) * longest].reshape(len(prompts), longest, -1)
+        return self._final(layer, states[:, longest - rows_to_keep :])
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].
@@ -201,6 +202,21 @@ class DecoderSession:
         """
         logits: Logits = self._append(token_ids[None], np.array([start], np.int32))[0]
         return logits
+
+    def _hidden_value(self, layer: int) -> str:
+        """The name of a layer's hidden states among the graph's outputs, which has them from now on."""
+        if not self._hidden_values:
+            self._put_out_hidden_states()
+        return self._hidden_values[layer]
+
+    def _final(self, layer: int, states: Floats) -> Floats:
+        """The rows [..., K] of a layer as transformers has them: after the last normalization where it is the last."""
+        if layer < self.spec.num_layers:
+            return states
+        if self._final_norm is None:
+            self._final_norm = self._read_norm(read_graph(self._read_graph()))
+        with np.errstate(invalid="ignore", over="ignore"):  # beyond the end of a prompt rows may be anything
+            return self._final_norm(states)
 
     def _put_out_hidden_states(self) -> None:
         """Open the graph anew with its hidden states; raises what that raises, and the graph is as it was then."""
@@ -228,6 +244,13 @@ class DecoderSession:
         first = first_row(self.spec, start, self._cache.kv_cache)
         with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
             return bound.run()
+
+    def _run_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int, output: str) -> Floats:
+        """Begin the slots from ``slot`` on with prompts [T]; returns one of the graph's outputs."""
+        inputs = RunInputs(len(prompts), max(len(prompt) for prompt in prompts), logits_to_keep, dummy=False)
+        bound = BoundInputs(self._session, self._cache, slice(slot, slot + len(prompts)), inputs, output=output)
+        inputs.fill_prompts(prompts)
+        return bound.run()
 
     def _reopen(self) -> None:
         """Open the graph in a forked child; the inherited one is only kept. Raises what opening it raises."""

@@ -8,9 +8,10 @@ from .core import EngineCore
 from .engine import Engine
 from .group import Copy, FinishReason, Group, Sequence, Stats
 from .output import BeamCollector, Collecting, Collector, Completion, Piece
+from .reading import Reading, ReadingResult, Reduction, RowSource
 from .request import Request, TokenSink
 from .scheduler import Scheduler, check_ids
-from .scoring import Reading, ReadingScores, TokenScores
+from .scoring import ReadingScores, ScoredReading, TokenScores
 
 __all__ = [
     "PREFILL_CHUNK",
@@ -29,9 +30,13 @@ __all__ = [
     "Group",
     "Piece",
     "Reading",
+    "ReadingResult",
     "ReadingScores",
+    "Reduction",
     "Request",
+    "RowSource",
     "Scheduler",
+    "ScoredReading",
     "Sequence",
     "Stats",
     "TokenScores",

@@ -20,14 +20,14 @@ from ..kvcache import PrefixCache
 from ..runner import PREFILL_CHUNK, ModelRunner
 from ..speculative import Speculator
 from .group import ChargedTo, Group, Sequence, fail
+from .reading import Reading, ReadingResult, RowSource, first_batch, read_batch
 from .request import Request
 from .scheduler import Scheduler, check_ids
-from .scoring import Reading, ReadingScores, first_batch, score_batch
 
 __all__ = ["EngineCore"]
 
 Slots = dict[Sequence, int]
-Lent = TypeVar("Lent")
+Result = TypeVar("Result")
 
 
 class EngineCore:
@@ -149,36 +149,26 @@ class EngineCore:
         finally:
             self.scheduler.release_idle()
 
-    def lend_slot(self, positions: int, use: Callable[[int], Lent]) -> Lent:
-        """Call a function with a slot that no sequence runs in, for so many tokens; returns what it does.
-
-        Raises PromptError for more of them than can ever fit; BusyError as `logits` does.
-        """
-        self.scheduler.check_positions(positions)
-        self.scheduler.drop_done()
-        try:
-            return use(self.scheduler.borrow_slot(positions))
-        finally:
-            self.scheduler.release_idle()
-
-    def check_reading(self, reading: Reading) -> None:
+    def check_reading(self, reading: Reading[Result]) -> None:
         """Raises PromptError for a reading with bad ids, or more of them than can ever fit."""
         for ids in (reading.token_ids, *(branch.token_ids for branch in reading.branches)):
             check_ids(ids, self.runner.spec)
         self.scheduler.check_positions(reading.positions)
 
-    def score(self, readings: list[Reading], wanted: Callable[[], bool] = lambda: True) -> list[ReadingScores]:
-        """Score the first of some readings, which were checked, in one batch; longest first is fastest.
+    def read(
+        self, readings: list[Reading[Result]], source: RowSource, wanted: Callable[[], bool] = lambda: True
+    ) -> list[ReadingResult[Result]]:
+        """Read the first of some readings, which were checked, in one batch; longest first is fastest.
 
         As many as slots and cache are free now, and as a run should have; where there are none, maybe no reading.
         The slots keep their memory until the next step, or `settle`. A reading gets the same bits in any batch.
 
-        Raises LogitsError when the model yields NaN.
+        Raises what reductions raise.
         """
         self.scheduler.drop_done()
-        batch = first_batch(readings, self.runner.spec, self.prefill_chunk, alone=not self.running)
+        batch = first_batch(readings, source.row_size, self.prefill_chunk, alone=not self.running)
         slots = self.scheduler.borrow_slots([reading.positions for reading in batch])
-        return score_batch(self.runner, slots, batch[: len(slots)], self.prefill_chunk, wanted) if slots else []
+        return read_batch(source, slots, batch[: len(slots)], self.prefill_chunk, wanted) if slots else []
 
     def _run_alone(self, request: Group, slots: Slots) -> None:
         """Run what is not cached of a request's contexts, each by itself, and let the request take what follows.

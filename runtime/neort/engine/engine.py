@@ -25,13 +25,14 @@ from ..errors import OutOfMemoryError
 from ..kvcache import Pin
 from .core import EngineCore
 from .group import Group
-from .scoring import Reading, ReadingScores
+from .reading import Reading, ReadingResult, RowSource
+from .scoring import ReadingScores, ScoredReading, logits_of
 from .worker import Worker, forget_parents_threads, nothing
 
 __all__ = ["Engine"]
 
 Event = TypeVar("Event")
-Lent = TypeVar("Lent")
+Result = TypeVar("Result")
 
 HEARTBEAT = 1.0  # seconds after which a caller looks whether the thread that he waits for is alive
 STARTS = 3  # heartbeats without a thread after which there will be none
@@ -99,28 +100,33 @@ class Engine:
         logits: Logits = self._ask(lambda wanted: self.core.logits(token_ids, wanted))
         return logits
 
-    def score(self, readings: Sequence[Reading]) -> list[ReadingScores]:
-        """Scores of the first of some readings, at least one; see `EngineCore.score`.
+    def read(self, readings: Sequence[Reading[Result]], source: RowSource) -> list[ReadingResult[Result]]:
+        """What is made of each of some readings, in their order; they are read in batches, the longest first.
 
-        Waits for a step after the other while running sequences take all slots or the cache. The slots keep their
-        memory until the next step, or `settle`.
+        Between two batches running sequences take a step. Where these take all slots or the cache, reading waits for
+        one of them to end. A reading gets the same bits in any list, and whatever else runs.
 
-        Raises PromptError as `EngineCore.check_reading` does, LogitsError, and EngineError as `submit` does.
+        Raises PromptError as `EngineCore.check_reading` does, before anything is read; what reductions raise; and
+        EngineError as `submit` does.
         """
         for reading in readings:
             self.core.check_reading(reading)
-        while True:
-            scores: list[ReadingScores] = self._ask(lambda wanted: self.core.score(list(readings), wanted))
-            if scores or not readings:
-                return scores
+        order = sorted(range(len(readings)), key=lambda i: (-len(readings[i].token_ids), readings[i].first))
+        most = self.core.runner.max_batch_size
+        results: dict[int, ReadingResult[Result]] = {}
+        try:
+            while len(results) < len(order):
+                places = order[len(results) : len(results) + most]
+                read = functools.partial(self.core.read, [readings[i] for i in places], source)
+                results |= zip(places, self._ask(read), strict=False)
+        finally:
+            if results:
+                self.settle()  # gives the slots' memory back
+        return [results[i] for i in range(len(readings))]
 
-    def lend_slot(self, positions: int, use: Callable[[int, Callable[[], bool]], Lent]) -> Lent:
-        """See `EngineCore.lend_slot`; the function also gets one that says whether its result is still wanted.
-
-        Raises EngineError, too, as `submit` does.
-        """
-        lent: Lent = self._ask(lambda wanted: self.core.lend_slot(positions, lambda slot: use(slot, wanted)))
-        return lent
+    def score(self, readings: Sequence[ScoredReading]) -> list[ReadingScores]:
+        """The scores of each of some readings; see `read`. Raises LogitsError when the model yields NaN."""
+        return self.read(readings, logits_of(self.core.runner))
 
     def pin(self, pin: Pin, token_ids: Ids, read: Callable[[int, int], Rows], logits: Logits) -> None:
         """Put a prefix into the prefix cache whose rows and logits are known; see `PrefixCache.add`.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from ..arrays import Floats, Ids, Logits
-from ..engine import check_ids
-from ..features import Pooling, Truncation, check_features, checked_layer, fitting, pooled
-from ..prompts import Prompt, Prompts, about, as_ids, is_one_prompt
+from ..prompts import Prompt, Prompts, as_ids, is_one_prompt
 from .parts import ModelParts
 
 if TYPE_CHECKING:
+    from ..features import Pooling, Truncation
     from ..scoring import Choice, Normalization, Overflow, Perplexity, Score, TextScorer
 
 __all__ = ["ReadingModel"]
@@ -126,7 +125,10 @@ class ReadingModel(ModelParts):
         *,
         truncation: Truncation | None = None,
     ) -> Floats | list[Floats]:
-        """Vectors for texts, from the hidden states of their tokens; each text's are the same in any company.
+        """Vectors for texts, from the hidden states of their tokens.
+
+        Texts are read together, longest first, and each gets the same bits alone. While other sequences take all slots,
+        embedding waits.
 
         A text is a str or token ids. ``layer`` counts as transformers' ``hidden_states``: 0 are the embeddings, i what
         layer i gives, and the last one (-1) is taken after the last normalization. ``pooling`` makes one vector of
@@ -139,33 +141,15 @@ class ReadingModel(ModelParts):
         as long as loading; sequences that run meanwhile wait for it and keep their bits.
 
         Raises PromptError for a text that is empty, too long or holds unknown ids; ConfigError and ArgumentTypeError
-        for other arguments; BusyError as `logits` does; UnsupportedError for the last layer of a quantized bundle whose
+        for other arguments; UnsupportedError for the last layer of a quantized bundle whose
         lm_head is not tied to its embedding.
         """
-        check_features(pooling, normalize, truncation)
-        index = checked_layer(layer, self.spec.num_layers)
-        one = is_one_prompt(texts)
-        ids = [self._encode(texts)] if one else self._encode_all(texts)
-        names = ["the text"] if one else [f"text {i} of the list" for i in range(len(ids))]
-        positions = self.spec.max_position_embeddings
-        ids = [fitting(each, positions, truncation, name) for each, name in zip(ids, names, strict=True)]
-        for each, name in zip(ids, names, strict=True):
-            with about(name):
-                check_ids(each, self.spec)
-        vectors = [pooled(self._hidden_states(each, index), pooling, normalize=bool(normalize)) for each in ids]
-        return vectors[0] if one else vectors if pooling == "none" else np.stack(vectors)
+        from ..features import Embedder
 
-    def _hidden_states(self, ids: Ids, layer: int) -> Floats:
-        """Hidden states of one sequence, float32 [T, K], chunk by chunk in a slot that is lent."""
-        step = self._engine.core.prefill_chunk
-
-        def run(slot: int, wanted: Callable[[], bool]) -> Floats:
-            starts = range(0, len(ids), step)
-            chunks = [
-                self._session.hidden_states(slot, ids[start : start + step], start, layer)
-                for start in starts
-                if wanted()
-            ]
-            return np.concatenate(chunks) if chunks else np.empty((0, self.spec.hidden_size), np.float32)
-
-        return self._engine.lend_slot(len(ids), run)
+        options: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "truncation": truncation}
+        embedder = Embedder(self._session, self._engine, layer=layer, **options)
+        if is_one_prompt(texts):
+            return embedder.embed([self._encode(texts)], ["the text"])[0]
+        ids = self._encode_all(texts)
+        vectors = embedder.embed(ids, [f"text {i} of the list" for i in range(len(ids))])
+        return vectors if pooling == "none" else np.stack(vectors)

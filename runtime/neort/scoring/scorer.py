@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import Doubles, Ids
-from ..engine import Engine, Reading, ReadingScores, TokenScores
+from ..engine import Engine, ReadingScores, ScoredReading, TokenScores
 from .pairs import Pair
 from .results import Score
 from .windows import Window
@@ -52,27 +52,12 @@ class Scorer:
 
     def score_windows(self, windows: Sequence[Window]) -> list[Doubles]:
         """The log-probabilities of each window's targets. Raises what `score_pairs` does."""
-        readings = [Reading(window.token_ids, (window.targets,)) for window in windows]
-        return [scores.targets[0].logprobs for scores in self._run(readings)]
+        readings = [ScoredReading(window.token_ids, (window.targets,)) for window in windows]
+        return [scores.own[0].logprobs for scores in self._engine.score(readings)]
 
     def _scores(self, plan: _Plan, pairs: Iterable[Pair], places: Sequence[_Place]) -> list[Score]:
-        results = self._run([draft.reading() for draft in plan.drafts])
+        results = self._engine.score([draft.reading() for draft in plan.drafts])
         return [_score(pair, place.find(results)) for pair, place in zip(pairs, places, strict=True)]
-
-    def _run(self, readings: Sequence[Reading]) -> list[ReadingScores]:
-        """Score the readings, longest first; results in the order given."""
-        order = sorted(range(len(readings)), key=lambda i: (-len(readings[i].token_ids), readings[i].first))
-        most = self._engine.core.runner.max_batch_size
-        scores: dict[int, ReadingScores] = {}
-        try:
-            while len(scores) < len(order):
-                batch = order[len(scores) : len(scores) + most]
-                found = self._engine.score([readings[i] for i in batch])
-                scores |= zip(batch, found, strict=False)
-        finally:
-            if scores:
-                self._engine.settle()  # gives the slots' memory back
-        return [scores[i] for i in range(len(readings))]
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ class _Place:
 
     def find(self, results: Sequence[ReadingScores]) -> list[TokenScores]:
         result = results[self.reading]
-        found = [result.targets[self.target]]
+        found = [result.own[self.target]]
         return found if self.branch is None else [*found, result.branches[self.branch[0]][self.branch[1]]]
 
 
@@ -97,9 +82,9 @@ class _Draft:
         self.targets: list[Ids] = []
         self.branches: dict[bytes, _Draft] = {}
 
-    def reading(self) -> Reading:
+    def reading(self) -> ScoredReading:
         branches = tuple(branch.reading() for branch in self.branches.values())
-        return Reading(self.token_ids, tuple(self.targets), branches)
+        return ScoredReading(self.token_ids, tuple(self.targets), branches)
 
     def add(self, target: Ids) -> int:
         """Add a target; returns its place."""

@@ -117,7 +117,8 @@ def test_a_prompt_is_what_its_bytes_are_in_utf8_or_an_error(
 def test_what_libraries_print_goes_to_standard_error() -> None:
     program = """
 import ctypes, os, sys
-from neort.cli import generate, main
+from neort.cli import main
+from neort.cli.commands import generate
 load = generate.load
 def noisy(*arguments, **options):
     print("a library's print")

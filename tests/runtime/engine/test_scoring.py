@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from fakes import CHUNK, LIMIT, POISON, VOCAB, FakeRunner, logits_of, submit
 from neort.arrays import Doubles
-from neort.engine import EngineCore, Reading, ReadingScores, TokenScores
-from neort.engine.scoring import MOST_LOGITS, first_batch
+from neort.engine import EngineCore, ReadingScores, ScoredReading, TokenScores
+from neort.engine.reading import MOST_NUMBERS, MOST_PADDING, MOST_ROWS, first_batch
+from neort.engine.scoring import logits_of as source_of
 from neort.errors import LogitsError, PromptError
 
 IDS = st.lists(st.integers(0, POISON - 1), min_size=1, max_size=11)
 
 
-def reading(ids: list[int], *targets: list[int], branches: tuple[Reading, ...] = ()) -> Reading:
-    return Reading(np.array(ids, np.int64), tuple(np.array(target, np.int64) for target in targets), branches)
+def reading(ids: list[int], *targets: list[int], branches: tuple[ScoredReading, ...] = ()) -> ScoredReading:
+    return ScoredReading(np.array(ids, np.int64), tuple(np.array(target, np.int64) for target in targets), branches)
 
 
 def expected(ids: list[int], target: list[int], before: tuple[int, ...] = ()) -> tuple[Doubles, list[bool]]:
@@ -34,10 +35,16 @@ def assert_scores(scores: TokenScores, wanted: tuple[Doubles, list[bool]]) -> No
     assert scores.greedy.tolist() == wanted[1]
 
 
-def score_all(core: EngineCore, readings: list[Reading]) -> list[ReadingScores]:
+def score(
+    core: EngineCore, readings: list[ScoredReading], wanted: Callable[[], bool] = lambda: True
+) -> list[ReadingScores]:
+    return core.read([*readings], source_of(core.runner), wanted)
+
+
+def score_all(core: EngineCore, readings: list[ScoredReading]) -> list[ReadingScores]:
     found: list[ReadingScores] = []
     while len(found) < len(readings):
-        found += core.score(readings[len(found) :])
+        found += score(core, readings[len(found) :])
     return found
 
 
@@ -49,15 +56,15 @@ def test_scores_are_those_of_each_reading_alone(lists: list[list[int]], data: st
     core = EngineCore(FakeRunner(), prefill_chunk=CHUNK)
     scores = score_all(core, [reading(ids, target) for ids, target in zip(lists, targets, strict=True)])
     for ids, target, found in zip(lists, targets, scores, strict=True):
-        assert_scores(found.targets[0], expected(ids, target))
+        assert_scores(found.own[0], expected(ids, target))
 
 
 def test_branches_go_on_after_what_was_read_once() -> None:
     core = EngineCore(runner := FakeRunner(), prefill_chunk=CHUNK)
     branches = (reading([7, 8], [8, 1], [3, 4]), reading([9, 1, 2, 3, 4], [5]))
-    (scores,) = core.score([reading([1, 2, 3], [4], [5], branches=branches)])
+    (scores,) = score(core, [reading([1, 2, 3], [4], [5], branches=branches)])
     assert [len(branch) for branch in scores.branches] == [2, 1]
-    assert_scores(scores.targets[1], expected([1, 2, 3], [5]))
+    assert_scores(scores.own[1], expected([1, 2, 3], [5]))
     assert_scores(scores.branches[0][1], expected([7, 8], [3, 4], before=(1, 2, 3)))
     assert_scores(scores.branches[1][0], expected([9, 1, 2, 3, 4], [5], before=(1, 2, 3)))
     assert sum(call[2] for call in runner.runs("prefill")) + 3 == 3 + 2 + 5
@@ -65,7 +72,7 @@ def test_branches_go_on_after_what_was_read_once() -> None:
 
 def test_readings_begin_together_and_go_on_alone() -> None:
     core = EngineCore(runner := FakeRunner(), prefill_chunk=CHUNK)
-    core.score([reading([1] * 9, [2] * 2), reading([3] * 3, [4])])
+    score(core, [reading([1] * 9, [2] * 2), reading([3] * 3, [4])])
     assert runner.runs("prefill_prompts") == [(0, [4, 3], 2)]
     assert runner.runs("prefill") == [(0, 4, 4, 1), (0, 8, 1, 1)]
 
@@ -75,15 +82,15 @@ def test_scoring_takes_the_slots_after_running_ones_and_no_more_cache_than_there
     request, sink = submit(core, [1, 2, 3], max_new_tokens=5)
     core.step()
     readings = [reading([5, 6], [1, 2])] * 4
-    assert len(core.score(readings)) == 2  # slots
+    assert len(score(core, readings)) == 2  # slots
     assert runner.runs("prefill_prompts") == [(1, [2, 2], 2)]
-    assert len(core.score([reading([5] * 6, [1])] * 2)) == 2
-    assert len(core.score([reading([5] * 7, [1])] * 2)) == 1  # cache: 8 of its 20 positions are taken
-    assert core.score([reading([5] * 13, [1])]) == []
+    assert len(score(core, [reading([5] * 6, [1])] * 2)) == 2
+    assert len(score(core, [reading([5] * 7, [1])] * 2)) == 1  # cache: 8 of its 20 positions are taken
+    assert score(core, [reading([5] * 13, [1])]) == []
     while not request.done:
         core.step()
     assert sink.reason == "length"
-    assert len(core.score([reading([5] * 13, [1])])) == 1
+    assert len(score(core, [reading([5] * 13, [1])])) == 1
 
 
 def test_what_can_never_fit_is_refused() -> None:
@@ -99,20 +106,34 @@ def test_what_can_never_fit_is_refused() -> None:
 def test_a_model_that_yields_nan_has_no_scores() -> None:
     core = EngineCore(FakeRunner(), prefill_chunk=CHUNK)
     with pytest.raises(LogitsError, match="NaN or infinite logits"):
-        core.score([reading([POISON, 1], [1])])
+        score(core, [reading([POISON, 1], [1])])
 
 
 def test_nothing_is_run_on_once_nobody_waits() -> None:
     core = EngineCore(runner := FakeRunner(), prefill_chunk=CHUNK)
-    assert core.score([reading([1] * 9, [1])], wanted=lambda: False) == []
+    assert score(core, [reading([1] * 9, [1])], wanted=lambda: False) == []
     assert runner.runs("prefill") == []
 
 
 def test_a_run_has_few_logits_and_where_others_wait_few_tokens() -> None:
-    spec = replace(FakeRunner().spec, vocab_size=50_257, max_position_embeddings=4096)
+    vocabulary = 50_257
     whole, last = reading([1] * 256, [1] * 256), reading([1] * 256, [1])
-    assert len(first_batch([whole] * 50, spec, 256, alone=True)) == MOST_LOGITS // (256 * 50_257)
-    assert len(first_batch([last] * 50, spec, 256, alone=True)) == 8
-    assert len(first_batch([last] * 50, spec, 256, alone=False)) == 1
-    assert len(first_batch([whole], replace(spec, vocab_size=MOST_LOGITS), 256, alone=True)) == 1
-    assert len(first_batch([reading([1] * 16, [1])] * 50, spec, 256, alone=False)) == 16
+    assert len(first_batch([whole] * 50, vocabulary, 256, alone=True)) == MOST_NUMBERS // (256 * vocabulary)
+    assert len(first_batch([last] * 50, vocabulary, 256, alone=True)) == 8
+    assert len(first_batch([last] * 50, vocabulary, 256, alone=False)) == 1
+    assert len(first_batch([whole], MOST_NUMBERS, 256, alone=True)) == 1
+    assert len(first_batch([reading([1] * 16, [1])] * 50, vocabulary, 256, alone=False)) == 16
+
+
+@given(st.lists(st.integers(1, 256), min_size=1, max_size=40))
+@settings(max_examples=30)
+def test_a_run_has_little_padding_and_is_as_large_as_it_may_be(lengths: list[int]) -> None:
+    readings = [reading([1] * length, [1]) for length in sorted(lengths, reverse=True)]
+
+    def fits(count: int) -> bool:
+        rows = count * len(readings[0].token_ids)
+        return rows <= MOST_ROWS and rows - sum(len(each.token_ids) for each in readings[:count]) <= MOST_PADDING
+
+    count = len(first_batch(readings, VOCAB, 256, alone=True))
+    assert count == 1 or fits(count)
+    assert count == len(readings) or not fits(count + 1)

@@ -1,4 +1,4 @@
-"""Vectors for texts: what is made of the hidden states of their tokens, and how a long text is cut.
+"""The options of vectors for texts, and what they mean for a text and for a vector.
 
 Knows arrays; knows nothing about models.
 """
@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .arrays import Floats, Ids
-from .errors import ArgumentTypeError, ConfigError, PromptError
-from .wording import shortened
+from ..arrays import Floats, Ids
+from ..errors import ArgumentTypeError, ConfigError, PromptError
+from ..wording import shortened
 
-__all__ = ["Pooling", "Truncation", "check_features", "checked_layer", "fitting", "pooled"]
+__all__ = ["Pooling", "Truncation", "check_features", "checked_layer", "fitting", "normalized"]
 
 Pooling = Literal["mean", "last", "none"]
 Truncation = Literal["left", "right"]
@@ -62,17 +62,8 @@ def fitting(token_ids: Ids, positions: int, truncation: Truncation | None, name:
     return token_ids[-positions:] if truncation == "left" else token_ids[:positions]
 
 
-def pooled(rows: Floats, pooling: Pooling, *, normalize: bool) -> Floats:
-    """One vector [K] for the hidden states [T, K] of a text, or all of them where ``pooling`` is "none".
-
-    ``normalize`` makes vectors one long; zeros stay zeros.
-    """
-    if pooling == "mean":
-        rows = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    elif pooling == "last":
-        rows = rows[-1]
-    if not normalize:
-        return rows
+def normalized(rows: Floats) -> Floats:
+    """Vectors [K] or [T, K] made one long; zeros stay zeros."""
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     scaled: Floats = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
     return scaled
