@@ -12,6 +12,7 @@ __all__ = ["EarlyStopping", "SearchArguments", "SearchOptions"]
 EarlyStopping = bool | Literal["never"]
 
 MOST_LOGPROBS = 20  # as OpenAI and vLLM have it
+MOST_BEAMS = 4096  # sequences that a model can ever decode together, max_batch_size at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +21,15 @@ class SearchOptions:
 
     num_beams: int = option(
         1,
-        Integer(1, "use 1 to search without beams"),
+        Integer(1, "use 1 to search without beams", MOST_BEAMS),
         "sequences that are searched together for the most probable one; 1 is off",
         required=True,
     )
     length_penalty: float = option(
         1.0,
-        Real(-1e3, 1e3, "use 1 for scores per token"),
-        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones",
+        Real(-10.0, 10.0, "use 1 for scores per token"),
+        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones; "
+        "-10 to 10",
         required=True,
     )
     early_stopping: EarlyStopping = option(
