@@ -176,6 +176,14 @@ def test_an_int8_bundle_is_near_the_fp32_model(int8_report: Report, model: GPTNe
     assert 0 < np.std(logits - expected) < 0.05 * np.std(expected)
 
 
+def test_the_folded_last_normalization_is_told_from_the_weights(int8_report: Report, fp32_bundle: Path) -> None:
+    """Cosines of a random int8 model to fp32: 0.9999; without the folded scale and shift 0.49 to 0.82."""
+    texts = ["The river ran", "x", "Once upon a time there was a house, and"]
+    quantized, exact = (neort.load(path, num_threads=1).embed(texts) for path in (int8_report.path, fp32_bundle))
+    cosines = (quantized * exact).sum(axis=1) / np.linalg.norm(quantized, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosines.min() > 0.999
+
+
 def test_an_int8_bundle_of_a_random_model_generates_to_the_last_position(int8_report: Report) -> None:
     completion = neort.load(int8_report.path).generate(random_ids(20), max_new_tokens=POSITIONS - 19)
     assert (len(completion.token_ids), completion.finish_reason) == (POSITIONS - 19, "length")
