@@ -174,11 +174,16 @@ def test_a_flag_that_this_command_lacks_is_not_suggested(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("flag", ["-m", "--model", "--bundle"])
-def test_every_command_names_its_bundle_by_the_same_flags(run: Any, bundle_copy: Path, model: Model, flag: str) -> None:
+def test_every_command_names_its_bundle_by_the_same_flags(
+    run: Any, bundle_copy: Path, model: Model, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, out, _ = run("generate", "The", flag, str(bundle_copy), *SHORT)
     assert (status, out) == (0, "The" + model.generate("The", max_new_tokens=8).text + "\n")
     assert run("info", flag, str(bundle_copy)) == run("info", str(bundle_copy))
+    checked: list[str] = []
+    monkeypatch.setattr("neort.cli.verify.check", lambda path, **_: checked.append(path) or [])
     assert run("verify", flag, str(bundle_copy)) == run("verify", str(bundle_copy))
+    assert checked == [str(bundle_copy)] * 2
 
 
 def test_python_m_neort_is_neort() -> None:
