@@ -17,6 +17,7 @@ import neort
 import neort_models
 from neort import Model
 from neort.cli.main import main
+from neort.verification import Check
 from patience import PATIENCE
 from releases import KEEPS_INT8_CACHES, QUIET
 
@@ -181,7 +182,12 @@ def test_every_command_names_its_bundle_by_the_same_flags(
     assert (status, out) == (0, "The" + model.generate("The", max_new_tokens=8).text + "\n")
     assert run("info", flag, str(bundle_copy)) == run("info", str(bundle_copy))
     checked: list[str] = []
-    monkeypatch.setattr("neort.cli.verify.check", lambda path, **_: checked.append(path) or [])
+
+    def check(path: str, **_: object) -> list[Check]:
+        checked.append(path)
+        return []
+
+    monkeypatch.setattr("neort.cli.verify.check", check)
     assert run("verify", flag, str(bundle_copy)) == run("verify", str(bundle_copy))
     assert checked == [str(bundle_copy)] * 2
 
