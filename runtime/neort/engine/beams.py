@@ -252,8 +252,8 @@ def _too_few(found: int, config: GenerationConfig) -> LogitsError:
     """What says that options leave fewer sequences than are wanted."""
     fewer = f", or ask for {found} by num_return_sequences" if found else ""
     return LogitsError(
-        f"the options leave {found} of the {config.num_return_sequences} texts that num_return_sequences asks for, of at "
-        f"most {config.max_new_tokens} tokens: check those that rule out tokens{fewer}."
+        f"the options leave {found} of the {config.num_return_sequences} texts that num_return_sequences asks for, of "
+        f"at most {config.max_new_tokens} tokens: check those that rule out tokens{fewer}."
     )
 
 
