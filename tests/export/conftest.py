@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,14 @@ from neort_export import Report, export
 from neort_export import exporter as exporter_module
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph import decoder_graph
+
+
+@contextmanager
+def reusing(graph: ir.Model) -> Iterator[None]:
+    """Exports meanwhile trace nothing, and take this graph."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exporter_module, "decoder_graph", lambda _: graph.clone())
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -60,15 +69,17 @@ def graph(checkpoint: Path) -> ir.Model:
 
 
 @pytest.fixture(scope="session")
-def fp32_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fp32_bundle(checkpoint: Path, graph: ir.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``checkpoint`` in fp32."""
-    return export(checkpoint, tmp_path_factory.mktemp("fp32") / "bundle", quantization="fp32").path
+    with reusing(graph):
+        return export(checkpoint, tmp_path_factory.mktemp("fp32") / "bundle", quantization="fp32").path
 
 
 @pytest.fixture(scope="session")
-def int8_report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def int8_report(checkpoint: Path, graph: ir.Model, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """``checkpoint`` in int8, without limits."""
-    return export(checkpoint, tmp_path_factory.mktemp("int8") / "bundle", limits=NO_LIMITS)
+    with reusing(graph):
+        return export(checkpoint, tmp_path_factory.mktemp("int8") / "bundle", limits=NO_LIMITS)
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +102,7 @@ def gpt2_exports(gpt2_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 
     @cache
     def exported(quantization: Quantization) -> Report:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(exporter_module, "decoder_graph", lambda _: graph.clone())
+        with reusing(graph):
             return export(gpt2_checkpoint, folder / quantization, quantization=quantization, limits=NO_LIMITS)
 
     return exported

@@ -14,7 +14,17 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
 import neort
-from checkpoints import NO_LIMITS, POSITIONS, edit_json, random_gpt2, random_ids, save, torch_greedy, torch_logits
+from checkpoints import (
+    NO_LIMITS,
+    POSITIONS,
+    assert_same_hidden_states,
+    edit_json,
+    random_gpt2,
+    random_ids,
+    save,
+    torch_greedy,
+    torch_logits,
+)
 from neort.backend import DecoderSession
 from neort.bundle import Bundle, Quantization
 from neort.verification import batch_difference, check
@@ -30,6 +40,10 @@ LOSSES = {"int8": 2e-3, "int8-block": 2e-3, "int4": 0.1}  # mean KL in nats
 def quantization(request: pytest.FixtureRequest) -> Quantization:
     name: Quantization = request.param
     return name
+
+
+def test_embeddings_are_torchs_hidden_states(gpt2: GPT2LMHeadModel, gpt2_exports: Exports) -> None:
+    assert_same_hidden_states(gpt2, gpt2_exports("fp32").path, ["The river ran", "x"])
 
 
 def test_each_format_is_near_torch_and_graded(quantization: Quantization, gpt2_exports: Exports) -> None:

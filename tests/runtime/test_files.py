@@ -34,7 +34,6 @@ from patience import PATIENCE
 from processes import running
 
 Publish = Callable[[Path, str], None]
-EXCHANGE: Callable[..., bool] = exchange_folders
 
 
 def publish_a_file(target: Path, content: str) -> None:
@@ -256,7 +255,7 @@ def without_exchange(*_: object) -> bool:
 
 def exchange_of(possible: bool) -> Callable[..., bool]:
     """What exchanges two folders where that is possible, and what says that it is not."""
-    return EXCHANGE if possible else without_exchange
+    return exchange_folders if possible else without_exchange
 
 
 @pytest.fixture(params=[True, False], ids=["exchanged", "renamed twice"])

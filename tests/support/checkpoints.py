@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM
 
+import neort
 from neort.backend import DecoderSession
 from neort.bundle import Bundle, sha256_of
 from neort_export import Limits
@@ -115,6 +116,15 @@ def torch_logits(model: Model, ids: Sequence[int] | Ids) -> Floats:
     return logits
 
 
+def torch_choices(model: Model, prompt: Ids, new: Sequence[int]) -> list[int]:
+    """The most probable token after a prompt and after each token but the last that is added to it.
+
+    If they are those that were added, greedy decoding without a cache adds them.
+    """
+    chosen: list[int] = torch_logits(model, [*prompt.tolist(), *new[:-1]])[len(prompt) - 1 :].argmax(-1).tolist()
+    return chosen
+
+
 def torch_greedy(model: Model, prompt: Ids, count: int) -> list[int]:
     """What transformers' generate adds to a prompt."""
     ids = torch.as_tensor(prompt)[None]
@@ -160,3 +170,14 @@ def session_of(graph: ir.Model, bundle: Path, folder: Path) -> DecoderSession:
         manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     (folder / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
     return DecoderSession(Bundle(folder))
+
+
+def assert_same_hidden_states(model: Model, bundle: Path, texts: Sequence[str]) -> None:
+    """Every layer's hidden states of each token, by `neort.Model.embed` and in torch."""
+    loaded = neort.load(bundle, num_threads=1)
+    for text in texts:
+        with torch.no_grad():
+            ids = torch.tensor([loaded.tokenizer.encode(text)])
+            layers = [states[0].numpy() for states in model(ids, output_hidden_states=True).hidden_states]
+        for layer in range(-len(layers), len(layers)):
+            assert np.abs(loaded.embed(text, layer, pooling="none") - layers[layer]).max() < 1e-4

@@ -127,7 +127,9 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
 
         def __new__(cls, **options: Any) -> GenerationConfig:
             _check_names(options)
-            return super().__new__(cls)
+            config = super().__new__(cls)
+            object.__setattr__(config, "_given", frozenset(options))
+            return config
 
     def __post_init__(self) -> None:
         for name, facts in OPTIONS.items():
@@ -222,6 +224,12 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
         return _as_tuple(self.forced_eos_token_id)
 
     @property
+    def given(self) -> frozenset[str]:
+        """The options that were named when it was made, whatever their values; configs may be equal without this."""
+        names: frozenset[str] = self.__dict__["_given"]
+        return names
+
+    @property
     def dry_breakers(self) -> tuple[str, ...]:
         """The strings of `dry_sequence_breakers` as a tuple."""
         return tuple(self.dry_sequence_breakers)
@@ -275,7 +283,9 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
         least, most = self.min_new_tokens, changed.get("max_new_tokens")
         if least is not None and isinstance(most, int) and 0 < most < least:
             changed = {"min_new_tokens": most} | changed
-        return dataclasses.replace(self, **changed)
+        replaced = dataclasses.replace(self, **changed)
+        object.__setattr__(replaced, "_given", self.given | changed.keys())
+        return replaced
 
     @classmethod
     def from_hf(cls, data: Mapping[str, object]) -> GenerationConfig:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentTypeError, ConfigError, PromptError
+from ..errors import ConfigError, PromptError
+from ..generation import GenerationConfig
 from ..model import Model
 from .inputs import run_inputs
 from .text_options import ReturnType, Streamer, TextOptions
@@ -47,18 +48,19 @@ class TextGenerationPipeline:
         self.tokenizer = model.tokenizer
         self._in_file = model.bundle.read_json("generation_config.json")
         self._parameters = TextOptions.of(parameters)
-        self._check(self._parameters)
+        self._config(self._parameters)
 
     def __call__(self, text_inputs: Any, **parameters: Any) -> Any:
         """Continue one text, or several.
 
         Parameters are transformers' own: ``return_full_text`` (True), ``return_tensors``, ``return_text``, ``prefix``,
         ``stop_sequence``, ``handle_long_generation`` ("hole" drops the beginning of a long prompt), ``truncation``,
-        ``add_special_tokens``, ``skip_special_tokens`` (True), ``batch_size``, ``streamer``, ``generation_config`` and
-        every option of `neort.GenerationConfig`, with ``max_length`` besides, which counts the prompt's tokens.
+        ``add_special_tokens``, ``skip_special_tokens`` (True), ``batch_size``, ``streamer``, ``generation_config``,
+        every option of `neort.GenerationConfig`, and what else `Model.generate` takes.
 
-        Without any of them 256 new tokens are drawn at temperature 0.7, unless the bundle's generation_config.json
-        says otherwise, as transformers does; a text may then end earlier at the last of the model's positions.
+        Where neither these, nor a ``generation_config``, nor the bundle's generation_config.json names them, 256 new
+        tokens are drawn at temperature 0.7, as transformers does; a text may then end earlier at the last of the
+        model's positions.
 
         Returns a list of records for a str, one per sequence, a list of such lists for a list, and for any other
         iterable an iterator, which reads ``batch_size`` texts (1) at a time. A record is {"generated_text": ...}, for
@@ -69,38 +71,26 @@ class TextGenerationPipeline:
         Raises what `Model.generate` does; PromptError for a chat, since these models have no template for it.
         """
         options = TextOptions.of(parameters).over(self._parameters)
-        self._check(options)
+        self._config(options)
         return run_inputs(text_inputs, lambda texts, name: self._run(texts, name, options), options.batch_size)
 
-    def _check(self, options: TextOptions) -> None:
-        """Raise ArgumentTypeError or ConfigError for options of generation that are none, before anything runs."""
-        wanted = options.options(self._in_file)
-        wanted.pop("max_length", None)
-        (options.generation_config or self.model.generation_config).replace(**wanted)
+    def _config(self, options: TextOptions) -> GenerationConfig:
+        """Options of generation. Raises ArgumentTypeError or ConfigError for those that are none, or odd."""
+        prefix = self.tokenizer.encode(options.prefix or "", add_special_tokens=bool(options.add_special_tokens))
+        return options.config(self.model.generation_config, self._in_file, len(prefix))
 
     def _run(self, texts: Sequence[str], name: str, options: TextOptions) -> list[list[Record]]:
         """The records of each text."""
-        prompts = [self._encoded(text, options) for text in texts]
-        wanted = [self._wanted(prompt, name, options) for prompt in prompts]
-        prompts = [self._with_hole(prompt, each, options) for prompt, each in zip(prompts, wanted, strict=True)]
+        config = self._config(options)
+        prompts = [self._fitted(self._encoded(text, options), name, config, options) for text in texts]
         if options.streamer is not None:
-            return [
-                [self._record(prompt, self._streamed(prompt.ids, each, options), options)]
-                for prompt, each in zip(prompts, wanted, strict=True)
-            ]
-        records: list[list[Record]] = [[] for _ in prompts]
-        for members in _alike(wanted):
-            completions = self.model.generate(
-                [prompts[i].ids for i in members],
-                options.generation_config,
-                logits_processor=options.logits_processor,
-                **wanted[members[0]],
-            )
-            count = len(completions) // len(members)
-            for place, i in enumerate(members):
-                sequences = completions[place * count : (place + 1) * count]
-                records[i] = [self._record(prompts[i], each.token_ids, options) for each in sequences]
-        return records
+            return [[self._record(prompt, self._streamed(prompt.ids, config, options), options)] for prompt in prompts]
+        completions = self.model.generate([prompt.ids for prompt in prompts], config, **options.brought)
+        count = len(completions) // len(prompts)
+        return [
+            [self._record(prompt, each.token_ids, options) for each in completions[i * count : (i + 1) * count]]
+            for i, prompt in enumerate(prompts)
+        ]
 
     def _encoded(self, text: str, options: TextOptions) -> _Prompt:
         """A text's tokens after the prefix's; where there is none, the model's own first token, as transformers has it.
@@ -118,51 +108,18 @@ class TextGenerationPipeline:
             raise PromptError("the prompt is empty, and the model has no bos_token_id to begin with; give some text")
         return _Prompt(text, [begin], begun=1)
 
-    def _wanted(self, prompt: _Prompt, name: str, options: TextOptions) -> dict[str, Any]:
-        """Options for `Model.generate`, in which lengths are counted as it counts them."""
-        wanted = options.options(self._in_file)
-        prefix = len(self.tokenizer.encode(options.prefix or "", add_special_tokens=bool(options.add_special_tokens)))
-        if isinstance(wanted.get("min_length"), int) and "min_new_tokens" not in wanted:
-            wanted["min_length"] += prefix
-        longest, asked = (
-            wanted.pop("max_length", None),
-            wanted.get("max_new_tokens", self._in_file.get("max_new_tokens")),
-        )
-        if longest is not None and asked is None:
-            if isinstance(longest, bool) or not isinstance(longest, int):
-                raise ArgumentTypeError(f"max_length is an integer, not {type(longest).__name__}")
-            if longest + prefix <= len(prompt.ids):
-                raise PromptError(
-                    f"{name} has {len(prompt.ids)} tokens, and max_length, which counts them, is {longest}; raise it, "
-                    "or give max_new_tokens instead"
-                )
-            wanted["max_new_tokens"] = longest + prefix - len(prompt.ids)
-        elif not options.asks_for_length(self._in_file):
-            self._end_at_last_position(prompt, name, wanted, options)
-        return wanted
-
-    def _end_at_last_position(self, prompt: _Prompt, name: str, wanted: dict[str, Any], options: TextOptions) -> None:
-        """Nobody asked for so many tokens: they may be fewer. Raises PromptError where there is room for none."""
-        positions = self.model.spec.max_position_embeddings
-        if options.handle_long_generation is not None or "overflow" in wanted:
-            return
-        if len(prompt.ids) > positions:
-            raise PromptError(
-                f"{name} has {len(prompt.ids)} tokens, and the model has {positions} positions; shorten it, or give "
-                'truncation=True or handle_long_generation="hole"'
-            )
-        wanted["overflow"] = "stop"
-
-    def _with_hole(self, prompt: _Prompt, wanted: dict[str, Any], options: TextOptions) -> _Prompt:
+    def _fitted(self, prompt: _Prompt, name: str, config: GenerationConfig, options: TextOptions) -> _Prompt:
         """The prompt without its beginning, where "hole" asks for room and there is none.
 
-        Raises ConfigError where more new tokens are wanted than there can be.
+        Raises ConfigError where more new tokens are wanted than there can be, PromptError where nobody asked for any
+        number of them and there is room for none.
         """
         if options.handle_long_generation is None:
+            if config.overflow == "stop" and not options.asks_for_length(self._in_file):
+                self._check_room(prompt, name)
             return prompt
         longest = model_max_length(self.model)
-        config = options.generation_config or self.model.generation_config
-        room = longest - wanted.get("max_new_tokens", config.max_new_tokens)
+        room = longest - config.for_prompt(len(prompt.ids)).max_new_tokens
         if len(prompt.ids) <= room:
             return prompt
         if room <= 0:
@@ -171,11 +128,18 @@ class TextGenerationPipeline:
             )
         return replace(prompt, ids=prompt.ids[-room:])
 
-    def _streamed(self, ids: list[int], wanted: dict[str, Any], options: TextOptions) -> list[int]:
+    def _check_room(self, prompt: _Prompt, name: str) -> None:
+        positions = self.model.spec.max_position_embeddings
+        if len(prompt.ids) > positions:
+            raise PromptError(
+                f"{name} has {len(prompt.ids)} tokens, and the model has {positions} positions; shorten it, or give "
+                'truncation=True or handle_long_generation="hole"'
+            )
+
+    def _streamed(self, ids: list[int], config: GenerationConfig, options: TextOptions) -> list[int]:
         """The new token ids of one prompt, which the streamer gets as they come."""
-        processors, tokens = options.logits_processor, list[int]()
-        pieces = self.model.stream(ids, options.generation_config, logits_processor=processors, **wanted)
-        streamer = options.streamer
+        pieces = self.model.stream(ids, config, **options.brought)
+        streamer, tokens = options.streamer, list[int]()
         if isinstance(streamer, Streamer):
             streamer.put(np.array([ids], np.int64))
         for piece in pieces:
@@ -196,11 +160,3 @@ class TextGenerationPipeline:
         shown = [*prompt.ids[: prompt.begun], *new_ids]
         text = self.tokenizer.decode(shown, skip_special_tokens=options.skip_special_tokens is not False)
         return {"generated_text": text if options.return_type is ReturnType.NEW_TEXT else prompt.text + text}
-
-
-def _alike(wanted: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
-    """Places of prompts whose options are the same: all, but for a length that each has of its own."""
-    groups: dict[Any, list[int]] = {}
-    for place, options in enumerate(wanted):
-        groups.setdefault((options.get("max_new_tokens"), options.get("overflow")), []).append(place)
-    yield from groups.values()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ..arrays import Ids
 from ..engine import Piece
 from ..errors import ArgumentTypeError, ConfigError
-from ..generation import GenerationConfig, LogitsProcessor
+from ..generation import AllowedTokensFunction, GenerationConfig, LogitsProcessor, StoppingCriterion
+from ..prompts import Prompt
 from ..wording import shortened
 from .inputs import checked_batch_size
 
@@ -22,6 +23,7 @@ __all__ = ["DEFAULTS", "ReturnType", "Streamer", "TextOptions"]
 DEFAULTS: dict[str, Any] = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
 OF_SAMPLING = {"temperature"}  # among these
 OF_TOKENIZER = {"add_special_tokens", "max_length", "padding", "truncation"}
+BROUGHT = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "negative_prompt")
 OF_CHATS = ("continue_final_message", "tools", "documents")
 
 
@@ -59,6 +61,9 @@ class TextOptions:
     batch_size: int | None = None
     generation_config: GenerationConfig | None = None
     logits_processor: Sequence[LogitsProcessor] | None = None
+    stopping_criteria: Sequence[StoppingCriterion] | None = None
+    prefix_allowed_tokens_fn: AllowedTokensFunction | None = None
+    negative_prompt: Prompt | None = None
     streamer: Streamer | Callable[[Piece], object] | None = None
     generation: dict[str, Any] = field(default_factory=dict)
 
@@ -71,6 +76,9 @@ class TextOptions:
             if rest.pop(name, None) is not None:
                 raise ArgumentTypeError(f"{name} is for chats, and these models continue plain text: leave it out")
         rest["return_type"] = _return_type(rest)
+        told = getattr(rest.get("generation_config"), "to_diff_dict", None)
+        if callable(told):
+            rest["generation_config"] = GenerationConfig.from_hf(told())
         names = {each.name for each in fields(cls)} - {"generation"}
         options = cls(
             **{name: rest.pop(name) for name in names & rest.keys()},
@@ -79,45 +87,75 @@ class TextOptions:
         options._check()
         return options
 
+    @property
+    def brought(self) -> dict[str, Any]:
+        """What `Model.generate` takes besides options."""
+        return {name: getattr(self, name) for name in BROUGHT}
+
     def over(self, base: TextOptions) -> TextOptions:
         """These arguments, and those of ``base`` where there is none; a ``generation_config`` replaces its options."""
+        if self.generation_config is not None:
+            base = replace(base, generation={}, max_length=None)
         merged: dict[str, Any] = {}
         for each in fields(self):
             own = getattr(self, each.name)
             merged[each.name] = getattr(base, each.name) if own is None else own
-        inherited = {} if self.generation_config is not None else base.generation
-        merged["generation"] = {**inherited, **self.generation}
+        merged["generation"] = {**base.generation, **self.generation}
         return TextOptions(**merged)
 
-    def options(self, in_file: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of generation: the call's, and the defaults for what neither it nor the bundle's file sets.
+    def config(self, bundled: GenerationConfig, in_file: Mapping[str, Any], prefix_length: int = 0) -> GenerationConfig:
+        """Options of generation: the call's, on top of its ``generation_config``, on top of the bundle's.
 
-        ``max_length`` may be among them. A ``generation_config`` is taken as it is, without defaults.
+        What none of them names gets the pipeline's defaults, those of sampling only where tokens are sampled.
+        ``in_file`` is what the bundle's file says, ``bundled`` what it comes to. A number of new tokens comes before a
+        length of the whole, wherever it is from; to the latter ``prefix_length`` is added.
+
+        Raises what `GenerationConfig.replace` does.
         """
+        given = self.named(in_file)
+        added = {name: value for name, value in DEFAULTS.items() if name not in given}
+        if given.get("max_length") is not None:
+            added.pop("max_new_tokens", None)
+        if not {**given, **added}["do_sample"]:
+            added = {name: value for name, value in added.items() if name not in OF_SAMPLING}
+        own = {**added, **self._own}
+        for whole, new in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
+            if given.get(whole) is not None and given.get(new) is None:
+                value = given[whole]
+                own[whole] = value + prefix_length if isinstance(value, int) else value
+        if "overflow" not in given and not self.asks_for_length(in_file):
+            own["overflow"] = "stop"
+        beneath = self._of_config
+        if given.get("max_new_tokens") is not None:
+            beneath.pop("max_length", None)
+            own.pop("max_length", None)
+        return bundled.replace(**beneath).replace(**own)
+
+    def named(self, in_file: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that the call, its ``generation_config`` or the bundle's file names, as far as not None there."""
+        return {name: value for name, value in in_file.items() if value is not None} | self._of_config | self._own
+
+    def asks_for_length(self, in_file: Mapping[str, Any]) -> bool:
+        """Whether anything but the pipeline's default says how long a text may become."""
+        given = self.named(in_file)
+        return given.get("max_new_tokens") is not None or given.get("max_length") is not None
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """The call's options of generation."""
         own = {name: value for name, value in self.generation.items() if (name, value) != ("max_new_tokens", None)}
         if self.max_length is not None:
             own["max_length"] = self.max_length
         if self.stop_sequence is not None:
             own["stop_strings"] = self.stop_sequence
-        if self.generation_config is not None:
-            return own
-        given = {name: value for name, value in in_file.items() if value is not None} | own
-        added = {name: value for name, value in DEFAULTS.items() if name not in given}
-        if "max_length" in given:
-            added.pop("max_new_tokens", None)
-            own.setdefault("max_length", given["max_length"])
-        if not {**given, **added}["do_sample"]:
-            added = {name: value for name, value in added.items() if name not in OF_SAMPLING}
-        return {**own, **added}
+        return own
 
-    def asks_for_length(self, in_file: Mapping[str, Any]) -> bool:
-        """Whether the call or the bundle's file says how long a text may become."""
-        given = [name for name, value in {**in_file, **self.generation}.items() if value is not None]
-        return (
-            bool({"max_new_tokens", "max_length"} & set(given))
-            or self.max_length is not None
-            or self.generation_config is not None
-        )
+    @property
+    def _of_config(self) -> dict[str, Any]:
+        """The options that its ``generation_config`` names."""
+        config = self.generation_config
+        given = {} if config is None else {name: getattr(config, name) for name in config.given}
+        return {name: value for name, value in given.items() if value is not None}
 
     def _check(self) -> None:
         checked_batch_size(self.batch_size)
@@ -127,7 +165,9 @@ class TextOptions:
             raise ArgumentTypeError(f"prefix is text, not {type(self.prefix).__name__}")
         config = self.generation_config
         if config is not None and not isinstance(config, GenerationConfig):
-            raise ArgumentTypeError(f"generation_config is a neort.GenerationConfig, not {type(config).__name__}")
+            raise ArgumentTypeError(
+                f"generation_config is a neort.GenerationConfig, or transformers' own, not {type(config).__name__}"
+            )
         streamer = self.streamer
         if streamer is not None and not callable(streamer) and not isinstance(streamer, Streamer):
             raise ArgumentTypeError(

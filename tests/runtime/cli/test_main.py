@@ -17,6 +17,7 @@ import neort
 import neort_models
 from neort import Model
 from neort.cli.main import main
+from neort.verification import Check
 from patience import PATIENCE
 from releases import KEEPS_INT8_CACHES, QUIET
 
@@ -196,11 +197,21 @@ def test_a_flag_that_this_command_lacks_is_not_suggested(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("flag", ["-m", "--model", "--bundle"])
-def test_every_command_names_its_bundle_by_the_same_flags(run: Any, bundle_copy: Path, model: Model, flag: str) -> None:
+def test_every_command_names_its_bundle_by_the_same_flags(
+    run: Any, bundle_copy: Path, model: Model, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, out, _ = run("generate", "The", flag, str(bundle_copy), *SHORT)
     assert (status, out) == (0, "The" + model.generate("The", max_new_tokens=8).text + "\n")
     assert run("info", flag, str(bundle_copy)) == run("info", str(bundle_copy))
+    checked: list[str] = []
+
+    def check(path: str, **_: object) -> list[Check]:
+        checked.append(path)
+        return []
+
+    monkeypatch.setattr("neort.cli.verify.check", check)
     assert run("verify", flag, str(bundle_copy)) == run("verify", str(bundle_copy))
+    assert checked == [str(bundle_copy)] * 2
 
 
 @pytest.mark.parametrize("flag", ["--logprobs", "--num-return-sequences", "--negative-prompt"])

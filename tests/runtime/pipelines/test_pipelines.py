@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,14 +73,38 @@ def test_several_sequences_are_records_of_one_text(generator: TextGenerationPipe
     assert len({record["generated_text"] for record in records[0]}) > 1
 
 
+def new_text(generator: TextGenerationPipeline, **options: Any) -> str:
+    text: str = generator("The", return_full_text=False, **options)[0]["generated_text"]
+    return text
+
+
 def test_a_text_is_sampled_unless_something_says_otherwise(
     generator: TextGenerationPipeline, model: neort.Model
 ) -> None:
     sampled = model.generate("The", max_new_tokens=5, do_sample=True, temperature=0.7, seed=3).text
     assert generator("The", max_new_tokens=5, seed=3, return_full_text=False)[0]["generated_text"] == sampled
-    config = neort.GenerationConfig(max_new_tokens=5)
-    greedy = model.generate("The", config).text
-    assert generator("The", generation_config=config, return_full_text=False)[0]["generated_text"] == greedy
+    assert sampled == new_text(generator, generation_config=neort.GenerationConfig(max_new_tokens=5), seed=3)
+    greedy = model.generate("The", max_new_tokens=5).text
+    config = neort.GenerationConfig(max_new_tokens=5, do_sample=False)
+    for same in (config, copy.deepcopy(config), pickle.loads(pickle.dumps(config)), config.replace(seed=4)):
+        assert new_text(generator, generation_config=same) == greedy
+
+
+def test_a_generation_config_replaces_the_options_of_the_pipeline(model: neort.Model) -> None:
+    generator = neort.pipeline(model=model, max_new_tokens=3, stop_sequence="zq")
+    config = neort.GenerationConfig(max_length=9, do_sample=False)
+    (record,) = generator("The", generation_config=config, return_tensors=True)
+    assert len(record["generated_token_ids"]) == 9
+    expected = model.generate("The", config).token_ids
+    assert record["generated_token_ids"] == [*model.tokenizer.encode("The"), *expected]
+
+
+def test_transformers_own_generation_config_is_taken(generator: TextGenerationPipeline, model: neort.Model) -> None:
+    class Foreign:
+        def to_diff_dict(self) -> dict[str, Any]:
+            return {"max_new_tokens": 4, "do_sample": False, "transformers_version": "5.24.0"}
+
+    assert new_text(generator, generation_config=Foreign()) == model.generate("The", max_new_tokens=4).text
 
 
 def test_a_default_length_ends_at_the_last_position_and_a_wanted_one_is_refused(
@@ -106,7 +132,7 @@ def test_max_length_counts_the_prompts_tokens(generator: TextGenerationPipeline,
     texts = ["The", "The ship sailed out"]
     records = generator(texts, do_sample=False, max_length=12, return_tensors=True)
     assert [len(each[0]["generated_token_ids"]) for each in records] == [12, 12]
-    with pytest.raises(neort.PromptError, match="max_length, which counts them, is 2"):
+    with pytest.raises(neort.ConfigError, match="max_length=2 counts the prompt"):
         generator("The ship sailed out", max_length=2)
 
 
@@ -161,7 +187,7 @@ def test_features_are_the_last_hidden_states(extractor: FeatureExtractionPipelin
         ("a", {"generation_config": {}}, neort.ArgumentTypeError, "neort.GenerationConfig"),
         ("a", {"tokenizer_encode_kwargs": {"stride": 2}}, neort.ArgumentTypeError, "'stride'"),
         ("a", {"truncation": "middle"}, neort.ConfigError, "truncation is 'middle'"),
-        ("a", {"max_length": "9"}, neort.ArgumentTypeError, "max_length is an integer"),
+        ("a", {"max_length": "9"}, neort.ArgumentTypeError, "max_length='9' must be an integer"),
     ],
 )
 def test_what_a_generator_cannot_do_is_told(
