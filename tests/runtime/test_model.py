@@ -26,7 +26,7 @@ from neort import (
 )
 from neort.arrays import Ids, Logits
 from neort.backend import DecoderSession
-from neort.loading import MOST_SEQUENCES
+from neort.generation import MOST_SEQUENCES
 from patience import PATIENCE
 
 PROMPTS = [

@@ -15,6 +15,7 @@ from ..wording import shortened
 from .combinations import BEAMS, as_tuple, check_combinations
 from .constraints import CONSTRAINTS
 from .fields import (
+    MOST_SEQUENCES,
     BiasArguments,
     BiasOptions,
     FilterArguments,
@@ -35,7 +36,6 @@ __all__ = ["OPTIONS", "GenerationConfig", "GenerationOptions", "Overflow"]
 
 Overflow = Literal["error", "stop", "truncate_left"]
 
-MOST_SEQUENCES = 4096  # of a prompt; as many as a step may have
 NO_MINIMUM = "use None to set no minimum"
 LEAVE_OFF = "use None to leave it off"
 

@@ -7,12 +7,12 @@ from typing import Literal, TypedDict
 
 from ..options import BooleanOr, Integer, Real, option
 
-__all__ = ["EarlyStopping", "SearchArguments", "SearchOptions"]
+__all__ = ["MOST_SEQUENCES", "EarlyStopping", "SearchArguments", "SearchOptions"]
 
 EarlyStopping = bool | Literal["never"]
 
 MOST_LOGPROBS = 20  # as OpenAI and vLLM have it
-MOST_BEAMS = 4096  # sequences that a model can ever decode together, max_batch_size at most
+MOST_SEQUENCES = 4096  # in one step: each takes a row of every product, and a slot of the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class SearchOptions:
 
     num_beams: int = option(
         1,
-        Integer(1, "use 1 to search without beams", MOST_BEAMS),
+        Integer(1, "use 1 to search without beams", MOST_SEQUENCES),
         "sequences that are searched together for the most probable one; 1 is off",
         required=True,
     )
