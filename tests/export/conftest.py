@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="the exporter's tests need the extra: pip in
 pytest.importorskip("transformers", reason="the exporter's tests need the extra: pip install 'neort[export]'")
 
 import onnx_ir as ir
+import torch
 from transformers import GPT2LMHeadModel, GPTNeoForCausalLM
 
 from checkpoints import NO_LIMITS, random_gpt2, random_model, save
@@ -22,6 +23,8 @@ from neort_export import Report, export
 from neort_export import exporter as exporter_module
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph import decoder_graph
+
+torch.set_num_threads(1)  # in models so small several only wait for each other, which costs 20 times the work
 
 
 @contextmanager

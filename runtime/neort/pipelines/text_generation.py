@@ -77,7 +77,14 @@ class TextGenerationPipeline:
     def _config(self, options: TextOptions) -> GenerationConfig:
         """Options of generation. Raises ArgumentTypeError or ConfigError for those that are none, or odd."""
         prefix = self.tokenizer.encode(options.prefix or "", add_special_tokens=bool(options.add_special_tokens))
-        return options.config(self.model.generation_config, self._in_file, len(prefix))
+        config = options.config(self.model.generation_config, self._in_file, len(prefix))
+        for name, count in (("num_beams", config.num_beams), ("num_return_sequences", config.num_return_sequences)):
+            if options.streamer is not None and count > 1:
+                raise ConfigError(
+                    f"a streamer gets one sequence as it comes, and {name} is {count}; leave out streamer, or set "
+                    f"{name} to 1"
+                )
+        return config
 
     def _run(self, texts: Sequence[str], name: str, options: TextOptions) -> list[list[Record]]:
         """The records of each text."""

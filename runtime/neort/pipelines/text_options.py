@@ -169,6 +169,8 @@ class TextOptions:
                 f"generation_config is a neort.GenerationConfig, or transformers' own, not {type(config).__name__}"
             )
         streamer = self.streamer
+        if isinstance(streamer, type):
+            raise ArgumentTypeError(f"streamer is the class {streamer.__name__}; give an object of it")
         if streamer is not None and not callable(streamer) and not isinstance(streamer, Streamer):
             raise ArgumentTypeError(
                 f"streamer has put and end, as transformers' have, or is a function of a neort.Piece; "

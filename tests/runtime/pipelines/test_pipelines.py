@@ -136,6 +136,13 @@ def test_max_length_counts_the_prompts_tokens(generator: TextGenerationPipeline,
         generator("The ship sailed out", max_length=2)
 
 
+def test_functions_that_stop_or_allow_are_passed_on(generator: TextGenerationPipeline, model: neort.Model) -> None:
+    first = model.generate("The", max_new_tokens=1).text
+    assert new_text(generator, stopping_criteria=[lambda ids: True], **GREEDY) == first
+    allowed = new_text(generator, prefix_allowed_tokens_fn=lambda index, ids: [5], **GREEDY)
+    assert allowed == model.tokenizer.decode([5] * 6)
+
+
 def test_streamers_get_ids_and_functions_get_pieces(generator: TextGenerationPipeline, model: neort.Model) -> None:
     class Recorder:
         def __init__(self) -> None:
@@ -184,6 +191,10 @@ def test_features_are_the_last_hidden_states(extractor: FeatureExtractionPipelin
         ("a", {"batch_size": "2"}, neort.ArgumentTypeError, "batch_size is an integer"),
         ("a", {"prefix": 3}, neort.ArgumentTypeError, "prefix is text"),
         ("a", {"streamer": 3}, neort.ArgumentTypeError, "put and end"),
+        ("a", {"streamer": str}, neort.ArgumentTypeError, "the class str; give an object"),
+        ("a", {"streamer": print, "num_beams": 2}, neort.ConfigError, "num_beams is 2; leave out streamer"),
+        ("a", {"streamer": print, "num_return_sequences": 3}, neort.ConfigError, "num_return_sequences is 3; leave"),
+        ("a", {"negative_prompt": "b"}, neort.ConfigError, "negative_prompt has no effect"),
         ("a", {"generation_config": {}}, neort.ArgumentTypeError, "neort.GenerationConfig"),
         ("a", {"tokenizer_encode_kwargs": {"stride": 2}}, neort.ArgumentTypeError, "'stride'"),
         ("a", {"truncation": "middle"}, neort.ConfigError, "truncation is 'middle'"),
