@@ -14,7 +14,7 @@ from ..peers.catalog import OURS, in_order
 from ..peers.numbers import NUMBERS
 from .markdown import machine
 
-__all__ = ["batches", "cold_start", "generate", "memory", "shares", "shares_of_limits", "single_rates"]
+__all__ = ["batches", "cold_start", "evaluation", "generate", "memory", "shares", "shares_of_limits", "single_rates"]
 
 PREFILL, DECODE = 512, (32, 512, 1536)  # prompt lengths of the table's columns
 COLUMNS = ((PREFILL, "prefill"), *((length, "decode") for length in DECODE))
@@ -224,3 +224,21 @@ def label(name: str) -> str:
 
 def percent(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
+
+
+def evaluation(results: dict[str, Any]) -> list[str]:
+    """Items per second that lm-evaluation-harness scores: each system's median round, and its rate over hf's."""
+    seconds = {name: statistics.median(row["seconds"]) for name, row in results["systems"].items()}
+    rows = [
+        f"| {label} | {results['items'] / seconds[name]:.2f} | {seconds['hf'] / seconds[name]:.1f} |"
+        for name, label in (
+            ("hf", f"`hf`, torch, float32, batch size {results['hf_batch_size']}"),
+            ("neort", f"`neort`, {results['bundle']}"),
+        )
+    ]
+    return [
+        f"| {results['checkpoint']}, {results['items']} items, {results['threads']} threads, "
+        f"{results['machine']['cpu']} | items per second | times `hf` |",
+        "|---|---|---|",
+        *rows,
+    ]

@@ -25,6 +25,7 @@ DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "quality": format_tables.quality,
     "perplexity": format_tables.perplexity,
+    "evaluation": peer_tables.evaluation,
     "installed": engine_tables.installed,
     "refinements": format_tables.refinements,
     "block_refinements": format_tables.refinements,

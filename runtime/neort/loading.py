@@ -22,7 +22,7 @@ from .errors import (
     OutOfMemoryError,
     TokenizerError,
 )
-from .generation import LOAD_KNOWN_ELSEWHERE, OPTIONS, GenerationConfig, hinting
+from .generation import LOAD_KNOWN_ELSEWHERE, MOST_SEQUENCES, OPTIONS, GenerationConfig, hinting
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
 from .model import Model
 from .paths import given_path
@@ -34,7 +34,6 @@ __all__ = ["MAX_BATCH_SIZE", "load"]
 
 LEAST_PREFIX_BYTES = 64 << 20
 MAX_BATCH_SIZE = 8
-MOST_SEQUENCES = 4096  # in one step: each takes a row of every product, and a slot of the cache
 TOKENIZER, GENERATION_CONFIG = "tokenizer.json", "generation_config.json"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from .arrays import Ids
 from .errors import ArgumentTypeError, PromptError
 
-__all__ = ["Prompt", "Prompts", "as_ids", "is_one_prompt"]
+__all__ = ["Prompt", "Prompts", "about", "as_ids", "is_one_prompt"]
 
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
 
@@ -29,6 +30,15 @@ class Prompts(Protocol):
     def __getitem__(self, index: int, /) -> Prompt: ...
     @overload
     def __getitem__(self, index: slice, /) -> Sequence[Prompt]: ...
+
+
+@contextlib.contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Context in which errors about a prompt say first which one it is, as the ``subject`` names it."""
+    try:
+        yield
+    except (ArgumentTypeError, PromptError) as error:
+        raise type(error)(f"{subject}: {error}") from None
 
 
 def is_one_prompt(prompt: Any) -> bool:

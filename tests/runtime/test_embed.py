@@ -151,6 +151,7 @@ def test_an_untied_quantized_model_says_which_layer_it_has(
         ([], {}, neort.PromptError, "the list of prompts is empty"),
         (LONG * 3, {}, neort.PromptError, 'truncation="right"'),
         ([[1, 99999]], {}, neort.PromptError, "outside the vocabulary"),
+        ([[1], [99999]], {}, neort.PromptError, "^text 1 of the list: token id 99999"),
         ("a", {"layer": 7}, neort.ConfigError, "layer is 7; this model has 0"),
         ("a", {"layer": -8}, neort.ConfigError, "layer is -8"),
         ("a", {"layer": True}, neort.ArgumentTypeError, "layer is an integer"),

@@ -28,6 +28,7 @@ from neort.files import (
     remove_leftovers,
     storage_errors,
 )
+from neort.files.exchange import exchange as exchange_folders
 from neort.files.locks import FileLock
 from patience import PATIENCE
 from processes import running
@@ -252,6 +253,11 @@ def without_exchange(*_: object) -> bool:
     return False
 
 
+def exchange_of(possible: bool) -> Callable[..., bool]:
+    """What exchanges two folders where that is possible, and what says that it is not."""
+    return exchange_folders if possible else without_exchange
+
+
 @pytest.fixture(params=[True, False], ids=["exchanged", "renamed twice"])
 def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether two folders may change places in one step."""
@@ -278,10 +284,12 @@ def test_a_folder_that_is_replaced_is_never_missing(target: Path, monkeypatch: p
 # What killed processes leave
 
 WRITE = """
-import sys
+import contextlib, sys
 from pathlib import Path
 from neort import files
-with getattr(files, sys.argv[1])(Path(sys.argv[2])):
+with contextlib.ExitStack() as writing:
+    for target in sys.argv[2:]:
+        writing.enter_context(getattr(files, sys.argv[1])(Path(target)))
     print("ready", flush=True)
     sys.stdin.read()
 """
@@ -289,27 +297,31 @@ WRITERS = {"published_file": publish_a_file, "partial_folder": publish_a_folder}
 
 
 @contextlib.contextmanager
-def live_writer(writer: str, target: Path) -> Iterator[subprocess.Popen[bytes]]:
+def live_writer(writer: str, *targets: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process in the middle of writing."""
-    with running(WRITE, writer, os.fspath(target)) as process:
+    with running(WRITE, writer, *map(os.fspath, targets)) as process:
         yield process
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@pytest.mark.parametrize("name", ["target", "a[1]*", "x" * 240])
-def test_what_a_live_process_writes_stays_until_it_is_killed(writer: str, name: str, tmp_path: Path) -> None:
-    target = tmp_path / name
-    with live_writer(writer, target) as process:
-        there = names(tmp_path)
-        assert len(there) == 2, "the partial one and its lock"
-        remove_leftovers(target)
-        assert names(tmp_path) == there
+def test_what_a_live_process_writes_stays_until_it_is_killed(writer: str, tmp_path: Path) -> None:
+    targets = [tmp_path / str(i) / name for i, name in enumerate(("target", "a[1]*", "x" * 240))]
+    for target in targets:
+        target.parent.mkdir()
+    with live_writer(writer, *targets) as process:
+        there = [names(target.parent) for target in targets]
+        assert [len(found) for found in there] == [2] * 3, "the partial one and its lock"
+        for target in targets:
+            remove_leftovers(target)
+        assert [names(target.parent) for target in targets] == there
         process.kill()
         process.wait()
-        remove_leftovers(target.with_name("another"))
-        assert names(tmp_path) == there, "they are no leftovers of another target"
-        remove_leftovers(target)
-    assert names(tmp_path) == []
+        for target in targets:
+            remove_leftovers(target.with_name("another"))
+        assert [names(target.parent) for target in targets] == there, "they are no leftovers of another target"
+        for target in targets:
+            remove_leftovers(target)
+    assert [names(target.parent) for target in targets] == [[]] * 3
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -482,18 +494,26 @@ def test_leftovers_without_a_folder_are_none(target: Path) -> None:
 
 # Killed at every fifth line
 
+ON_LINUX = sys.platform.startswith("linux")
+# How it is written, what was there before, and how two folders change places.
+CASES = [
+    "published_file new exchanged",
+    "published_file replaced exchanged",
+    "partial_folder new exchanged",
+    "partial_folder replaced " + ("exchanged" if ON_LINUX else "renamed"),
+    "partial_folder replaced renamed",
+]
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from neort import files
 from neort.files import publishing
 sys.path.insert(0, sys.argv[1])
-from test_files import WRITERS, contents, names, without_exchange
+from test_files import WRITERS, contents, exchange_of, names
 
-publish, existing, exchange, folder = WRITERS[sys.argv[2]], sys.argv[3] == "True", sys.argv[4] == "True", sys.argv[5]
 room = os.path.dirname(files.__file__)
-if not exchange:
-    publishing.exchange = without_exchange
+os.fsync = lambda handle: None  # what a process has written outlives it in any case
 
 def killed(at):
     left = at
@@ -508,48 +528,44 @@ def killed(at):
         return trace
     return trace
 
-for line in range(0, 2000, 5):
-    target = Path(folder, str(line), "target")
-    target.parent.mkdir()
-    if existing:
-        publish(target, "old")
-    child = os.fork()
-    if not child:
-        sys.settrace(killed(line))
-        publish(target, "new")
-        sys.settrace(None)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    found = contents(target) if target.exists() else set()
-    whole = [{"new"}, {"old"} if existing else set()] + ([] if exchange else [set()])
-    assert found in whole, (line, found)
-    files.remove_leftovers(target)
-    assert contents(target) in ([{"new"}, {"old"}] if existing else [{"new"}, set()]), (line, contents(target))
-    assert names(target.parent) in (["target"], []), (line, names(target.parent))
-    if status == 0:
-        break
-print(line)
+def check(publish, existing, exchange, folder):
+    for line in range(0, 2000, 5):
+        target = folder / str(line) / "target"
+        target.parent.mkdir(parents=True)
+        if existing:
+            publish(target, "old")
+        child = os.fork()
+        if not child:
+            sys.settrace(killed(line))
+            publish(target, "new")
+            sys.settrace(None)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        found = contents(target) if target.exists() else set()
+        whole = [{"new"}, {"old"} if existing else set()] + ([] if exchange else [set()])
+        assert found in whole, (folder.name, line, found)
+        files.remove_leftovers(target)
+        later = contents(target)
+        assert later in ([{"new"}, {"old"}] if existing else [{"new"}, set()]), (folder.name, line, later)
+        assert names(target.parent) in (["target"], []), (folder.name, line, names(target.parent))
+        if status == 0:
+            return line
+
+for case in sys.argv[3:]:
+    writer, existing, exchange = case.split()
+    publishing.exchange = exchange_of(exchange == "exchanged")
+    place = Path(sys.argv[2], case)
+    print(check(WRITERS[writer], existing == "replaced", exchange == "exchanged", place))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize(
-    ("writer", "existing", "exchanged"),
-    [
-        ("published_file", False, True),
-        ("published_file", True, True),
-        ("partial_folder", False, True),
-        ("partial_folder", True, sys.platform.startswith("linux")),
-        ("partial_folder", True, False),
-    ],
-)
 def test_a_process_killed_at_a_line_leaves_a_whole_target_and_nothing_that_the_next_does_not_remove(
-    writer: str, existing: bool, exchanged: bool, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     here = os.fspath(Path(__file__).parent)
-    arguments = [here, writer, str(existing), str(exchanged), os.fspath(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILLED, *arguments],
+        [sys.executable, "-W", "ignore", "-c", KILLED, here, os.fspath(tmp_path), *dict.fromkeys(CASES)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -557,10 +573,15 @@ def test_a_process_killed_at_a_line_leaves_a_whole_target_and_nothing_that_the_n
         check=False,
     )
     assert done.stderr == ""
-    assert int(done.stdout) > 50, "lines at which it was killed"
+    lines = [int(line) for line in done.stdout.split()]
+    assert len(lines) == len(dict.fromkeys(CASES))
+    assert min(lines) > 50, "lines at which it was killed"
 
 
 # Interruptions
+
+
+ROOM = os.path.dirname(files.__file__)
 
 
 class Interrupted:
@@ -571,7 +592,7 @@ class Interrupted:
         self.raised = False
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if Path(frame.f_code.co_filename).parent != Path(files.__file__).parent:
+        if os.path.dirname(frame.f_code.co_filename) != ROOM:
             return None
         if event == "line" and not self.raised:
             self.left -= 1
@@ -582,11 +603,14 @@ class Interrupted:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a stream that an interruption kept from being closed
-@pytest.mark.parametrize("publish", PUBLISH)
-@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("case", dict.fromkeys(CASES))
 def test_ctrl_c_at_any_line_leaves_the_old_one_or_the_new_one(
-    publish: Publish, existing: bool, exchange: bool, tmp_path: Path
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    writer, kind, way = case.split()
+    publish, existing = WRITERS[writer], kind == "replaced"
+    monkeypatch.setattr(publishing, "exchange", exchange_of(way == "exchanged"))
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
     seen = set()
     for line in range(1000):
         target = tmp_path / str(line) / "target"

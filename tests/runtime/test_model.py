@@ -26,6 +26,7 @@ from neort import (
 )
 from neort.arrays import Ids, Logits
 from neort.backend import DecoderSession
+from neort.generation import MOST_SEQUENCES
 from patience import PATIENCE
 
 PROMPTS = [
@@ -550,9 +551,32 @@ def test_load_takes_numpys_integers_and_refuses_what_configures_nothing(bundle_p
         neort.load(bundle_path, configure_session=3)  # type: ignore[arg-type]
 
 
-def test_an_error_in_a_list_says_which_prompt_it_is_about(model: Model) -> None:
-    with pytest.raises(ArgumentTypeError, match="prompt 1 of the list: token ids are a sequence of integers, not int"):
-        model.generate(["a", 1])  # type: ignore[list-item]
+@pytest.mark.parametrize(
+    ("prompts", "error", "says"),
+    [
+        (["a", 1], ArgumentTypeError, "token ids are a sequence of integers, not int"),
+        (["a", ""], PromptError, "the prompt is empty"),
+        ([[1], [99999]], PromptError, "token id 99999 is outside the vocabulary"),
+        (["a", [1] * 5000], PromptError, "the prompt has 5000 tokens"),
+    ],
+)
+def test_an_error_in_a_list_says_which_prompt_it_is_about(
+    model: Model, prompts: Any, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=f"^prompt 1 of the list: {says}"):
+        model.generate(prompts)
+
+
+@pytest.mark.parametrize("negative", ["", [99999], 3])
+def test_an_error_in_a_negative_prompt_says_so(model: Model, negative: Any) -> None:
+    for call in (model.generate, model.stream):
+        with pytest.raises(neort.NeortError, match=r"^negative_prompt: "):
+            call("a", negative_prompt=negative, guidance_scale=2.0)
+
+
+def test_more_beams_than_any_model_decodes_are_refused_at_once(model: Model) -> None:
+    with pytest.raises(ConfigError, match=f"num_beams=1000000000000 must be at most {MOST_SEQUENCES}:"):
+        model.generate("a", num_beams=10**12)
 
 
 # Options that take effect

@@ -116,6 +116,15 @@ def torch_logits(model: Model, ids: Sequence[int] | Ids) -> Floats:
     return logits
 
 
+def torch_choices(model: Model, prompt: Ids, new: Sequence[int]) -> list[int]:
+    """The most probable token after a prompt and after each token but the last that is added to it.
+
+    If they are those that were added, greedy decoding without a cache adds them.
+    """
+    chosen: list[int] = torch_logits(model, [*prompt.tolist(), *new[:-1]])[len(prompt) - 1 :].argmax(-1).tolist()
+    return chosen
+
+
 def torch_greedy(model: Model, prompt: Ids, count: int) -> list[int]:
     """What transformers' generate adds to a prompt."""
     ids = torch.as_tensor(prompt)[None]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .figures import FIGURES, figures_of
 from .pool import in_order
 from .records import INPUT_FORMATS, InputFormat, Record, format_of_file, read_records
 from .results import RESULT_KEYS, Result, answers
 from .store import ResultFile, facts_of
 
 __all__ = [
+    "FIGURES",
     "INPUT_FORMATS",
     "RESULT_KEYS",
     "InputFormat",
@@ -16,6 +18,7 @@ __all__ = [
     "ResultFile",
     "answers",
     "facts_of",
+    "figures_of",
     "format_of_file",
     "in_order",
     "read_records",

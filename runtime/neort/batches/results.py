@@ -10,20 +10,29 @@ from ..engine import Completion
 from ..errors import ArgumentTypeError, LogitsError, PromptError
 from ..generation import GenerationConfig
 from ..model import Model
+from ..tokenizer import Tokenizer
 from ..wording import shortened
+from .figures import FIGURES, figures_of
 from .pool import in_order
 from .records import Record
 
 __all__ = ["RESULT_KEYS", "Result", "answers"]
 
 RESULT_KEYS = ("finish_reason", "prompt_tokens", "new_tokens", "error", "index", "digest")
+OF_PROMPT = ("prompt_tokens", "prompt_logprobs")  # the same for all sequences of a record
 WINDOW = 8  # records in flight per thread: so many may be done before the oldest one is
 
 Result = tuple[Record, dict[str, Any]]
 
 
 def answers(
-    model: Model, records: Iterable[Record], config: GenerationConfig, *, output_key: str, batch_size: int
+    model: Model,
+    records: Iterable[Record],
+    config: GenerationConfig,
+    *,
+    output_key: str,
+    batch_size: int,
+    negative_prompt: str | None = None,
 ) -> Generator[Result, None, None]:
     """Yield each record with its result, in order; about ``batch_size`` sequences run at a time.
 
@@ -31,11 +40,13 @@ def answers(
     prompt, or none that the model takes, has an "error" in its result. Raises what `Model.generate` does besides.
     """
     workers = -(-batch_size // config.num_return_sequences) + 1
-    run = functools.partial(_answer, model, config, output_key)
+    run = functools.partial(_answer, model, config, output_key, negative_prompt)
     return in_order(run, records, workers=workers, window=WINDOW * workers)
 
 
-def _answer(model: Model, config: GenerationConfig, output_key: str, record: Record) -> Result:
+def _answer(
+    model: Model, config: GenerationConfig, output_key: str, negative_prompt: str | None, record: Record
+) -> Result:
     place = {"index": record.index, "digest": record.digest}
     kept = {name: value for name, value in record.kept.items() if name not in RESULT_KEYS}
     error, completions = record.error, []
@@ -45,16 +56,19 @@ def _answer(model: Model, config: GenerationConfig, output_key: str, record: Rec
         seed = None if config.seed is None else config.seed + record.index
         try:
             completions = model.generate(
-                record.prompt, config.replace(seed=seed), num_return_sequences=config.num_return_sequences
+                record.prompt,
+                config.replace(seed=seed),
+                num_return_sequences=config.num_return_sequences,
+                negative_prompt=negative_prompt,
             )
         except (PromptError, ArgumentTypeError, LogitsError) as refused:
             error = str(refused)
     if error:
         return record, {**kept, "error": error, **place}
-    return record, {**kept, **_told(completions, output_key), **place}
+    return record, {**kept, **_told(completions, output_key, model.tokenizer), **place}
 
 
-def _told(completions: list[Completion], output_key: str) -> dict[str, Any]:
+def _told(completions: list[Completion], output_key: str, tokenizer: Tokenizer) -> dict[str, Any]:
     """The members of a result; lists of several sequences' where there are several."""
     told: dict[str, list[Any]] = {
         output_key: [completion.text for completion in completions],
@@ -62,7 +76,8 @@ def _told(completions: list[Completion], output_key: str) -> dict[str, Any]:
         "prompt_tokens": [completion.stats.prompt_tokens for completion in completions],
         "new_tokens": [completion.stats.new_tokens for completion in completions],
     }
-    prompt_tokens = told["prompt_tokens"][0]
+    figures = [figures_of(completion, tokenizer) for completion in completions]
+    told |= {name: [each[name] for each in figures] for name in FIGURES if name in figures[0]}
     if len(completions) == 1:
         return {name: values[0] for name, values in told.items()}
-    return {**told, "prompt_tokens": prompt_tokens}
+    return {**told, **{name: told[name][0] for name in OF_PROMPT if name in told}}

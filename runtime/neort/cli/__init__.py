@@ -1,4 +1,4 @@
-"""``neort``: generate text, look at a bundle, check a bundle, evaluate it. One file per command."""
+"""``neort``: the parser, its streams and its end; what it does is in commands, a file for each."""
 
 from __future__ import annotations
 

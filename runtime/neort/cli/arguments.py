@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 from ..bundle import bundled_path
 from ..generation import OPTIONS
 from ..kvcache import CACHE_TYPES
 
-__all__ = ["add_bundle", "add_generation_options", "add_kv_cache", "bundle_of", "named", "named_path"]
+__all__ = [
+    "FLAGS",
+    "FOLDER",
+    "add_bundle",
+    "add_generation_options",
+    "add_kv_cache",
+    "bundle_of",
+    "named",
+    "named_path",
+    "with_flags",
+]
 
+FLAGS = {name: option.flag for name, option in OPTIONS.items()} | {
+    "num_threads": "--num-threads",
+    "packed_weights": "--packed-weights",
+    "kv_cache": "--kv-cache",
+    "draft": "--draft",
+    "max_batch_size": "--max-batch-size",
+    "negative_prompt": "--negative-prompt",
+}
+"""The flags of what Python calls options and arguments."""
 FOLDER = "folder of a bundle; default: the bundled demonstration model"
 
 
@@ -44,8 +65,18 @@ def add_kv_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
 
 
-def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """One flag per option of GenerationConfig, without defaults: what is not given comes from the bundle."""
+def add_generation_options(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:
+    """One flag per option of GenerationConfig, without defaults: what is not given comes from the bundle.
+
+    ``without`` are names of options that make no sense to a command.
+    """
     group = parser.add_argument_group("generation options", argument_default=argparse.SUPPRESS)
     for name, option in OPTIONS.items():
-        option.add_flag(group, name)
+        if name not in without:
+            flag = option.add_flag(group, name)
+            flag.help = with_flags(flag.help or "")
+
+
+def with_flags(sentence: str) -> str:
+    """A sentence with the flags in the place of Python's names for them, where these can be told from words."""
+    return re.sub(r"\w+", lambda word: FLAGS.get(word[0], word[0]) if "_" in word[0] else word[0], sentence)

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from ..batches import format_of_file
 from ..errors import PromptError
 from ..paths import read_regular
 from ..wording import shortened
@@ -19,7 +20,7 @@ SPLITS = {"nothing": None, "lines": r"\n", "blank-lines": r"\n[^\S\n]*(?:\n[^\S\
 def read_documents(file: Path, split_on: str, field: str) -> list[str]:
     """The documents of a file, without those of white space alone.
 
-    ``split_on`` is a name of `SPLITS`; each line of a .jsonl file is a document instead, its ``field``.
+    ``split_on`` is a name of `SPLITS`; each line of a .jsonl or .ndjson file is a document instead, its ``field``.
 
     Raises PromptError for a file that cannot be read, is not UTF-8 or holds no document, or a line that is none.
     """
@@ -32,7 +33,7 @@ def read_documents(file: Path, split_on: str, field: str) -> list[str]:
         ) from None
     except OSError as error:
         raise PromptError(f"{file} cannot be read ({error.strerror or error}); name a text file") from None
-    if file.suffix == ".jsonl":
+    if format_of_file(str(file)) == "jsonl":
         lines = text.split("\n")
         documents = [_field(file, i, line, field) for i, line in enumerate(lines, start=1) if line.strip()]
     else:

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from .. import __version__
-from . import bench, completion, doctor, explain, generate, info, tokenize, verify
-from . import eval as evaluate
+from .commands import COMMANDS
 from .ending import EXIT_STATUS, run_command
 from .streams import Output
 from .unknown import refuse_unknown
@@ -26,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"neort {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (generate, tokenize, explain, evaluate, info, verify, bench, doctor, completion):
+    for command in COMMANDS:
         command.add_parser(commands)
     for listed in commands._choices_actions:
         commands.choices[listed.dest].description = f"{listed.help}."

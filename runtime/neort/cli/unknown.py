@@ -7,7 +7,8 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from ..generation import OPTIONS, for_option
+from ..generation import for_option
+from .arguments import FLAGS, with_flags
 
 __all__ = ["refuse_unknown"]
 
@@ -28,13 +29,6 @@ ELSEWHERE = {
     "streamer": "one prompt's text is printed as it comes: leave it out",
     "batch_size": "use --max-batch-size",
 }
-FLAGS = {name: option.flag for name, option in OPTIONS.items()} | {
-    "num_threads": "--num-threads",
-    "packed_weights": "--packed-weights",
-    "kv_cache": "--kv-cache",
-    "draft": "--draft",
-    "max_batch_size": "--max-batch-size",
-}
 IN_PYTHON = ("Model.", "neort.load", "logits_processor", "configure_session", "max_cache_bytes", "prefix_cache_bytes")
 
 
@@ -50,8 +44,8 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> N
 def _hint(parser: argparse.ArgumentParser, flag: str) -> str:
     name = flag.lstrip("-").replace("-", "_")
     known = [each for action in parser._actions for each in action.option_strings]
-    if name in FLAGS and FLAGS[name] in known:
-        return f"use {FLAGS[name]}"
+    if name in FLAGS:
+        return f"use {FLAGS[name]}" if FLAGS[name] in known else "neort generate has it"
     told = ELSEWHERE.get(name)
     if told is not None and set(re.findall(r"--[\w-]+", told)) <= {*known}:
         return told
@@ -69,4 +63,5 @@ def _as_flags(sentence: str) -> str:
     sentence = sentence.replace("do_sample=True", "--do-sample").replace(
         'overflow="truncate_left"', "--overflow truncate_left"
     )
-    return re.sub(r"\w+", lambda word: FLAGS.get(word[0], word[0]) if "_" in word[0] else word[0], sentence)
+    sentence = re.sub(r"(?<=\buse )\w+", lambda word: FLAGS.get(word[0], word[0]), sentence)
+    return with_flags(sentence)

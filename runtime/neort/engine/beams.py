@@ -187,13 +187,7 @@ class Beams(Group):
         """End the request with the best sequences, or with an error where there are too few."""
         wanted, best = self.config.num_return_sequences, self._search.finished
         if len(best) < wanted:
-            self.fail(
-                LogitsError(
-                    f"the logits processors leave {len(best)} sequences of at most {self.config.max_new_tokens} "
-                    f"tokens; num_return_sequences is {wanted}. Check the options that rule out tokens, or ask for "
-                    "fewer"
-                )
-            )
+            self.fail(_too_few(len(best), self.config))
             return
         found = [
             Found(
@@ -252,6 +246,15 @@ class _Likely:
         if candidate.beam not in self._known:
             self._known[candidate.beam] = LogProbabilities(self._rows[candidate.beam], self._count)
         return (self._known[candidate.beam].token(candidate.token_id),)
+
+
+def _too_few(found: int, config: GenerationConfig) -> LogitsError:
+    """What says that options leave fewer sequences than are wanted."""
+    fewer = f", or ask for {found} by num_return_sequences" if found else ""
+    return LogitsError(
+        f"the options leave {found} of the {config.num_return_sequences} texts that num_return_sequences asks for, of "
+        f"at most {config.max_new_tokens} tokens: check those that rule out tokens{fewer}."
+    )
 
 
 def _after_processors(beam: _Beam, scores: Logits) -> Logits:

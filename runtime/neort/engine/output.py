@@ -26,8 +26,9 @@ class Completion:
     """One generated sequence, without its prompt.
 
     ``token_ids`` end with the end-of-sequence token or with the stop string's tokens where one of them ended the
-    sequence; ``text`` holds neither, nor any special token. ``finish_reason`` is "stop" for both, "length" at
-    ``max_new_tokens`` or at the end of the context.
+    sequence; ``text`` holds neither, nor any special token. ``finish_reason`` is "stop" for both, and where a stopping
+    criterion is met or a grammar allows nothing more; "length" at ``max_new_tokens``, after ``max_time``, or at the end
+    of the context.
 
     Where they are asked for, ``logprobs`` has an entry for each of ``token_ids``, and ``prompt_logprobs`` one for each
     token of the prompt, None for the first one and for those that did not fit. ``score`` is that of beam search: the

@@ -74,17 +74,13 @@ def _explained(
         rank=int((log_probabilities > own).sum()) + 1,
         surprisal=float(-own / math.log(2)) + 0.0,
         alternatives=tuple(
-            Alternative(int(each), _text(tokenizer, int(each)), float(np.exp(log_probabilities[each]))) for each in best
+            Alternative(int(each), tokenizer.shown(int(each)), float(np.exp(log_probabilities[each]))) for each in best
         ),
     )
 
 
 def _token(tokenizer: Tokenizer, token_id: int, generated: bool, **figures: object) -> ExplainedToken:
-    return ExplainedToken(token_id, _text(tokenizer, token_id), generated, **figures)  # type: ignore[arg-type]
-
-
-def _text(tokenizer: Tokenizer, token_id: int) -> str:
-    return tokenizer.all_bytes(token_id).decode("utf-8", "backslashreplace")
+    return ExplainedToken(token_id, tokenizer.shown(token_id), generated, **figures)  # type: ignore[arg-type]
 
 
 def perplexity(tokens: Sequence[ExplainedToken]) -> float | None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from ..arrays import Floats, Ids
 from ..backend import DecoderSession
-from ..engine import Engine, RowSource
+from ..engine import Engine, RowSource, check_ids
+from ..prompts import about
 from .options import Pooling, Truncation, check_features, checked_layer, fitting, normalized
 from .pooling import PooledReading
 
@@ -34,8 +35,7 @@ class Embedder:
         check_features(pooling, normalize, truncation)
         spec = session.spec
         index = checked_layer(layer, spec.num_layers)
-        self._engine = engine
-        self._channels, self._positions = spec.hidden_size, spec.max_position_embeddings
+        self._engine, self._spec = engine, spec
         self._pooling: Pooling = pooling
         self._normalize = bool(normalize)
         self._truncation: Truncation | None = truncation
@@ -52,7 +52,9 @@ class Embedder:
         """
         readings = []
         for token_ids, name in zip(texts, names, strict=True):
-            fitted = fitting(token_ids, self._positions, self._truncation, name)
-            readings.append(PooledReading(fitted, self._pooling, self._channels))
+            fitted = fitting(token_ids, self._spec.max_position_embeddings, self._truncation, name)
+            with about(name):
+                check_ids(fitted, self._spec)
+            readings.append(PooledReading(fitted, self._pooling, self._spec.hidden_size))
         vectors = [result.own for result in self._engine.read(readings, self._source)]
         return [normalized(each) for each in vectors] if self._normalize else vectors

@@ -6,6 +6,7 @@ from .beam import BeamSearch, Candidate, Hypothesis
 from .chooser import TokenChooser, own_criteria, own_processors
 from .config import OPTIONS, SAMPLING, GenerationConfig, GenerationOptions
 from .constraints import Constraint, Grammars
+from .fields import MOST_SEQUENCES
 from .guidance import guided
 from .hints import LOAD_KNOWN_ELSEWHERE, for_option, hinting
 from .logprobs import LogProbabilities, TokenLogprob, log_probabilities
@@ -16,6 +17,7 @@ from .stopping import StoppingCriterion
 
 __all__ = [
     "LOAD_KNOWN_ELSEWHERE",
+    "MOST_SEQUENCES",
     "OPTIONS",
     "SAMPLING",
     "AllowedTokensFunction",

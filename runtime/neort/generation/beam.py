@@ -21,6 +21,8 @@ __all__ = ["BeamSearch", "Candidate", "Hypothesis"]
 
 _Item = TypeVar("_Item")
 
+SMALLEST = np.finfo(np.float32).tiny  # what a score is divided by at least
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -63,7 +65,8 @@ class BeamSearch(Generic[_Item]):
         So many that num_beams of them go on whichever end-of-text tokens are among them. Those with a score of -inf
         are ruled out; there may be none left.
         """
-        scores = (self.scores[:, None] + log_probs).ravel()
+        with np.errstate(over="ignore"):  # below the smallest number is ruled out
+            scores = (self.scores[:, None] + log_probs).ravel()
         if self._generator is None:
             chosen = largest(scores, self._considered).tolist()
         else:
@@ -78,7 +81,7 @@ class BeamSearch(Generic[_Item]):
 
     def finish(self, item: _Item, score: np.float32, length: int) -> None:
         """Note a finished sequence of ``length`` tokens; it is kept if it is among the best num_beams."""
-        penalized = np.float32(score / np.float32(max(length, 1) ** self._config.length_penalty))
+        penalized = _penalized(score, max(length, 1), self._config.length_penalty)
         kept = [*self.finished, Hypothesis(item, penalized)]
         kept.sort(key=lambda hypothesis: -hypothesis.score)  # stable: of equal ones the earlier first
         self.finished = kept[: self._config.num_beams]
@@ -97,7 +100,14 @@ class BeamSearch(Generic[_Item]):
         penalty = self._config.length_penalty
         grows = self._config.early_stopping == "never" and penalty > 0
         length = self._config.max_new_tokens if grows else self.length
-        return np.float32(self.scores[0] / np.float32(length**penalty))
+        return _penalized(self.scores[0], length, penalty)
+
+
+def _penalized(score: np.float32, length: int, penalty: float) -> np.float32:
+    """The score over the length to the power ``penalty``; 0 or -inf where float32 has no number for it."""
+    with np.errstate(over="ignore"):
+        power = np.float32(np.float64(length) ** penalty)
+        return np.float32(score / np.maximum(power, SMALLEST))
 
 
 def _drawn(scores: Logits, count: int, generator: np.random.Generator) -> list[int]:

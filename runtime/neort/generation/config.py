@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from ..errors import ArgumentTypeError, ConfigError
 from ..wording import shortened
+from .combinations import BEAMS, as_tuple, check_combinations
 from .constraints import CONSTRAINTS
 from .fields import (
+    MOST_SEQUENCES,
     BiasArguments,
     BiasOptions,
     FilterArguments,
@@ -111,7 +113,7 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
     )
     num_return_sequences: int = option(
         1,
-        Integer(1, "ask for at least one sequence"),
+        Integer(1, "ask for at least one sequence", MOST_SEQUENCES),
         "texts per prompt; several need do_sample or num_beams",
         required=True,
     )
@@ -136,56 +138,7 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
             object.__setattr__(self, name, facts.check(name, getattr(self, name)))
         if self.max_new_tokens != _DEFAULTS["max_new_tokens"]:
             object.__setattr__(self, "max_length", None)
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
-        self._check_forced()
-        most = self.max_new_tokens if self.max_length is None else self.max_length
-        if self.min_new_tokens is not None and self.min_new_tokens > most:
-            name = "max_new_tokens" if self.max_length is None else "max_length"
-            raise ConfigError(
-                f"min_new_tokens={shortened(self.min_new_tokens)} exceeds {name}={shortened(most)}: lower the first or "
-                "raise the second."
-            )
-        self._check_beams()
-        constraints = [name for name in CONSTRAINTS if getattr(self, name) is not None]
-        if len(constraints) > 1:
-            raise ConfigError(f"{' and '.join(constraints)} are given, and a text follows one grammar: leave one.")
-        if self.do_sample:
-            return
-        for name, facts in SAMPLING.items():
-            value = getattr(self, name)
-            if value not in facts.neutral:
-                raise ConfigError(
-                    f"{name}={shortened(value)} has no effect with do_sample=False: "
-                    f"set do_sample=True to sample, or leave {name} out."
-                )
-        if self.num_return_sequences > 1 and self.num_beams == 1:
-            raise ConfigError(
-                f"num_return_sequences={shortened(self.num_return_sequences)} needs do_sample=True, since greedy "
-                "decoding gives the same text each time: set do_sample=True, or ask for 1 sequence."
-            )
-
-    def _check_beams(self) -> None:
-        if self.num_beams == 1:
-            for name in BEAMS:
-                if getattr(self, name) != _DEFAULTS[name]:
-                    raise ConfigError(
-                        f"{name}={shortened(getattr(self, name))} has no effect with num_beams=1: "
-                        f"set num_beams to search with beams, or leave {name} out."
-                    )
-            return
-        if self.num_return_sequences > self.num_beams:
-            raise ConfigError(
-                f"num_return_sequences={shortened(self.num_return_sequences)} exceeds "
-                f"num_beams={shortened(self.num_beams)}, which finds so many sequences: lower the first or raise the "
-                "second."
-            )
-        if self.guides:
-            raise ConfigError(
-                f"guidance_scale={shortened(self.guidance_scale)} and num_beams={shortened(self.num_beams)} do not go "
-                "together: leave one of them out."
-            )
+        check_combinations(self, _DEFAULTS, SAMPLING)
 
     @property
     def least_kept(self) -> int:
@@ -197,17 +150,6 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
         """Whether a second prompt is run beside the first one."""
         return self.guidance_scale not in (None, 1.0)
 
-    def _check_forced(self) -> None:
-        """Refuse, as transformers does, to force a token that is ruled out, which would leave none."""
-        suppressed = set(self.suppress_tokens or ())
-        for name in ("forced_bos_token_id", "forced_eos_token_id"):
-            forced = _as_tuple(getattr(self, name))
-            if forced and suppressed.issuperset(forced):
-                raise ConfigError(
-                    f"{name}={shortened(getattr(self, name))} is in suppress_tokens as well, which leaves no token to "
-                    "choose: leave one of them out."
-                )
-
     @property
     def stops(self) -> tuple[str, ...]:
         """The strings of `stop_strings` as a tuple, empty where there is none."""
@@ -216,12 +158,12 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """The ids of `eos_token_id` as a tuple, empty where there is none, or where they are to be ignored."""
-        return () if self.ignore_eos else _as_tuple(self.eos_token_id)
+        return () if self.ignore_eos else as_tuple(self.eos_token_id)
 
     @property
     def forced_eos_token_ids(self) -> tuple[int, ...]:
         """The ids of `forced_eos_token_id` as a tuple, empty where there is none."""
-        return _as_tuple(self.forced_eos_token_id)
+        return as_tuple(self.forced_eos_token_id)
 
     @property
     def given(self) -> frozenset[str]:
@@ -318,12 +260,6 @@ class GenerationOptions(
     overflow: Overflow
 
 
-def _as_tuple(ids: int | Sequence[int] | None) -> tuple[int, ...]:
-    if ids is None:
-        return ()
-    return (ids,) if isinstance(ids, int) else tuple(ids)
-
-
 class _AllOptions(GenerationOptions, total=False):
     num_return_sequences: int
 
@@ -337,7 +273,6 @@ def _check_names(names: Iterable[str]) -> None:
 
 OPTIONS: Mapping[str, Option] = options(GenerationConfig)
 SAMPLING: Mapping[str, Option] = {name: facts for name, facts in OPTIONS.items() if facts.neutral}
-BEAMS = ("length_penalty", "early_stopping")  # which mean nothing without
 _DEFAULTS: dict[str, object] = {field.name: field.default for field in dataclasses.fields(GenerationConfig)}
 
 GenerationConfig.__doc__ = f"{GenerationConfig.__doc__}" + "".join(

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import ArgumentTypeError, NeortError
 from ..wording import LONGEST_VALUE, shortened
-from .config import BEAMS, OPTIONS, SAMPLING, GenerationConfig
+from .combinations import BEAMS
+from .config import OPTIONS, SAMPLING, GenerationConfig
 from .constraints import CONSTRAINTS
 from .kinds import Composite
 from .options import Boolean, BooleanOr, Integer, Strings, TokenIds

@@ -243,10 +243,10 @@ class Option:
         described = schema if self.required else {"anyOf": [*schema.get("anyOf", [schema]), {"type": "null"}]}
         return {**described, "description": self.help}
 
-    def add_flag(self, parser: argparse._ActionsContainer, name: str) -> None:
-        """Give a parser the flag, which stores the option's value under ``name``."""
+    def add_flag(self, parser: argparse._ActionsContainer, name: str) -> argparse.Action:
+        """Give a parser the flag, which stores the option's value under ``name``, and return it."""
         text = f"{self.help}{self.flag_help}".replace("%", "%%")
-        parser.add_argument(self.flag, dest=name, help=text, **self.kind.arguments())
+        return parser.add_argument(self.flag, dest=name, help=text, **self.kind.arguments())
 
 
 def option(

@@ -24,7 +24,8 @@ class StoppingCriterion(Protocol):
         """Return whether ``ids``, int64 [T], those of the prompt and of the text so far, are complete.
 
         It may write into them. Every criterion is asked after every token of the sequence's own, once and in their
-        order, and never about a draft.
+        order, and never about a draft. With beams one object is asked about every continuation that the search
+        considers: what it notes is of all of them.
         """
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from ..arrays import Ids
-from ..engine import BeamCollector, Collecting, Collector, Completion, Piece
+from ..engine import BeamCollector, Collecting, Collector, Completion, Piece, check_ids
 from ..errors import ArgumentTypeError, ConfigError
 from ..generation import (
     AllowedTokensFunction,
@@ -18,7 +19,7 @@ from ..generation import (
     own_criteria,
     own_processors,
 )
-from ..prompts import Prompt, Prompts, is_one_prompt
+from ..prompts import Prompt, Prompts, about, is_one_prompt
 from .parts import ModelParts
 from .requests import Brought, Submitted
 
@@ -106,12 +107,8 @@ class GeneratingModel(ModelParts):
         one = is_one_prompt(prompt)
         if one and "num_return_sequences" not in overrides:
             _refuse_several(options, "give it in the call itself, which then returns a list")
-        count = 1 if options.num_beams > 1 else options.num_return_sequences
-        collectors = [
-            self._collector(ids, options, brought, i, index)
-            for i, ids in enumerate([self._encode(prompt)] if one else self._encode_all(prompt))
-            for index in range(count)
-        ]
+        prompts = [self._encode(prompt)] if one else self._encode_all(prompt)
+        collectors = list(self._collectors(prompts, options, brought, one=one))
         self._run(collectors)
         completions = [completion for collector in collectors for completion in collector.completions()]
         return completions[0] if one and "num_return_sequences" not in overrides else completions
@@ -211,7 +208,22 @@ class GeneratingModel(ModelParts):
                 f"negative_prompt has no effect with guidance_scale={options.guidance_scale}: set guidance_scale above "
                 "1 to lead away from it, or leave it out"
             )
-        return self._encode(brought.negative_prompt)
+        with about("negative_prompt"):
+            ids = self._encode(brought.negative_prompt)
+            check_ids(ids, self.spec)
+        return ids
+
+    def _collectors(
+        self, prompts: list[Ids], options: GenerationConfig, brought: Brought, *, one: bool
+    ) -> Iterator[Collector | BeamCollector]:
+        """What collects the sequences of prompts, which can be served; an error says which of a list cannot."""
+        count = 1 if options.num_beams > 1 else options.num_return_sequences
+        for i, ids in enumerate(prompts):
+            for index in range(count):
+                collector = self._collector(ids, options, brought, i, index)
+                with contextlib.nullcontext() if one else about(f"prompt {i} of the list"):
+                    self._engine.check(collector.request)
+                yield collector
 
     def _collector(
         self, ids: Ids, options: GenerationConfig, brought: Brought, prompt_index: int = 0, index: int = 0

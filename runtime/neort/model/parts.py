@@ -10,9 +10,8 @@ from ..arrays import Ids
 from ..backend import DecoderSession
 from ..bundle import Bundle, ModelSpec
 from ..engine import Engine
-from ..errors import ArgumentTypeError, PromptError
 from ..generation import GenerationConfig, Grammars
-from ..prompts import Prompts, as_ids
+from ..prompts import Prompts, about, as_ids
 from ..tokenizer import Tokenizer
 
 __all__ = ["ModelParts"]
@@ -49,8 +48,6 @@ class ModelParts:
         """The token ids of each prompt in a list; an error says which prompt it is about."""
         encoded = []
         for i, prompt in enumerate(prompts):
-            try:
+            with about(f"prompt {i} of the list"):
                 encoded.append(self._encode(prompt))
-            except (ArgumentTypeError, PromptError) as error:
-                raise type(error)(f"prompt {i} of the list: {error}") from None
         return encoded

@@ -152,6 +152,10 @@ class Tokenizer:
         """The bytes one token stands for, a special token too; b"" for every id the tokenizer does not have."""
         return self._bytes.get(token_id) or self._special_bytes.get(token_id, b"")
 
+    def shown(self, token_id: int) -> str:
+        """One token's text, a special token's too; bytes that are a part of a character are written as \\xe9."""
+        return self.all_bytes(token_id).decode("utf-8", "backslashreplace")
+
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids. Ids the tokenizer does not have are left out; invalid UTF-8 gives U+FFFD."""
         special: dict[int, bytes] = {} if skip_special_tokens else self._special_bytes

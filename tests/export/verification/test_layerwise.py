@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from neort.bundle import Bundle, Quantization
 from neort.engine import EngineCore
 from neort.verification import batch_difference, chunk_differences
 from neort.verification import check as check_without_torch
-from neort_export import ExportError, Report, VerificationError, export, verify
+from neort_export import ExportError, Report, VerificationError, export, exporter, verify
 from neort_export.checkpoint import Checkpoint
 from neort_export.graph import segments
 from neort_export.quantization.limits import Limits
@@ -26,6 +26,14 @@ from neort_export.verification.agreement import chunk_logits, compare
 from neort_export.verification.layerwise import LayerwiseRunner
 
 IDS = random_ids(POSITIONS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once(graph: ir.Model) -> Iterator[None]:
+    """Exports of ``checkpoint`` reuse its graph."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exporter, "decoder_graph", lambda _: graph.clone())
+        yield
 
 
 @pytest.fixture(scope="module", params=get_args(Quantization))

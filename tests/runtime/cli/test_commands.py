@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from neort import MissingExtraError, Model
-from neort.cli import doctor
-from neort.cli.completion import script
+from neort.cli.commands import doctor
+from neort.cli.commands.completion import script
 from neort.cli.display import Progress, aligned, bytes_in_words, colours_of, count_in_words, visible
 from neort.cli.main import main, make_parser
 from neort.cli.streams import Output
@@ -29,7 +29,7 @@ COMMANDS: dict[str, argparse.ArgumentParser] = make_parser().get_default("comman
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Model) -> Any:
     """Runs the command line on one loaded model; gives its exit status, its output and its error output."""
     for command in ("explain", "bench", "doctor"):
-        monkeypatch.setattr(f"neort.cli.{command}.load", lambda *_, **__: model)
+        monkeypatch.setattr(f"neort.cli.commands.{command}.load", lambda *_, **__: model)
 
     def run(*args: str) -> tuple[int, str, str]:
         status = main(list(args))
@@ -123,7 +123,13 @@ def test_explain_writes_a_page(run: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"), [(["--top", "0"], "--top is 0"), (["--max-new-tokens", "3"], "give --generate")]
+    ("args", "told"),
+    [
+        (["--top", "0"], "--top is 0"),
+        (["--max-new-tokens", "3"], "--max-new-tokens is an option of generation; give --generate"),
+        (["--html", "page.html", "--json"], "not allowed with"),
+        (["--generate", "--num-return-sequences", "2"], "unrecognized arguments"),
+    ],
 )
 def test_explain_refuses_what_has_no_effect(args: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -134,6 +140,11 @@ def test_explain_refuses_what_has_no_effect(args: list[str], told: str, capsys: 
 def test_explain_refuses_an_empty_text(run: Any) -> None:
     status, _, err = run("explain", "")
     assert (status, "the text is empty" in err) == (1, True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_usage_leaves_room_for_the_sentence_below_it(command: str) -> None:
+    assert COMMANDS[command].format_usage().count("\n") <= 4
 
 
 # bench and doctor
@@ -234,6 +245,16 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     return done.stdout.split()
 
 
+def test_a_completion_is_described_by_the_first_part_of_its_help() -> None:
+    assert "-a verify -d 'check a bundle'\"'\"'s hashes and golden logits'" in script("fish", COMMANDS)
+
+
+def test_help_names_flags_and_not_what_python_calls_them() -> None:
+    options = [action for action in COMMANDS["generate"]._actions if action.option_strings]
+    told = " ".join(action.help or "" for action in options)
+    assert not {action.dest for action in options if "_" in action.dest} & set(re.findall(r"\w+", told))
+
+
 @pytest.mark.skipif(BASH is None, reason="needs bash")
 def test_bash_completes_commands_flags_values_and_files() -> None:
     assert completed("neort", "") == list(COMMANDS)
@@ -259,7 +280,7 @@ def test_a_missing_extra_is_one_sentence(run: Any, monkeypatch: pytest.MonkeyPat
     def fail(*_: object, **__: object) -> None:
         raise MissingExtraError("this needs the extra [x]; install it with: pip install 'neort[x]'")
 
-    monkeypatch.setattr("neort.cli.explain.load", fail)
+    monkeypatch.setattr("neort.cli.commands.explain.load", fail)
     assert run("explain", "It") == (1, "", "neort: this needs the extra [x]; install it with: pip install 'neort[x]'\n")
 
 

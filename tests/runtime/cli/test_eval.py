@@ -68,8 +68,9 @@ def test_documents_are_what_a_file_is_split_into(run: Any, file: Path, split: st
     assert json.loads(out)["bundles"][0]["files"][0]["documents"] == count
 
 
-def test_json_lines_have_a_document_each(run: Any, tmp_path: Path, model: Model) -> None:
-    file = tmp_path / "texts.jsonl"
+@pytest.mark.parametrize("name", ["texts.jsonl", "texts.ndjson"])
+def test_json_lines_have_a_document_each(run: Any, tmp_path: Path, model: Model, name: str) -> None:
+    file = tmp_path / name
     file.write_text('{"page": "Once upon"}\n\n{"page": "a time\\n there"}\n', encoding="utf-8")
     status, out, _ = run(str(file), "--field", "page", "--num-threads", "1", "--json")
     figures = json.loads(out)["bundles"][0]["total"]
@@ -116,3 +117,12 @@ def test_windows_beyond_the_context_are_wrong_usage(run: Any, file: Path, length
     with pytest.raises(SystemExit) as ended:
         run(str(file), "--max-length", length)
     assert ended.value.code == 2
+
+
+def test_every_bundle_is_looked_at_before_the_first_one_runs(
+    run: Any, file: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("neort.cli.commands.eval.load")
+    status, out, err = run(str(file), "--bundle", str(bundle_path), "--bundle", str(tmp_path / "none"))
+    assert (status, out) == (1, "")
+    assert f"{tmp_path / 'none'} is not a folder" in err

@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {"do_sample": True, "max_new_tokens": 4}
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
     """Every run of a test has the same model, which is loaded once."""
-    monkeypatch.setattr("neort.cli.generate.load", lambda *_, **__: model)
+    monkeypatch.setattr("neort.cli.commands.generate.load", lambda *_, **__: model)
 
 
 @pytest.fixture
@@ -68,6 +68,27 @@ def test_several_sequences_are_lists_in_one_result(source: Path, tmp_path: Path,
     texts = [each.text for each in model.generate("Chapter 1", seed=6, num_return_sequences=2, **OPTIONS)]
     assert results(tmp_path / "out")[1]["completion"] == texts
     assert results(tmp_path / "out")[1]["new_tokens"] == [4, 4]
+
+
+def test_results_have_the_log_probabilities_and_scores_that_were_asked_for(
+    source: Path, tmp_path: Path, model: Model
+) -> None:
+    beams = ["--num-beams", "2", "--num-return-sequences", "2", "--logprobs", "0", "--prompt-logprobs", "0"]
+    flags = ["--input", str(source), "--output", str(tmp_path / "out"), "--max-new-tokens", "3"]
+    assert main(["generate", *flags, *beams]) == 0
+    found = results(tmp_path / "out")[1]
+    expected = model.generate("Chapter 1", num_beams=2, num_return_sequences=2, logprobs=0, max_new_tokens=3)
+    assert found["score"] == [each.score for each in expected]
+    assert [[each["token_id"] for each in row] for row in found["logprobs"]] == [[*each.token_ids] for each in expected]
+    assert found["prompt_logprobs"][0] is None
+
+
+def test_all_records_are_led_away_from_the_negative_prompt(source: Path, tmp_path: Path, model: Model) -> None:
+    flags = ["--input", str(source), "--output", str(tmp_path / "out"), "--max-new-tokens", "4"]
+    assert main(["generate", *flags, "--guidance-scale", "2", "--negative-prompt", "The king"]) == 0
+    expected = model.generate("Chapter 1", guidance_scale=2.0, negative_prompt="The king", max_new_tokens=4)
+    assert results(tmp_path / "out")[1]["completion"] == expected.text
+    assert main(["generate", *flags, "--guidance-scale", "2"]) == 1
 
 
 def test_a_bad_record_is_an_error_in_the_output_and_in_the_status(
@@ -270,6 +291,11 @@ def test_a_link_stays_and_what_it_points_to_has_the_results(source: Path, tmp_pa
         (["The", "--output", "x"], "--output is for"),
         ([], "there is no prompt"),
         (["--input", "x", "--output-key", "index"], "--output-key index"),
+        (["--input", "x", "--output-key", "logprobs"], "--output-key logprobs"),
+        (["The", "--logprobs", "2"], "--logprobs is not shown"),
+        (["--input", "x.txt", "--prompt-logprobs", "2"], "--prompt-logprobs is not shown"),
+        (["The", "--overwrite"], "give --output"),
+        (["The", "--input-format", "lines"], "--input-format is for"),
     ],
 )
 def test_contradictory_arguments_are_wrong_usage(

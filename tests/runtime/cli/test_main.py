@@ -17,6 +17,7 @@ import neort
 import neort_models
 from neort import Model
 from neort.cli.main import main
+from neort.verification import Check
 from patience import PATIENCE
 from releases import KEEPS_INT8_CACHES, QUIET
 
@@ -95,6 +96,19 @@ def test_json_prints_every_sequence_of_every_prompt(run: Any, model: Model) -> N
     ]
 
 
+def test_json_has_the_log_probabilities_and_scores_that_were_asked_for(run: Any, model: Model) -> None:
+    flags = ["--json", "--num-beams", "2", "--logprobs", "1", "--prompt-logprobs", "0", *SHORT]
+    status, out, _ = run("generate", "The man", *flags)
+    result = json.loads(out)
+    expected = model.generate("The man", num_beams=2, logprobs=1, prompt_logprobs=0, max_new_tokens=8)
+    assert (status, result["score"]) == (0, expected.score)
+    assert [each["token_id"] for each in result["logprobs"]] == list(expected.token_ids)
+    assert [each["logprob"] for each in result["logprobs"]] == [each.logprob for each in expected.logprobs or ()]
+    first = result["logprobs"][0]["top"][0]
+    assert first["token"] == model.tokenizer.decode([first["token_id"]])
+    assert [each and each["token"] for each in result["prompt_logprobs"]] == [None, " man"]
+
+
 def test_several_prompts_are_printed_one_after_the_other(run: Any, model: Model) -> None:
     status, out, err = run("generate", "The", "Once", *SHORT)
     texts = [prompt + model.generate(prompt, max_new_tokens=8).text for prompt in ("The", "Once")]
@@ -126,6 +140,14 @@ def test_generate_takes_every_option(run: Any, model: Model) -> None:
     assert (status, out) == (0, f"The{expected.text}\n")
 
 
+def test_guidance_leads_away_from_a_negative_prompt(run: Any, model: Model) -> None:
+    flags = ["--guidance-scale", "2", "--negative-prompt", "The king", *SHORT]
+    expected = model.generate("The man", guidance_scale=2.0, negative_prompt="The king", max_new_tokens=8)
+    assert expected.text != model.generate("The man", guidance_scale=2.0, max_new_tokens=8).text
+    assert run("generate", "The man", *flags)[1] == f"The man{expected.text}\n"
+    assert json.loads(run("generate", "The man", "--json", *flags)[1])["text"] == expected.text
+
+
 def test_stop_strings_end_the_text(run: Any, model: Model) -> None:
     text = model.generate("The", max_new_tokens=8).text
     stop = text[3:6]
@@ -155,6 +177,7 @@ def test_stop_strings_know_escape_sequences(run: Any, model: Model) -> None:
         (["--file", "x"], "; use --input"),
         (["--batch-size", "4"], "; use --max-batch-size"),
         (["--top-kk", "5"], "did you mean --top-k?"),
+        (["--top-logprobs", "5"], "; use --logprobs, the number"),
         (["--xyzzy"], "neort generate --help"),
     ],
 )
@@ -174,11 +197,28 @@ def test_a_flag_that_this_command_lacks_is_not_suggested(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("flag", ["-m", "--model", "--bundle"])
-def test_every_command_names_its_bundle_by_the_same_flags(run: Any, bundle_copy: Path, model: Model, flag: str) -> None:
+def test_every_command_names_its_bundle_by_the_same_flags(
+    run: Any, bundle_copy: Path, model: Model, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, out, _ = run("generate", "The", flag, str(bundle_copy), *SHORT)
     assert (status, out) == (0, "The" + model.generate("The", max_new_tokens=8).text + "\n")
     assert run("info", flag, str(bundle_copy)) == run("info", str(bundle_copy))
+    checked: list[str] = []
+
+    def check(path: str, **_: object) -> list[Check]:
+        checked.append(path)
+        return []
+
+    monkeypatch.setattr("neort.cli.verify.check", check)
     assert run("verify", flag, str(bundle_copy)) == run("verify", str(bundle_copy))
+    assert checked == [str(bundle_copy)] * 2
+
+
+@pytest.mark.parametrize("flag", ["--logprobs", "--num-return-sequences", "--negative-prompt"])
+def test_a_flag_of_generate_is_told_where_it_is(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["explain", "hi", flag, "2"])
+    assert "; neort generate has it" in capsys.readouterr().err
 
 
 def test_python_m_neort_is_neort() -> None:
@@ -193,7 +233,7 @@ def test_an_error_that_neort_does_not_raise_on_purpose_keeps_its_traceback(
     def fail(*_: object, **__: object) -> None:
         raise error("a fault of neort's own")
 
-    monkeypatch.setattr("neort.cli.generate.load", fail)
+    monkeypatch.setattr("neort.cli.commands.generate.load", fail)
     with pytest.raises(error, match="own"):
         main(["generate", "The"])
 

@@ -45,12 +45,10 @@ def shell(redirected: str, *args: str, data: bytes = b"", **environment: str) ->
 @pytest.mark.parametrize(
     ("args", "redirected", "status", "told"),
     [
-        (HI, ">&-", 1, CLOSED),
         (["info"], ">&-", 1, CLOSED),
         (["info"], ">/dev/full", 1, FULL),
         (HI, ">/dev/full", 1, FULL),
         (["--help"], ">/dev/full", 1, FULL),
-        (["--version"], ">/dev/full", 1, FULL),
         (["generate", "-", *SHORT], "<&-", 1, "standard input is closed"),
         (["info"], "<&- >/dev/null", 0, ""),
         (["info"], "2>&- >/dev/null", 0, ""),
@@ -71,8 +69,15 @@ def test_streams_that_cannot_be_used_end_in_one_sentence(
 
 
 @POSIX_ONLY
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8:strict", "utf-8:surrogateescape", "utf-16"])
-@pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize(
+    ("encoding", "flags"),
+    [
+        *((name, []) for name in ("ascii", "cp1252", "utf-8:strict", "utf-16")),
+        ("ascii", ["--json"]),
+        ("utf-16", ["--json"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "json" if value else "text",
+)
 def test_text_that_a_terminal_lacks_is_written_with_backslashes_and_json_is_json(
     encoding: str, flags: list[str], model: Model
 ) -> None:
@@ -81,7 +86,7 @@ def test_text_that_a_terminal_lacks_is_written_with_backslashes_and_json_is_json
     out = done.stdout.decode(encoding.partition(":")[0])
     if flags:
         assert json.loads(out)["prompt"] == "café 日本"
-        assert "utf-8" in encoding or out.isascii()
+        assert out.isascii()
     else:
         shown = (
             "café 日本"
@@ -92,11 +97,10 @@ def test_text_that_a_terminal_lacks_is_written_with_backslashes_and_json_is_json
 
 
 @POSIX_ONLY
-@pytest.mark.parametrize("given", ["café".encode(), b"caf\xe9"], ids=["UTF-8", "Latin-1"])
 @pytest.mark.parametrize(
-    "locale",
-    [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C.UTF-8"}],
-    ids=["C", "UTF-8"],
+    ("locale", "given"),
+    [(PLAIN_C, "café".encode()), (PLAIN_C, b"caf\xe9"), ({"LC_ALL": "C.UTF-8"}, b"caf\xe9")],
+    ids=["UTF-8 in C", "Latin-1 in C", "Latin-1 in UTF-8"],
 )
 @pytest.mark.parametrize("where", ["argument", "stdin"])
 def test_a_prompt_is_what_its_bytes_are_in_utf8_or_an_error(
@@ -117,7 +121,8 @@ def test_a_prompt_is_what_its_bytes_are_in_utf8_or_an_error(
 def test_what_libraries_print_goes_to_standard_error() -> None:
     program = """
 import ctypes, os, sys
-from neort.cli import generate, main
+from neort.cli import main
+from neort.cli.commands import generate
 load = generate.load
 def noisy(*arguments, **options):
     print("a library's print")

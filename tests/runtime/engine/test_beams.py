@@ -192,7 +192,7 @@ def test_what_processors_rule_out_is_never_taken_and_the_search_goes_on_with_few
     request, sink = beams([5], chooser=TokenChooser([only(2)]), num_return_sequences=2, max_new_tokens=2)
     engine.submit(request)
     drive_group(engine, request)
-    assert "leave 1 sequences of at most 2 tokens; num_return_sequences is 2" in str(sink.errors[0])
+    assert "leave 1 of the 2 texts that num_return_sequences asks for, of at most 2 tokens" in str(sink.errors[0])
 
 
 def test_a_beam_at_a_dead_end_gives_way_to_others_and_the_last_one_says_so(engine: EngineCore) -> None:

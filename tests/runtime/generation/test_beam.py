@@ -57,6 +57,23 @@ def test_candidates_are_drawn_without_replacement_as_torchs_multinomial_draws_th
     assert chi < 37.7
 
 
+@pytest.mark.parametrize("early_stopping", [False, "never"])
+@pytest.mark.parametrize("penalty", [-10.0, 10.0])
+def test_any_length_and_penalty_give_a_score(penalty: float, early_stopping: Any) -> None:
+    beams = search(length_penalty=penalty, early_stopping=early_stopping, max_new_tokens=10**50)
+    beams.advance([Candidate(0, 1, np.float32(-3.0))])
+    beams.finish("long", np.float32(-3.0), 10**6)
+    beams.finish("short", np.float32(-3.0), 1)
+    assert beams.over in (True, False)
+    assert [each.item for each in beams.finished] == (["long", "short"] if penalty > 0 else ["short", "long"])
+
+
+def test_a_score_below_the_smallest_number_is_ruled_out() -> None:
+    beams, lowest = search(), np.finfo(np.float32).min
+    beams.advance([Candidate(0, 1, lowest)])
+    assert beams.candidates(np.array([[lowest, -1.0]], np.float32)) == [Candidate(0, 1, lowest)]
+
+
 def test_tokens_that_are_ruled_out_are_never_drawn() -> None:
     scores = np.array([[-np.inf, -1.0, -np.inf, -90.0]], np.float32)
     assert [each.token_id for each in search(do_sample=True).candidates(scores)] == [1, 3]
@@ -100,6 +117,7 @@ def test_log_probabilities_leave_what_is_ruled_out() -> None:
     [
         ({"num_beams": 0}, "num_beams=0 must be at least 1"),
         ({"length_penalty": 2.0}, "length_penalty=2.0 has no effect with num_beams=1"),
+        ({"num_beams": 2, "length_penalty": 1000}, "length_penalty=1000 must lie between -10 and 10"),
         ({"early_stopping": True}, "early_stopping=True has no effect with num_beams=1"),
         ({"num_beams": 2, "early_stopping": "soon"}, 'use True, False or "never"'),
         ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences=3 exceeds num_beams=2"),

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from neort.arrays import Logits
-from neort.generation import GenerationConfig, TokenChooser, build_processors, make_generator, processors, softmax
+from neort.generation import (
+    GenerationConfig,
+    LogitsProcessor,
+    TokenChooser,
+    build_processors,
+    make_generator,
+    processors,
+    softmax,
+)
 
 INF = math.inf
 NO_IDS = np.zeros(0, np.int64)
@@ -64,6 +72,19 @@ def test_filters_together_leave_what_they_leave_one_after_the_other(x: Logits, c
     kept = together > -INF
     if not (kept == (expected > -INF)).all():  # sums of other lengths round differently at a cut
         np.testing.assert_allclose(softmax(together)[kept].sum(), softmax(expected)[kept].sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [-INF, INF, math.nan])
+@pytest.mark.parametrize("name", [*FILTERS, "together", "renormalize"])
+def test_where_there_is_nothing_to_choose_from_it_is_left_to_the_draw_to_say_so(name: str, largest: float) -> None:
+    """Without a warning of numpy's."""
+    all_of_them: dict[str, LogitsProcessor] = {
+        **FILTERS,
+        "together": processors.Filters([*FILTERS.values()]),
+        "renormalize": processors.Renormalize(),
+    }
+    x = logits(-INF, largest, -INF, -INF)
+    assert all_of_them[name](NO_IDS, x) is x
 
 
 def test_min_p_keeps_what_is_not_much_less_probable_than_the_best() -> None:

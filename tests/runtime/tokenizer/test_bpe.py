@@ -309,7 +309,7 @@ def test_ids_that_no_token_has_stand_for_no_bytes(pair: Pair) -> None:
     assert ours.decode([ours.vocab_size + 7]) == ""
 
 
-@pytest.mark.parametrize("blanks", [" " * 1_100_000, "\n\u3000" * 550_000, " " * 100_001 + "\x1c" + "\t" * 100_001])
+@pytest.mark.parametrize("blanks", [" " * 1_100_000, "\n\u3000" * 100_001, " " * 100_001 + "\x1c" + "\t" * 100_001])
 def test_whitespace_longer_than_the_regex_engine_can_go_back_is_encoded(document: Any, blanks: str) -> None:
     """tiktoken alone panics on a million spaces before a word, which `except Exception` does not catch."""
     theirs = reference.Tokenizer.from_str(json.dumps(document))

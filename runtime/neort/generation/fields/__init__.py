@@ -7,9 +7,10 @@ from .filters import FilterArguments, FilterOptions
 from .grammars import GrammarArguments, GrammarOptions
 from .limits import LimitArguments, LimitOptions
 from .penalties import PenaltyArguments, PenaltyOptions
-from .search import SearchArguments, SearchOptions
+from .search import MOST_SEQUENCES, SearchArguments, SearchOptions
 
 __all__ = [
+    "MOST_SEQUENCES",
     "BiasArguments",
     "BiasOptions",
     "FilterArguments",

@@ -7,11 +7,12 @@ from typing import Literal, TypedDict
 
 from ..options import BooleanOr, Integer, Real, option
 
-__all__ = ["EarlyStopping", "SearchArguments", "SearchOptions"]
+__all__ = ["MOST_SEQUENCES", "EarlyStopping", "SearchArguments", "SearchOptions"]
 
 EarlyStopping = bool | Literal["never"]
 
 MOST_LOGPROBS = 20  # as OpenAI and vLLM have it
+MOST_SEQUENCES = 4096  # in one step: each takes a row of every product, and a slot of the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +21,15 @@ class SearchOptions:
 
     num_beams: int = option(
         1,
-        Integer(1, "use 1 to search without beams"),
+        Integer(1, "use 1 to search without beams", MOST_SEQUENCES),
         "sequences that are searched together for the most probable one; 1 is off",
         required=True,
     )
     length_penalty: float = option(
         1.0,
-        Real(-1e3, 1e3, "use 1 for scores per token"),
-        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones",
+        Real(-10.0, 10.0, "use 1 for scores per token"),
+        "power of its length by which a beam's score is divided: above 0 favours long texts, below 0 short ones; "
+        "-10 to 10",
         required=True,
     )
     early_stopping: EarlyStopping = option(

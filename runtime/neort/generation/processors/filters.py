@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays import Ids, Logits
-from .protocol import RULED_OUT
+from .protocol import RULED_OUT, have_candidates
 
 __all__ = ["Filter", "Filters", "Kept", "MinP", "TopK", "TopNSigma", "TopP", "Xtc", "kth_largest", "weights"]
 
@@ -36,6 +36,8 @@ class Filter(ABC):
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`."""
+        if not have_candidates(logits):
+            return logits
         with np.errstate(over="ignore"):  # of differences between the largest numbers
             kept = self.keep(logits)
         return logits if kept is None else np.where(kept, logits, RULED_OUT)
@@ -51,6 +53,8 @@ class Filters:
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`."""
+        if not have_candidates(logits):
+            return logits
         tokens, candidates = None, logits
         for each in self.filters:
             with np.errstate(over="ignore"):

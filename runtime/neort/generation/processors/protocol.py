@@ -11,7 +11,15 @@ from ...arrays import Ids, Logits
 from ...errors import LogitsError
 from ...wording import shortened
 
-__all__ = ["RULED_OUT", "AllowedTokensFunction", "Guarded", "LogitsProcessor", "PrefixAllowed", "changes_argmax"]
+__all__ = [
+    "RULED_OUT",
+    "AllowedTokensFunction",
+    "Guarded",
+    "LogitsProcessor",
+    "PrefixAllowed",
+    "changes_argmax",
+    "have_candidates",
+]
 
 RULED_OUT = np.float32(-np.inf)  # the logit of a token that must not be chosen
 
@@ -35,6 +43,11 @@ class LogitsProcessor(Protocol):
         ``logits``, float32 [V], are the model's, or those of the processor before. Returns the same array where there
         is nothing to change, a new one otherwise; neither argument is ever modified.
         """
+
+
+def have_candidates(logits: Logits) -> bool:
+    """Whether one can choose from logits, float32 [V]; where not, what chooses says why: all ruled out, NaN or +inf."""
+    return bool(np.isfinite(logits.max()))
 
 
 AllowedTokensFunction = Callable[[int, Ids], Sequence[int]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Ids, Logits
-from .protocol import RULED_OUT
+from .protocol import RULED_OUT, have_candidates
 
 __all__ = ["RemoveInvalid", "Renormalize", "Temperature"]
 
@@ -39,6 +39,8 @@ class Renormalize:
 
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`."""
+        if not have_candidates(logits):
+            return logits
         tokens = np.flatnonzero(logits > RULED_OUT)
         with np.errstate(over="ignore"):
             shifted = logits[tokens] - logits.max()

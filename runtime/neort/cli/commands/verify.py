@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..verification import check
-from .arguments import add_bundle, add_kv_cache, bundle_of
-from .streams import Output
+from ...verification import check
+from ..arguments import add_bundle, add_kv_cache, bundle_of
+from ..streams import Output
 
 __all__ = ["add_parser", "run"]
 

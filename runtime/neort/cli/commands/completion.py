@@ -10,7 +10,7 @@ import argparse
 import shlex
 from typing import Any
 
-from .streams import Output
+from ..streams import Output
 
 __all__ = ["add_parser", "run", "script"]
 
@@ -97,8 +97,8 @@ def _values(parser: argparse.ArgumentParser) -> list[str]:
 
 def _said(text: str | None) -> str:
     """The first part of a help text, in plain letters."""
-    plain = "".join(each if each.isalnum() or each in " ,.-" else " " for each in (text or "").replace("%%", "%"))
-    return " ".join(plain.split(";")[0].split())
+    first = (text or "").replace("%%", "%").split(";")[0]
+    return " ".join("".join(each if each.isalnum() or each in " ,.-'" else " " for each in first).split())
 
 
 def _about(parser: argparse.ArgumentParser) -> str:

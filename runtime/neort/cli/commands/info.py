@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from ..bundle import Bundle
-from ..errors import NeortError
-from ..generation import OPTIONS, GenerationConfig
-from ..kvcache import KVCache
-from ..tokenizer import Tokenizer
-from ..verification import read_stored
-from .arguments import add_bundle, bundle_of
-from .display import aligned, bytes_in_words, count_in_words
-from .streams import Output
+from ...bundle import Bundle
+from ...errors import NeortError
+from ...generation import OPTIONS, GenerationConfig
+from ...kvcache import KVCache
+from ...tokenizer import Tokenizer
+from ...verification import read_stored
+from ..arguments import add_bundle, bundle_of
+from ..display import aligned, bytes_in_words, count_in_words
+from ..streams import Output
 
 __all__ = ["add_parser", "run"]
 

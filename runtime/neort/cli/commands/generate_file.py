@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..batches import (
+from ...batches import (
+    FIGURES,
     INPUT_FORMATS,
     RESULT_KEYS,
     InputFormat,
@@ -22,12 +23,12 @@ from ..batches import (
     format_of_file,
     read_records,
 )
-from ..errors import ConfigError, PromptError
-from ..generation import GenerationConfig
-from ..model import Model
-from .arguments import named, named_path
-from .display import Progress
-from .streams import Output, tell
+from ...errors import ConfigError, PromptError
+from ...generation import OPTIONS, GenerationConfig
+from ...model import Model
+from ..arguments import named, named_path
+from ..display import Progress
+from ..streams import Output, tell
 
 __all__ = ["add_arguments", "check_arguments", "run"]
 
@@ -66,31 +67,50 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.refuse("prompts are given as arguments and by --input; give one of the two")
     if args.input is None and args.output is not None:
         args.refuse("--output is for the prompts of --input; send others to a file with > FILE")
-    if args.output_key == args.prompt_key or args.output_key in RESULT_KEYS:
+    if args.output is None and args.overwrite:
+        args.refuse("--overwrite is for a file of results; give --output FILE, too")
+    if args.input is None and args.input_format is not None:
+        args.refuse("--input-format is for the prompts of --input; - is one prompt always")
+    if args.output_key == args.prompt_key or args.output_key in (*RESULT_KEYS, *FIGURES):
         args.refuse(f"--output-key {args.output_key} is the name of another member; give a new one")
+    unseen = next((OPTIONS[name].flag for name in FIGURES if getattr(args, name, None) is not None), None)
+    if unseen and _prints_text(args):
+        args.refuse(f"{unseen} is not shown beside a text; give --json, too")
 
 
-def run(args: argparse.Namespace, model: Model, config: GenerationConfig, output: Output) -> int:
-    """Run the records of the file. Returns 1 where a result is an error.
+def _prints_text(args: argparse.Namespace) -> bool:
+    """Whether the results are printed as text, with nothing beside it."""
+    return not args.json and args.output is None and (args.input is None or _kind(args) == "text")
+
+
+def _kind(args: argparse.Namespace) -> InputFormat:
+    kind: InputFormat = args.input_format or format_of_file(args.input)
+    return kind
+
+
+def run(args: argparse.Namespace, model: Model, config: GenerationConfig, output: Output, negative: str | None) -> int:
+    """Run the records of the file, all with the same ``negative`` prompt. Returns 1 where a result is an error.
 
     Raises PromptError where the input cannot be read, ConfigError for an output file that is another run's,
     StorageError where it cannot be written.
     """
-    kind: InputFormat = args.input_format or format_of_file(args.input)
+    kind = _kind(args)
     with _opened(args.input) as (stream, size):
-        if args.output is None and kind == "text" and not args.json:
-            return _print_text(model, next(read_records(stream, kind, args.prompt_key)), config, output)
+        if _prints_text(args):
+            return _print_text(model, next(read_records(stream, kind, args.prompt_key)), config, output, negative)
         records = _reading(read_records(stream, kind, args.prompt_key), args.input)
         if args.output is None:
-            return _Run(args, model, config, size).to_output(records, output)
-        return _Run(args, model, config, size).to_file(records, kind)
+            return _Run(args, model, config, size, negative).to_output(records, output)
+        return _Run(args, model, config, size, negative).to_file(records, kind)
 
 
-def _print_text(model: Model, record: Record, config: GenerationConfig, output: Output) -> int:
+def _print_text(model: Model, record: Record, config: GenerationConfig, output: Output, negative: str | None) -> int:
     """Print a text and its continuations."""
     if record.error:
         raise PromptError(f"the input is no prompt: {record.error}")
-    completions = model.generate(record.prompt, config, num_return_sequences=config.num_return_sequences)
+    completions = model.generate(
+        record.prompt, config, num_return_sequences=config.num_return_sequences, negative_prompt=negative
+    )
     for completion in completions:
         output.line(f"{record.prompt}{completion.text}")
     return 0
@@ -99,9 +119,17 @@ def _print_text(model: Model, record: Record, config: GenerationConfig, output: 
 class _Run:
     """One run over the records of a file, and how far it is."""
 
-    def __init__(self, args: argparse.Namespace, model: Model, config: GenerationConfig, size: int | None) -> None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        model: Model,
+        config: GenerationConfig,
+        size: int | None,
+        negative: str | None,
+    ) -> None:
         """``size`` is that of the input in bytes, None where nobody knows."""
         self._args, self._model, self._config, self._size = args, model, config, size
+        self._negative = negative
         self._tokens = self._count = self._failed = 0
         self._began = time.monotonic()
 
@@ -121,6 +149,8 @@ class _Run:
             raise ConfigError(f"--input and --output are both {path}; give the results a file of their own")
         names = {"kv_cache": args.kv_cache, "input_format": kind}
         keys = {"prompt_key": args.prompt_key, "output_key": args.output_key}
+        if self._negative is not None:
+            keys["negative_prompt"] = self._negative
         facts = facts_of(self._model, self._config, **names, **keys)
         with ResultFile.opened(path, facts, overwrite=args.overwrite) as file:
             file.skip_done(records, args.input)
@@ -135,8 +165,14 @@ class _Run:
             return self._ended(file.done, file.failed, f" in {path}")
 
     def _results(self, records: Iterator[Record]) -> Any:
-        size, key = self._args.max_batch_size, self._args.output_key
-        return answers(self._model, records, self._config, output_key=key, batch_size=size)
+        return answers(
+            self._model,
+            records,
+            self._config,
+            output_key=self._args.output_key,
+            batch_size=self._args.max_batch_size,
+            negative_prompt=self._negative,
+        )
 
     def _note(self, record: Record, result: dict[str, Any], progress: Progress) -> None:
         self._count += 1

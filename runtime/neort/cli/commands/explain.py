@@ -7,26 +7,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import PromptError
-from ..explanation import ExplainedToken, explain, html_page, perplexity
-from ..files import published_file, storage_errors
-from ..loading import load
-from ..model import Model
-from .arguments import add_bundle, add_generation_options, bundle_of, named_path
-from .display import Colours, add_colour, aligned, colours_of, visible
+from ...errors import PromptError
+from ...explanation import ExplainedToken, explain, html_page, perplexity
+from ...files import published_file, storage_errors
+from ...generation import OPTIONS
+from ...loading import load
+from ...model import Model
+from ..arguments import add_bundle, add_generation_options, bundle_of, named_path
+from ..display import Colours, add_colour, aligned, colours_of, visible
+from ..streams import Output, read_input, utf8_argument
 from .generate import given_options
-from .streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "run"]
 
 LEGEND = ("0.5", "0.2", "0.05", "0.01", "0")
 MOST_ALTERNATIVES = 50
+BESIDE_A_TEXT = ("num_return_sequences", "logprobs", "prompt_logprobs")
 LIKELIEST = 3  # alternatives in a line of the table
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
-        "explain", help="show the probability and the alternatives of each token of a text", allow_abbrev=False
+        "explain",
+        help="show the probability and the alternatives of each token of a text",
+        usage="%(prog)s [-h] [OPTION ...] TEXT",
+        allow_abbrev=False,
     )
     parser.add_argument("text", metavar="TEXT", help="text to explain; - reads it from standard input")
     add_bundle(parser)
@@ -35,11 +40,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="alternatives of each token, 1 to 50; default: 5"
     )
-    parser.add_argument("--html", type=named_path, metavar="FILE", help="write a page that shows it, whole in one file")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per token")
-    parser.add_argument("--table", action="store_true", help="print a line per token in a terminal, too")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--html", type=named_path, metavar="FILE", help="write a page that shows it, whole in one file")
+    form.add_argument("--json", action="store_true", help="print one JSON object per token")
+    form.add_argument("--table", action="store_true", help="print a line per token in a terminal, too")
     add_colour(parser)
-    add_generation_options(parser)
+    add_generation_options(parser, without=BESIDE_A_TEXT)
     parser.set_defaults(run=run, refuse=parser.error)
 
 
@@ -49,13 +55,15 @@ def run(args: argparse.Namespace, output: Output) -> int:
         args.refuse(f"--top is {args.top}; it must be at least 1 and at most {MOST_ALTERNATIVES}")
     options = given_options(args)
     if options and not args.generate:
-        args.refuse(f"{next(iter(options))} is an option of generation; give --generate, too, or leave it out")
+        args.refuse(
+            f"{OPTIONS[next(iter(options))].flag} is an option of generation; give --generate, too, or leave it out"
+        )
     text = read_input() if args.text == "-" else utf8_argument(args.text, "the text")
     model = load(bundle_of(args), num_threads=args.num_threads)
     tokens = _explained(model, text, options if args.generate else None, args.top)
     if args.html is not None:
         _write_page(args.html, html_page(tokens, title=f"{model.bundle.path.name}: token probabilities"))
-        output.line(f"{args.html}: {len(tokens):,} tokens")
+        output.line(f"{args.html}: {_count(tokens)}")
     elif args.json:
         for token in tokens:
             output.json(asdict(token))
@@ -73,6 +81,10 @@ def _explained(model: Model, text: str, options: dict[str, Any] | None, top: int
         config = model.generation_config.replace(**options)
         new = model.generate(ids, config, num_return_sequences=config.num_return_sequences)[0].token_ids
     return explain(model, [*ids, *new], top=top, prompt_tokens=len(ids))
+
+
+def _count(tokens: list[ExplainedToken]) -> str:
+    return f"{len(tokens):,} token{'s' if len(tokens) != 1 else ''}"
 
 
 def _write_page(file: Path, page: str) -> None:
@@ -93,7 +105,7 @@ def _print(tokens: list[ExplainedToken], args: argparse.Namespace, output: Outpu
         ):
             output.line(line)
     value = perplexity(tokens)
-    output.line(f"{len(tokens):,} tokens" + ("" if value is None else f", perplexity {value:,.1f}"))
+    output.line(_count(tokens) + ("" if value is None else f", perplexity {value:,.1f}"))
 
 
 def _coloured(token: ExplainedToken, colours: Colours) -> str:

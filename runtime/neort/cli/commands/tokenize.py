@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..bundle import Bundle
-from ..errors import PromptError
-from ..tokenizer import Tokenizer
-from .arguments import add_bundle, bundle_of
-from .display import aligned, visible
-from .streams import Output, read_input, utf8_argument
+from ...bundle import Bundle
+from ...errors import PromptError
+from ...tokenizer import Tokenizer
+from ..arguments import add_bundle, bundle_of
+from ..display import aligned, visible
+from ..streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "run"]
 
@@ -72,16 +72,11 @@ def _show(tokenizer: Tokenizer, ids: list[int], as_json: bool, output: Output) -
 
 
 def _facts(tokenizer: Tokenizer, ids: list[int]) -> dict[str, Any]:
-    return {"ids": ids, "tokens": [_text(tokenizer, token_id) for token_id in ids], "count": len(ids)}
-
-
-def _text(tokenizer: Tokenizer, token_id: int) -> str:
-    """A token's text; bytes that are a part of a character as \\xe9."""
-    return tokenizer.all_bytes(token_id).decode("utf-8", "backslashreplace")
+    return {"ids": ids, "tokens": [tokenizer.shown(token_id) for token_id in ids], "count": len(ids)}
 
 
 def _print_tokens(tokenizer: Tokenizer, text: str, ids: list[int], output: Output) -> None:
-    rows = [(str(i), str(token_id), visible(_text(tokenizer, token_id))) for i, token_id in enumerate(ids)]
+    rows = [(str(i), str(token_id), visible(tokenizer.shown(token_id))) for i, token_id in enumerate(ids)]
     for line in aligned([("", "id", "token"), *rows], "rr"):
         output.line(line)
     size = len(text.encode("utf-8", "surrogatepass"))

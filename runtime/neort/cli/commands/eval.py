@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle import bundled_path
-from ..loading import load
-from ..scoring import Perplexity
-from .arguments import FOLDER, add_kv_cache, named, named_path
-from .documents import SPLITS, read_documents
-from .streams import Output, tell
+from ...bundle import Bundle, bundled_path
+from ...loading import load
+from ...scoring import Perplexity
+from ..arguments import FOLDER, add_kv_cache, named, named_path
+from ..display import Progress, aligned
+from ..documents import SPLITS, read_documents
+from ..streams import Output, tell
 
 __all__ = ["add_parser", "run"]
 
@@ -52,7 +52,11 @@ class _Evaluation:
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("eval", help="measure perplexity and bits per byte on texts", allow_abbrev=False)
     parser.add_argument(
-        "files", nargs="+", type=named_path, metavar="FILE", help="a text, one document; or JSON lines (.jsonl)"
+        "files",
+        nargs="+",
+        type=named_path,
+        metavar="FILE",
+        help="a text, one document; or lines of JSON (.jsonl, .ndjson)",
     )
     parser.add_argument(
         "-m",
@@ -78,11 +82,14 @@ def run(args: argparse.Namespace, output: Output) -> int:
     if args.max_length is not None and args.max_length < 1:
         args.refuse(f"--max-length is {args.max_length}; it must be at least 1")
     files = [_File(str(file), read_documents(file, args.split_on, args.field)) for file in args.files]
+    bundles = args.bundles or [str(bundled_path())]
+    for bundle in bundles:  # all of them before the first one runs
+        _check_length(args, bundle)
     notes = _notes(files)
     if not args.json:
         for note in notes:
             tell(f"neort: {note}")
-    evaluations = [_evaluate(bundle, files, args) for bundle in args.bundles or [str(bundled_path())]]
+    evaluations = [_evaluate(bundle, files, args) for bundle in bundles]
     if args.json:
         output.json(_as_json(files, evaluations, notes), indent=1)
         return 0
@@ -96,46 +103,26 @@ def run(args: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def _evaluate(bundle: str, files: Sequence[_File], args: argparse.Namespace) -> _Evaluation:
-    model = load(bundle, num_threads=args.num_threads, kv_cache=args.kv_cache)
-    longest = model.spec.max_position_embeddings
+def _check_length(args: argparse.Namespace, bundle: str) -> None:
+    longest = Bundle(bundle).spec.max_position_embeddings
     if args.max_length is not None and args.max_length > longest:
         args.refuse(f"--max-length is {args.max_length}; {bundle} has {longest} positions")
+
+
+def _evaluate(bundle: str, files: Sequence[_File], args: argparse.Namespace) -> _Evaluation:
+    model = load(bundle, num_threads=args.num_threads, kv_cache=args.kv_cache)
     texts, began, parts = model.scorer(args.max_length), time.perf_counter(), []
     for file in files:
-        with _ProgressLine(f"{Path(bundle).name} on {Path(file.name).name}") as line:
-            parts.append(Perplexity.total(texts.perplexities(file.documents, line.tell)))
+        with Progress(f"{Path(bundle).name} on {Path(file.name).name}") as progress:
+            told = functools.partial(_tell, progress)
+            parts.append(Perplexity.total(texts.perplexities(file.documents, told)))
     return _Evaluation(bundle, model.bundle.quantization, parts, time.perf_counter() - began)
 
 
-class _ProgressLine:
-    """One line on standard error, where that is a terminal, with the perplexity so far; gone at the end."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._shown = sys.stderr.isatty()
-        self._began = time.perf_counter()
-
-    def __enter__(self) -> _ProgressLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._write("")
-
-    def tell(self, done: int, total: int, log_likelihood: float) -> None:
-        """Show how far it is, how long it still takes, and the estimate."""
-        left = (time.perf_counter() - self._began) * (total - done) / done
-        estimate = Perplexity(log_likelihood, done, 0, 0).token
-        self._write(f"{self._title}: {done:,} of {total:,} tokens, perplexity {estimate:.4g}, {left:.0f} s left")
-
-    def _write(self, text: str) -> None:
-        if self._shown:
-            try:
-                width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
-                sys.stderr.write(f"\r\x1b[K{text[:width]}")
-                sys.stderr.flush()
-            except (OSError, ValueError):
-                self._shown = False
+def _tell(progress: Progress, done: int, total: int, log_likelihood: float) -> None:
+    """Show how far it is, and the estimate."""
+    estimate = Perplexity(log_likelihood, done, 0, 0).token
+    progress.update(done / total, f"perplexity {estimate:.4g}, {done:,} of {total:,} tokens")
 
 
 def _notes(files: Sequence[_File]) -> list[str]:
@@ -174,11 +161,9 @@ def _table(output: Output, title: str, evaluations: Sequence[_Evaluation], parts
     columns = [_figures(part) for part in parts]
     for name in DEFINITIONS:
         rows.append([_spoken(name), *(_number(column[name]) for column in columns)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     output.line(title)
-    for head, *cells in rows:
-        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        output.line("  ".join([head.ljust(widths[0]), *right]))
+    for line in aligned(rows, "l" + "r" * len(names)):
+        output.line(line)
     output.line("")
 
 

@@ -7,21 +7,25 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from ..engine import Completion
-from ..generation import OPTIONS, GenerationConfig
-from ..loading import MAX_BATCH_SIZE, load
-from ..model import Model
+from ...batches import figures_of
+from ...engine import Completion
+from ...generation import OPTIONS, GenerationConfig
+from ...loading import MAX_BATCH_SIZE, load
+from ...model import Model
+from ..arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
+from ..escapes import unescaped
+from ..streams import Output, read_input, utf8_argument
 from . import generate_file
-from .arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
-from .escapes import unescaped
-from .streams import Output, read_input, utf8_argument
 
 __all__ = ["add_parser", "given_options", "run"]
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
-        "generate", help="continue one or several prompts, or those of a file", allow_abbrev=False
+        "generate",
+        help="continue one or several prompts, or those of a file",
+        usage="%(prog)s [-h] [OPTION ...] [PROMPT ...]",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "prompts",
@@ -37,6 +41,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
     add_kv_cache(parser)
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what --guidance-scale leads away from")
     parser.add_argument(
         "--max-batch-size",
         type=int,
@@ -53,6 +58,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
     """Load and generate. Raises what `load` and `Model.generate` do, PromptError for a prompt that cannot be read."""
     generate_file.check_arguments(args)
     prompts, options = _prompts(args), given_options(args)
+    negative = None if args.negative_prompt is None else utf8_argument(args.negative_prompt, "the negative prompt")
     model = load(
         bundle_of(args),
         num_threads=args.num_threads,
@@ -63,15 +69,15 @@ def run(args: argparse.Namespace, output: Output) -> int:
     )
     config = model.generation_config.replace(**options)
     if args.input is not None:
-        return generate_file.run(args, model, config, output)
+        return generate_file.run(args, model, config, output, negative)
     if not args.json and len(prompts) == 1 and config.num_return_sequences == config.num_beams == 1:
-        _stream(model, prompts[0], config, output)
+        _stream(model, prompts[0], config, output, negative)
         return 0
-    completions = model.generate(prompts, config)
+    completions = model.generate(prompts, config, negative_prompt=negative)
     for i, completion in enumerate(completions):
         prompt = prompts[i // config.num_return_sequences]
         if args.json:
-            output.json(_as_json(prompt, completion))
+            output.json(_as_json(model, prompt, completion))
         else:
             output.line(f"{prompt}{completion.text}\n")
     return 0
@@ -93,9 +99,9 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _stream(model: Model, prompt: str, config: GenerationConfig, output: Output) -> None:
+def _stream(model: Model, prompt: str, config: GenerationConfig, output: Output, negative: str | None) -> None:
     """Print the prompt and its continuation, piece by piece as it is generated."""
-    pieces = model.stream(prompt, config)
+    pieces = model.stream(prompt, config, negative_prompt=negative)
     with contextlib.closing(pieces):
         output.write(prompt)
         for piece in pieces:
@@ -103,13 +109,14 @@ def _stream(model: Model, prompt: str, config: GenerationConfig, output: Output)
     output.write("\n")
 
 
-def _as_json(prompt: str, completion: Completion) -> dict[str, Any]:
+def _as_json(model: Model, prompt: str, completion: Completion) -> dict[str, Any]:
     stats = completion.stats
     return {
         "prompt": prompt,
         "text": completion.text,
         "token_ids": completion.token_ids,
         "finish_reason": completion.finish_reason,
+        **figures_of(completion, model.tokenizer),
         "stats": {
             **dataclasses.asdict(stats),
             "prompt_tokens_per_second": stats.prompt_tokens_per_second,

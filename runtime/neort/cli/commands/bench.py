@@ -6,11 +6,11 @@ import argparse
 import time
 from typing import Any
 
-from ..diagnostics import Figure, machine_facts, measured_speed, resident_bytes
-from ..loading import load
-from .arguments import add_bundle, add_kv_cache, bundle_of
-from .display import Progress, aligned, bytes_in_words
-from .streams import Output
+from ...diagnostics import Figure, machine_facts, measured_speed, resident_bytes
+from ...loading import load
+from ..arguments import add_bundle, add_kv_cache, bundle_of
+from ..display import Progress, aligned, bytes_in_words
+from ..streams import Output
 
 __all__ = ["add_parser", "run"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..backend import int8_products_saturate_here
-from ..bundle import FORMATS, Bundle, Quantization
-from ..diagnostics import (
+from ...backend import int8_products_saturate_here
+from ...bundle import FORMATS, Bundle, Quantization
+from ...diagnostics import (
     Expected,
     Finding,
     Limits,
@@ -23,11 +23,11 @@ from ..diagnostics import (
     machine_facts,
     measured_limits,
 )
-from ..errors import NeortError
-from ..loading import load
-from .arguments import add_bundle, bundle_of
-from .display import Progress, add_colour, aligned, bytes_in_words, colours_of
-from .streams import Output
+from ...errors import NeortError
+from ...loading import load
+from ..arguments import add_bundle, bundle_of
+from ..display import Progress, add_colour, aligned, bytes_in_words, colours_of
+from ..streams import Output
 
 __all__ = ["add_parser", "run"]
 

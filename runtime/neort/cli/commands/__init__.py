@@ -1,0 +1,11 @@
+"""The commands, one file for each: its flags, and what it does."""
+
+from __future__ import annotations
+
+from . import bench, completion, doctor, explain, generate, info, tokenize, verify
+from . import eval as evaluate
+
+__all__ = ["COMMANDS"]
+
+COMMANDS = (generate, tokenize, explain, evaluate, info, verify, bench, doctor, completion)
+"""In the order in which the help lists them."""
