@@ -167,7 +167,7 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
 
     @property
     def given(self) -> frozenset[str]:
-        """The options that were named when it was made, whatever their values; configs may be equal without this."""
+        """The options that were named when it was made, whatever their values. Equal configs may differ in it."""
         names: frozenset[str] = self.__dict__["_given"]
         return names
 
