@@ -209,7 +209,7 @@ def test_every_command_names_its_bundle_by_the_same_flags(
         checked.append(path)
         return []
 
-    monkeypatch.setattr("neort.cli.verify.check", check)
+    monkeypatch.setattr("neort.cli.commands.verify.check", check)
     assert run("verify", flag, str(bundle_copy)) == run("verify", str(bundle_copy))
     assert checked == [str(bundle_copy)] * 2
 
