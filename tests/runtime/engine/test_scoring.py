@@ -116,10 +116,10 @@ def test_nothing_is_run_on_once_nobody_waits() -> None:
 
 
 def test_a_run_has_few_logits_and_where_others_wait_few_tokens() -> None:
-    vocabulary = 50_257
-    whole, last = reading([1] * 256, [1] * 256), reading([1] * 256, [1])
-    assert len(first_batch([whole] * 50, vocabulary, 256, alone=True)) == MOST_NUMBERS // (256 * vocabulary)
-    assert len(first_batch([last] * 50, vocabulary, 256, alone=True)) == 8
+    vocabulary = 200_000
+    whole, last = reading([1] * 64, [1] * 64), reading([1] * 256, [1])
+    assert len(first_batch([whole] * 50, vocabulary, 256, alone=True)) == MOST_NUMBERS // (64 * vocabulary) == 2
+    assert len(first_batch([last] * 50, vocabulary, 256, alone=True)) == MOST_ROWS // 256
     assert len(first_batch([last] * 50, vocabulary, 256, alone=False)) == 1
     assert len(first_batch([whole], MOST_NUMBERS, 256, alone=True)) == 1
     assert len(first_batch([reading([1] * 16, [1])] * 50, vocabulary, 256, alone=False)) == 16
