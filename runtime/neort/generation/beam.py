@@ -15,7 +15,7 @@ import numpy as np
 
 from ..arrays import Logits
 from .config import GenerationConfig
-from .logprobs import largest
+from .largest import largest
 
 __all__ = ["BeamSearch", "Candidate", "Hypothesis"]
 

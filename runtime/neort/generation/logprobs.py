@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import AnyArray, Ids, Logits
+from ..arrays import Logits
+from .largest import largest
 
-__all__ = ["LogProbabilities", "TokenLogprob", "largest", "log_probabilities"]
-
-_BUCKETS = 1024  # into which entries are dealt, to find the largest without ordering them all
+__all__ = ["LogProbabilities", "TokenLogprob", "log_probabilities"]
 
 
 @dataclass(frozen=True)
@@ -50,28 +49,6 @@ def log_probabilities(logits: Logits) -> Logits:
     shifted: Logits = logits - logits.max()
     shifted -= np.float32(np.log(np.exp(shifted).sum(dtype=np.float64)))
     return shifted
-
-
-def largest(values: AnyArray, count: int) -> Ids:
-    """Return the indices of the ``count`` largest entries of [N], best first, of equal ones the first first.
-
-    All N where there are fewer. Entries are dealt into buckets: ``count`` of these have a maximum at or above the
-    largest maximum but ``count`` - 1, so only entries that are can be among the largest.
-    """
-    count = min(count, len(values))
-    if count == 0:
-        return np.empty(0, np.int64)
-    rows, bound = len(values) // _BUCKETS, -np.inf
-    if rows > 1 and count <= _BUCKETS:
-        maxima = values[: rows * _BUCKETS].reshape(rows, _BUCKETS).max(axis=0)
-        bound = np.partition(maxima, _BUCKETS - count)[_BUCKETS - count]
-    candidates = np.flatnonzero(values >= bound)
-    at = len(candidates) - count
-    kth = np.partition(values[candidates], at)[at]
-    candidates = candidates[values[candidates] >= kth]
-    order = np.argsort(-values[candidates], kind="stable")
-    ids: Ids = candidates[order][:count]
-    return ids
 
 
 def _log_sum(logits: Logits) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neort import ConfigError, GenerationConfig
 from neort.generation import BeamSearch, Candidate, log_probabilities
-from neort.generation.logprobs import largest
+from neort.generation.largest import largest
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays import Logits
-from .filters import Filter, Kept, kth_largest, weights
+from ..largest import kth_largest, largest
+from .filters import Filter, Kept, weights
 
 __all__ = ["EpsilonCutoff", "EtaCutoff", "TopH", "TypicalP"]
 
@@ -27,9 +28,7 @@ class TopH(Filter):
 
     def keep(self, logits: Logits) -> Kept | None:
         """See `Filter`."""
-        count = min(TOP_H_CANDIDATES, logits.shape[0])
-        top = np.flatnonzero(logits >= kth_largest(logits, count))
-        top = top[np.argsort(-logits[top], kind="stable")][:count]
+        top = largest(logits, TOP_H_CANDIDATES)
         weight = weights(logits[top])
         probabilities = weight[weight > 0] / weight.sum()
         terms = -probabilities * np.log(probabilities)
@@ -53,10 +52,7 @@ class TypicalP(Filter):
 
     def keep(self, logits: Logits) -> Kept | None:
         """See `Filter`."""
-        shifted = logits - logits.max()
-        probabilities = np.exp(shifted)
-        total = probabilities.sum(dtype=np.float64)
-        probabilities /= np.float32(total)
+        shifted, probabilities, total = _distribution(logits)
         information = np.float32(np.log(total)) - shifted
         distances = np.abs(information - _entropy(shifted, probabilities, total))
         # V probabilities below (1 - p) / 2V stay below 1 - p all together: without them the cut is no nearer.
@@ -98,14 +94,20 @@ class EtaCutoff(Filter):
 
     def keep(self, logits: Logits) -> Kept | None:
         """See `Filter`."""
-        shifted = logits - logits.max()
-        probabilities = np.exp(shifted)
-        total = probabilities.sum(dtype=np.float64)
-        probabilities /= np.float32(total)
+        shifted, probabilities, total = _distribution(logits)
         epsilon = np.float32(self.epsilon)
         eta = min(epsilon, np.sqrt(epsilon) * np.exp(-_entropy(shifted, probabilities, total)))
         kept: Kept = (probabilities >= eta) | (logits >= kth_largest(logits, min(self.least, logits.shape[0])))
         return kept
+
+
+def _distribution(logits: Logits) -> tuple[Logits, Logits, np.float64]:
+    """The logits less the largest, their probabilities, and the sum of exponentials that these were divided by."""
+    shifted = logits - logits.max()
+    probabilities = np.exp(shifted)
+    total = probabilities.sum(dtype=np.float64)
+    probabilities /= np.float32(total)
+    return shifted, probabilities, total
 
 
 def _entropy(shifted: Logits, probabilities: Logits, total: np.float64) -> np.float32:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays import Ids, Logits
+from ..largest import kth_largest
 from .protocol import RULED_OUT, have_candidates
 
-__all__ = ["Filter", "Filters", "Kept", "MinP", "TopK", "TopNSigma", "TopP", "Xtc", "kth_largest", "weights"]
+__all__ = ["Filter", "Filters", "Kept", "MinP", "TopK", "TopNSigma", "TopP", "Xtc", "weights"]
 
 Kept = NDArray[np.bool_]
-_BUCKETS = 1024  # groups of the vocabulary whose maxima bound the k-th largest logit
 
 
 class Filter(ABC):
@@ -187,18 +187,3 @@ def weights(logits: Logits) -> Logits:
     """The probabilities of logits [C], each divided by the largest."""
     weight: Logits = np.exp(logits - logits.max())
     return weight
-
-
-def kth_largest(logits: Logits, k: int) -> np.float32:
-    """The k-th largest entry, k at most C. Partitioning all of V costs 300 us at V = 50,257; this costs 30.
-
-    Deal the entries into buckets: k of them have a maximum at or above the k-th largest maximum, so at least
-    k entries are, and only those can be the k largest.
-    """
-    rows = logits.shape[0] // _BUCKETS
-    if rows > 1 and k <= _BUCKETS:
-        maxima = logits[: rows * _BUCKETS].reshape(rows, _BUCKETS).max(axis=0)
-        logits = logits[logits >= np.partition(maxima, _BUCKETS - k)[_BUCKETS - k]]
-    at = max(logits.shape[0] - k, 0)
-    kth: np.float32 = np.partition(logits, at)[at]
-    return kth
