@@ -18,6 +18,7 @@ from neort.bundle import Bundle
 from neort.engine import PREFILL_CHUNK, EngineCore, Request
 from neort.generation import GenerationConfig, TokenChooser
 from neort.kvcache import CacheType, PrefixCache
+from neort.runner import IDLE
 
 SLOTS = 5
 LENGTHS = [1, 2, 7, 31, 32, 40, 63, 64, 65, 127, 130, 190, 256, 257, 300, 420, 500]  # a window of 128, chunks of 64
@@ -105,3 +106,24 @@ def test_the_logits_of_a_sequence_have_the_same_bits_alone_and_under_load(
     for i, (each, rows) in enumerate(zip(wanted, expected, strict=True)):
         assert len(each.rows) == len(rows) or i in left
         assert each.rows == rows[: len(each.rows)]
+
+
+@pytest.mark.parametrize("num_threads", [1, SPLITTING])
+def test_a_step_leaves_idle_slots_and_those_behind_it_alone(
+    bundle_path: Path, kv_cache: CacheType, num_threads: int
+) -> None:
+    """Beyond the window too, where the past of local layers begins later."""
+    session = DecoderSession(Bundle(bundle_path), num_threads=num_threads, max_batch_size=3, kv_cache=kv_cache)
+    session.reserve(3, [])
+    ids = np.arange(300) + 100
+    for slot in range(3):
+        session.prefill(slot, ids + slot, 0, 0)
+    kept = [session.read(slot, 0, 300) for slot in range(3)]
+    alone = session.decode(ids[:1], np.array([300], np.int32))[0].copy()
+    session.prefill(0, ids, 0, 0)
+    session.move(0, 1, 300)
+    beside = session.decode(ids[[1, 0]], np.array([IDLE, 300], np.int32))[1]
+    np.testing.assert_array_equal(beside, alone)
+    for slot, expected in ((0, kept[0]), (2, kept[2])):
+        for name, rows in session.read(slot, 0, 300).items():
+            np.testing.assert_array_equal(rows, expected[name])
