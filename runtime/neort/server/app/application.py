@@ -120,11 +120,13 @@ def _query(scope: Scope) -> Sequence[tuple[str, str]]:
 async def _raised(request: Request, error: Exception) -> Response:
     """Answer what starlette refuses: a path that is no route, or a route's with another method."""
     assert isinstance(error, HTTPException)
-    method, allowed = request.method[:16], (error.headers or {}).get("Allow", "")
+    method, allowed = request.method[:16], ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
     if error.status_code == 405:
         told = RequestError(405, f"{method} is not taken there; {allowed} is", headers={"Allow": allowed})
     else:
-        told = RequestError(error.status_code, "there is nothing under this path; GET /openapi.json lists what there is")
+        told = RequestError(
+            error.status_code, "there is nothing under this path; GET /openapi.json lists what there is"
+        )
     return _Raised(told)
 
 

@@ -145,7 +145,9 @@ def _check_depth(value: object) -> None:
 
 
 def _too_deep() -> RequestError:
-    return RequestError(400, f"the body has more than {DEEPEST} lists and objects within each other; send a flatter one")
+    return RequestError(
+        400, f"the body has more than {DEEPEST} lists and objects within each other; send a flatter one"
+    )
 
 
 def _too_long(settings: Settings) -> RequestError:

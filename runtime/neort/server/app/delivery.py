@@ -43,10 +43,12 @@ class Reply:
         self.status = 499
         self.tokens: int | None = None
         self.error: BaseException | None = None
-        self.begun = False
+        self.begun = self._streams = False
         self._send, self._fields = send, dict(fields)
 
-    async def document(self, body: Mapping[str, Any], status: int = 200, fields: Mapping[str, str] | None = None) -> None:
+    async def document(
+        self, body: Mapping[str, Any], status: int = 200, fields: Mapping[str, str] | None = None
+    ) -> None:
         """Send a JSON document."""
         usage = body.get("usage")
         if isinstance(usage, Mapping):
@@ -70,14 +72,15 @@ class Reply:
             await self.document(error_body(told), told.status, told.headers)
             return
         self.error = error
-        await self._part(b"data: " + _json(error_body(told)) + b"\n\n" + DONE, more=False)
+        if self._streams:  # else too little of a document has gone out, which its length tells the client
+            await self._part(b"data: " + _json(error_body(told)) + b"\n\n" + DONE, more=False)
 
     async def events(self, events: Events) -> None:
         """Send events as they come. Raises what the first one raises, for which there is a status yet."""
         async with contextlib.aclosing(events.chunks) as chunks:
             first = await anext(chunks, None)
             await self._begin(200, EVENT_FIELDS)
-            self.tokens = 0
+            self._streams, self.tokens = True, 0
             if first is not None:
                 await self._event(first)
             async for chunk in chunks:
@@ -95,7 +98,8 @@ class Reply:
 
     async def _begin(self, status: int, fields: Mapping[str, str]) -> None:
         self.begun, self.status = True, status
-        pairs = [(key.encode(), value.encode("latin-1", "replace")) for key, value in (self._fields | dict(fields)).items()]
+        head = self._fields | dict(fields)
+        pairs = [(key.lower().encode(), value.encode("latin-1", "replace")) for key, value in head.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def _part(self, content: bytes, *, more: bool = True) -> None:
@@ -119,7 +123,8 @@ async def deliver(
     working = asyncio.ensure_future(_work(work, reply))
     gone = asyncio.ensure_future(_gone(receive))
     try:
-        await asyncio.wait({working, gone, end}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {working, gone, end}
+        await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             await _ended(working)
             if gone.done():

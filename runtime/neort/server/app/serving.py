@@ -55,7 +55,7 @@ def serve(
     """
     bound = listening_socket(settings) if listening is None else listening
     with _logging():
-        return asyncio.run(Serving(settings, models, limits, bound, ready).run())
+        return asyncio.run(Serving(settings, Handlers(models, limits, Metrics(models)), bound, ready).run())
 
 
 class Serving:
@@ -64,15 +64,13 @@ class Serving:
     def __init__(
         self,
         settings: Settings,
-        models: Sequence[ServedModel],
-        limits: Limits | None,
+        handlers: Handlers,
         bound: socket.socket,
         ready: Callable[[str], object],
     ) -> None:
-        """Arguments are those of `serve`; ``bound`` is the socket, which the server closes."""
-        self._settings, self._models, self._bound = settings, models, bound
+        """``bound`` is a socket of `listening_socket`, which the server closes; ``ready`` is called as `serve` says."""
+        self._settings, self._handlers, self._bound = settings, handlers, bound
         self._running = Running()
-        self._handlers = Handlers(models, limits, Metrics(models))
         self._stop = asyncio.Event()
         self._status = DONE
         self._server = _Server(self._config(), lambda: ready(address_in_words(bound)))
@@ -135,7 +133,7 @@ class Serving:
         """End the server where an engine has failed by anything but a want of memory."""
         while self._running.failed is None:
             await asyncio.sleep(HEARTBEAT)
-            for served in self._models:
+            for served in self._handlers.served.values():
                 error = served.model.engine_figures.failed
                 if error is not None and not isinstance(error, MemoryError):
                     LOG.error("the model %s has failed: %s: %s", served.name, type(error).__name__, error)
@@ -174,7 +172,7 @@ class _Server(uvicorn.Server):
         self._started = started
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

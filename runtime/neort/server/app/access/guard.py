@@ -90,7 +90,8 @@ class Guard:
         """Raise RequestError for a request that may not come in."""
         if len(scope["headers"]) > self._settings.max_fields:
             raise RequestError(
-                431, f"the head has {len(scope['headers'])} fields; {self._settings.max_fields} are the most; send fewer"
+                431,
+                f"the head has {len(scope['headers'])} fields; {self._settings.max_fields} are the most; send fewer",
             )
         if scope.get("state", {}).get("crowded"):
             raise RequestError(
@@ -114,8 +115,8 @@ class Guard:
             return  # no browser
         raise RequestError(
             403,
-            f"the request names the host {host[:LONGEST_PATH]!r}, and this server is for this machine; ask localhost, or "
-            "start it with --allowed-host NAME",
+            f"the request names the host {host[:LONGEST_PATH]!r}, and this server is for this machine; ask localhost, "
+            "or start it with --allowed-host NAME",
         )
 
     def _check_key(self, scope: MutableMapping[str, Any]) -> None:

@@ -20,9 +20,10 @@ from ..settings import Settings
 
 __all__ = ["Connection", "Connections"]
 
-MALFORMED = "this is no HTTP/1.1 request, or its line and fields have more than {:,} bytes; send a smaller or a sound one"
+MALFORMED = (
+    "this is no HTTP/1.1 request, or its line and fields have more than {:,} bytes; send a smaller or a sound one"
+)
 SLOW = "the head of the request was not complete after {:g} s; send it at once"
-BEYOND = 2  # times the limit, from which on connections are dropped without a word
 
 
 class Connections:
@@ -33,13 +34,17 @@ class Connections:
         self.open: set[Connection] = set()
         self._idle: dict[Connection, None] = {}  # the one that is idle for longest comes first
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a connection; whether there is room for it, when idle ones have given way."""
-        if len(self.open) >= self.settings.max_connections and self._idle:
+    @property
+    def excess(self) -> int:
+        """How many more there are than may be."""
+        return len(self.open) - self.settings.max_connections
+
+    def add(self, connection: Connection) -> None:
+        """Count a connection, for which one that is idle gives way where there is no room."""
+        if self.excess >= 0 and self._idle:
             next(iter(self._idle)).give_way()
         self.open.add(connection)
         self._idle[connection] = None
-        return len(self.open) <= self.settings.max_connections
 
     def note(self, connection: Connection, *, idle: bool) -> None:
         """Note whether a connection has a request."""
@@ -62,22 +67,26 @@ class Connection(H11Protocol):
         self._known, self._limits = known, known.settings
         self._reading: asyncio.TimerHandle | None = None  # until which a head, or the rest of a body, must be there
         self._writing: asyncio.TimerHandle | None = None  # until which the client must have read something
+        self._admitted = False  # whether there is room for its requests
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if not self._known.admit(self):
-            if len(self._known.open) > BEYOND * self._limits.max_connections:
-                transport.abort()
-            self.app_state = {**self.app_state, "crowded": True}
+        self._known.add(self)
+        self._admitted = self._known.excess <= 0
+        if self._known.excess > self._limits.max_connections:
+            transport.abort()
         self._wait_for(self._limits.head_timeout, self._end_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._known.forget(self)
-        self._reading, self._writing = _cancelled(self._reading), _cancelled(self._writing)
+        _cancel(self._reading)
+        _cancel(self._writing)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
+        self._admitted = self._admitted or self._known.excess <= 0
+        self.app_state = {**self.app_state, "crowded": not self._admitted}  # what a request's scope has as its state
         super().data_received(data)
         self._look()
 
@@ -94,16 +103,16 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._writing = _cancelled(self._writing)
+        _cancel(self._writing)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, in the form of all errors."""
         self._refuse(RequestError(400, MALFORMED.format(self._limits.max_head_bytes)))
 
     def give_way(self) -> None:
-        """Close at once, without a word: to a client that has no request."""
+        """Close without a word, since there is no request."""
         self._known.forget(self)
-        self.transport.abort()
+        self.transport.close()
 
     @property
     def _has_request(self) -> bool:
@@ -116,12 +125,13 @@ class Connection(H11Protocol):
         busy = self._has_request
         self._known.note(self, idle=not busy)
         if busy:
-            self._reading = _cancelled(self._reading)
+            _cancel(self._reading)
+            self._reading = None
         elif self._reading is None and self.timeout_keep_alive_task is None:
             self._wait_for(self._limits.head_timeout, self._end_slow)
 
     def _wait_for(self, seconds: float, end: Callable[[], object]) -> None:
-        _cancelled(self._reading)
+        _cancel(self._reading)
         self._reading = self.loop.call_later(seconds, end)
 
     def _end_slow(self) -> None:
@@ -147,6 +157,6 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()

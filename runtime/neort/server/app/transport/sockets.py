@@ -93,7 +93,7 @@ def _bound(family: int, address: str, settings: Settings) -> socket.socket:
         taken = error.errno == errno.EADDRINUSE
         raise ConfigError(
             f"port {settings.port} of {settings.host} cannot be listened on ({error.strerror or error}); "
-            f"{'end what listens there' if taken else 'give another --host'}, or give another --port; 0 takes a free one"
+            f"{'end what listens there' if taken else 'give another --host'}, or another --port; 0 takes a free one"
         ) from None
     return bound
 
@@ -113,7 +113,9 @@ def _unix_socket(path: Path) -> socket.socket:
         bound.setblocking(False)
     except OSError as error:
         bound.close()
-        raise StorageError(f"{path} cannot be a socket ({error.strerror or error}); give another --uds", error) from None
+        raise StorageError(
+            f"{path} cannot be a socket ({error.strerror or error}); give another --uds", error
+        ) from None
     return bound
 
 
