@@ -28,6 +28,7 @@ LOG = logging.getLogger("neort.server")
 LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 CLIENTS_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_PATH = 100
+TOO_SLOW = 408
 SCHEME = "bearer "
 SECURITY_FIELDS = {
     "x-content-type-options": "nosniff",
@@ -82,7 +83,7 @@ class Guard:
             error = OutOfMemoryError("the system gives no memory for this request; send less at once, or again later")
         if not isinstance(error, (RequestError, ClientGoneError)) and as_request_error(error).status >= 500:
             _log_fault(scope["request_id"], error)
-        if not body.complete and not isinstance(error, ClientGoneError):
+        if not body.complete and not isinstance(error, ClientGoneError) and getattr(error, "status", 0) != TOO_SLOW:
             await discard(scope, body.receive, self._settings)
         await reply.fail(error)
 
