@@ -6,6 +6,7 @@ from ..runner import PREFILL_CHUNK
 from .beams import Beams, BeamSink, EndOfText, Found
 from .core import EngineCore
 from .engine import Engine
+from .figures import EngineFigures
 from .group import Copy, FinishReason, Group, Sequence, Stats
 from .output import BeamCollector, Collecting, Collector, Completion, Piece
 from .reading import Reading, ReadingResult, Reduction, RowSource
@@ -25,6 +26,7 @@ __all__ = [
     "EndOfText",
     "Engine",
     "EngineCore",
+    "EngineFigures",
     "FinishReason",
     "Found",
     "Group",

@@ -19,6 +19,7 @@ from ..arrays import Ids, Logits
 from ..kvcache import PrefixCache
 from ..runner import PREFILL_CHUNK, ModelRunner
 from ..speculative import Speculator
+from .figures import Counts, EngineFigures
 from .group import ChargedTo, Group, Sequence, fail
 from .reading import Reading, ReadingResult, RowSource, first_batch, read_batch
 from .request import Request
@@ -42,18 +43,21 @@ class EngineCore:
         *,
         prefill_chunk: int = PREFILL_CHUNK,
         max_cache_bytes: int | None = None,
+        max_queue: int | None = None,
         speculate: Callable[[], Speculator] | None = None,
         prefixes: PrefixCache | None = None,
     ) -> None:
-        """``max_cache_bytes`` limits the cache; None means no limit. ``speculate`` makes what drafts for a sequence, as
-        long as it is the only one that runs. ``prefixes``, a cache with blocks of ``prefill_chunk`` tokens, keeps
-        prompts for later ones that begin alike.
+        """``max_cache_bytes`` limits the cache, ``max_queue`` the requests that wait; None means no limit.
+
+        ``speculate`` makes what drafts for a sequence, as long as it is the only one that runs. ``prefixes``, a cache
+        with blocks of ``prefill_chunk`` tokens, keeps prompts for later ones that begin alike.
         """
         self.runner = runner
         self.prefill_chunk = prefill_chunk
         self.speculate = speculate
         self.prefixes = prefixes
-        self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, prefixes=prefixes)
+        self.counts = Counts()
+        self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, max_queue=max_queue, prefixes=prefixes)
 
     @property
     def busy(self) -> bool:
@@ -69,6 +73,11 @@ class EngineCore:
     def running(self) -> list[Group]:
         """The requests that are being decoded, in the order of their first slots."""
         return self.scheduler.running
+
+    @property
+    def figures(self) -> EngineFigures:
+        """What is done now, and was since the start. Any thread may ask, and never waits."""
+        return EngineFigures(**self.scheduler.load(), **vars(self.counts))
 
     def check(self, request: Group) -> None:
         """Check that a request can be served at all; `submit` does not check it again.
@@ -121,6 +130,7 @@ class EngineCore:
 
     def fail_all(self, error: BaseException) -> None:
         """End every request with an error."""
+        self.counts.failed = error
         for request in [*self.running, *self.waiting.copy()]:
             request.fail(error)
         self.scheduler.forget_done()

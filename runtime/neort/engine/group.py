@@ -26,7 +26,8 @@ class Stats:
 
     Times are wall-clock seconds, so they include the work done for the sequences that ran beside it. Of
     ``drafted_tokens`` (see `neort.load`), ``accepted_tokens`` were those that the model chose. Of ``prompt_tokens``,
-    ``reused_tokens`` were not prefilled, since a stored prompt begins with them.
+    ``reused_tokens`` were not prefilled, since a stored prompt begins with them. ``queue_seconds`` are those from the
+    call to the first run of the prompt's prefill.
     """
 
     prompt_tokens: int
@@ -37,6 +38,7 @@ class Stats:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     reused_tokens: int = 0
+    queue_seconds: float = 0.0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -106,6 +108,7 @@ class Group(ABC):
         self.pin: Pin | None = None
         self.checked = self.done = self.finished = False
         self.submitted = self.first_token = time.perf_counter()
+        self.started: float | None = None
         self.prefill_seconds = 0.0
         self.reused = 0
         self.prompt_logprobs: list[TokenLogprob | None] = []
@@ -172,6 +175,7 @@ class Group(ABC):
             prefill_seconds=self.prefill_seconds,
             decode_seconds=time.perf_counter() - self.first_token,
             reused_tokens=self.reused,
+            queue_seconds=(time.perf_counter() if self.started is None else self.started) - self.submitted,
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +32,20 @@ class Scheduler:
     """
 
     def __init__(
-        self, runner: ModelRunner, *, max_cache_bytes: int | None = None, prefixes: PrefixCache | None = None
+        self,
+        runner: ModelRunner,
+        *,
+        max_cache_bytes: int | None = None,
+        max_queue: int | None = None,
+        prefixes: PrefixCache | None = None,
     ) -> None:
-        """``max_cache_bytes`` limits the cache, None means no limit; ``prefixes`` keeps finished sequences."""
+        """``max_cache_bytes`` limits the cache, ``max_queue`` the requests that wait for a slot to become free.
+
+        None means no limit; ``prefixes`` keeps finished sequences.
+        """
         self.runner = runner
         self.max_cache_bytes = max_cache_bytes
+        self.max_queue = max_queue
         self.prefixes = prefixes
         self.waiting: deque[Group] = deque()
         self.slots: list[Sequence] = []
@@ -67,12 +77,27 @@ class Scheduler:
         request.checked = True
 
     def submit(self, request: Group) -> None:
-        """Queue a request. Raises what `check` does. Any thread may call it."""
+        """Queue a request. Any thread may call it.
+
+        Raises what `check` does, and BusyError where `max_queue` requests wait beside those that find a free slot.
+        """
         self.check(request)
+        self._check_queue()
         if request.config.overflow == "truncate_left" and self._too_long(request):
             self.truncate(request)
         request.submitted = request.first_token = time.perf_counter()
         self.waiting.append(request)  # atomic
+
+    def load(self) -> dict[str, Any]:
+        """How much there is to do now, by the names of `EngineFigures`. Any thread may ask."""
+        running = self.running
+        return {
+            "running": sum(len(request.sequences) for request in running),
+            "waiting": sum(len(request.sequences) for request in self.waiting.copy()),
+            "prefilling": 0,
+            "cache_bytes": sum(self._positions(request) for request in running) * self.runner.bytes_per_position,
+            "max_cache_bytes": self.max_cache_bytes,
+        }
 
     def next_request(self) -> Group | None:
         """Return the next request to start.
@@ -212,6 +237,15 @@ class Scheduler:
         """Whether the cache limit allows ``positions`` more beside the running sequences."""
         total = positions + sum(self._positions(request) for request in self.running)
         return self.max_cache_bytes is None or total * self.runner.bytes_per_position <= self.max_cache_bytes
+
+    def _check_queue(self) -> None:
+        """Raises BusyError where the queue is full."""
+        free = self.runner.max_batch_size - len(self.slots)
+        if self.max_queue is not None and len(self.waiting) >= self.max_queue + free:
+            raise BusyError(
+                f"{len(self.waiting)} requests wait already, and max_queue is {self.max_queue}; try again later, or "
+                "raise max_queue or max_batch_size of neort.load"
+            )
 
     def _check_length(self, request: Group, sequence: Sequence) -> None:
         """Raises PromptError where a prompt and what follows it need more positions than there are."""
