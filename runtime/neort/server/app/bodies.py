@@ -131,7 +131,7 @@ def _finite(digits: str) -> float:
 def _check_depth(value: object) -> None:
     """Raise RequestError where lists and objects are too deep within each other for what works on them."""
     level: list[object] = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = [
             part
             for each in level

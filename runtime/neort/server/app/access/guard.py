@@ -29,6 +29,7 @@ LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNOR
 CLIENTS_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_PATH = 100
 TOO_SLOW = 408
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 SCHEME = "bearer "
 SECURITY_FIELDS = {
     "x-content-type-options": "nosniff",
@@ -135,7 +136,9 @@ class Guard:
 
     def _note(self, scope: MutableMapping[str, Any], reply: Reply, began: float) -> None:
         route = getattr(scope.get("endpoint"), "path", "other")
-        self._noted(scope["method"] if route != "other" else "other", route, reply.status)
+        self._noted(
+            scope["method"] if route != "other" and scope["method"] in METHODS else "other", route, reply.status
+        )
         client = "{}:{}".format(*scope["client"]) if scope.get("client") else "-"
         path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
         LOG.info(
