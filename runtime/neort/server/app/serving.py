@@ -91,8 +91,9 @@ class Serving:
         return self._status
 
     def stop(self) -> None:
-        """Begin the end; from any thread."""
-        self._loop.call_soon_threadsafe(self._stop.set)
+        """Begin the end, if it has not begun; from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the end was reached
+            self._loop.call_soon_threadsafe(self._stop.set)
 
     def _config(self) -> uvicorn.Config:
         settings = self._settings
@@ -130,15 +131,18 @@ class Serving:
         self._server.should_exit = True
 
     async def _watch(self) -> None:
-        """End the server where an engine has failed by anything but a want of memory."""
+        """End the server where an engine has failed."""
         while self._running.failed is None:
             await asyncio.sleep(HEARTBEAT)
-            for served in self._handlers.served.values():
-                error = served.model.engine_figures.failed
-                if error is not None and not isinstance(error, MemoryError):
-                    LOG.error("the model %s has failed: %s: %s", served.name, type(error).__name__, error)
-                    self._running.failed, self._status = type(error).__name__, FAILED
-                    self._stop.set()
+            self._look_at_engines()
+
+    def _look_at_engines(self) -> None:
+        for served in self._handlers.served.values():
+            error = served.model.engine_figures.failed
+            if error is not None and not isinstance(error, MemoryError):  # with less to do, that one may go on
+                LOG.error("the model %s has failed: %s: %s", served.name, type(error).__name__, error)
+                self._running.failed, self._status = type(error).__name__, FAILED
+                self._stop.set()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,48 +15,14 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
-from asgi import FakeHandlers, Stream, for_ever
-from neort.server.app import Settings, listening_socket
-from neort.server.app.serving import Serving
+from asgi import Stream, for_ever
+from loopback_server import Server, error_of, head_of, read_all, read_answer, until
 from patience import PATIENCE
 
 SHORT = 0.3  # seconds, of a limit that a test runs into
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 OLD = b"POST /v1/completions HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-class Server:
-    """A server in a thread, and its handlers."""
-
-    def __init__(self, **options: Any) -> None:
-        settings = Settings(port=0, **options)
-        self.handlers = FakeHandlers()
-        bound = listening_socket(settings)
-        self.port = bound.getsockname()[1]
-        self._ready = threading.Event()
-        self._serving = Serving(settings, cast(Any, self.handlers), bound, lambda _: self._ready.set())
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serving.run()))
-
-    def __enter__(self) -> Server:
-        self._thread.start()
-        assert self._ready.wait(PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._serving.stop()
-        self._thread.join(PATIENCE)
-        assert self.handlers.closed
-
-    def client(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-
-    def talk(self, *parts: bytes) -> bytes:
-        """Send, and read until the server closes."""
-        with self.client() as client:
-            for part in parts:
-                client.sendall(part)
-            return read_all(client)
 
 
 LIMITS = {"max_head_bytes": 2000, "max_body_bytes": 1000, "max_fields": 20}
@@ -83,46 +47,6 @@ def hasty() -> Iterator[Server]:
     """A server that soon gives up what does not come."""
     with Server(**LIMITS, keep_alive=SHORT, head_timeout=SHORT, body_timeout=SHORT) as server:
         yield server
-
-
-def read_all(client: socket.socket) -> bytes:
-    found = bytearray()
-    with contextlib.suppress(ConnectionResetError):
-        while part := client.recv(65536):
-            found += part
-    return bytes(found)
-
-
-def read_answer(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """An answer with a length, from a connection that stays."""
-    found = b""
-    while b"\r\n\r\n" not in found:
-        found += client.recv(1)
-    status, fields = head_of(found)
-    body = b""
-    while len(body) < int(fields.get("content-length", 0)):
-        body += client.recv(int(fields["content-length"]) - len(body))
-    return status, fields, body
-
-
-def head_of(answer: bytes) -> tuple[int, dict[str, str]]:
-    lines = answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")
-    fields = dict(line.lower().split(": ", 1) for line in lines[1:])
-    return int(lines[0].split()[1]), fields
-
-
-def error_of(answer: bytes) -> tuple[int, str]:
-    """Status and message of an answer, which is an error in OpenAI's form, and the last of its connection."""
-    body = json.loads(answer.partition(b"\r\n\r\n")[2])
-    return head_of(answer)[0], body["error"]["message"]
-
-
-def until(true: Callable[[], object]) -> None:
-    """Wait for what another thread does."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def post(body: bytes, *fields: bytes) -> bytes:
