@@ -13,7 +13,7 @@ import numpy as np
 
 from .backend import DecoderSession, checked_threads
 from .bundle import WEIGHTS, Bundle, bundled_path
-from .engine import PREFILL_CHUNK, Engine, EngineCore
+from .engine import Engine, EngineCore
 from .errors import (
     ArgumentTypeError,
     BundleError,
@@ -26,6 +26,7 @@ from .generation import LOAD_KNOWN_ELSEWHERE, MOST_SEQUENCES, OPTIONS, Generatio
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
 from .model import Model
 from .paths import given_path
+from .runner import prefill_chunk_of
 from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from .tokenizer import Tokenizer
 from .wording import shortened
@@ -203,7 +204,7 @@ def _prefixes(bundle: Bundle, runner: DecoderSession, budget: int | None) -> Pre
     """What keeps prompts: None is about a thousand positions of a large model, and what a small one does not notice."""
     if budget is None:
         budget = max(LEAST_PREFIX_BYTES, _weight_bytes(bundle) // 4)
-    return PrefixCache(runner, budget=budget, block_size=PREFILL_CHUNK)
+    return PrefixCache(runner, budget=budget, block_size=prefill_chunk_of(runner.spec))
 
 
 def _speculate(

@@ -8,10 +8,11 @@ from .core import EngineCore
 from .engine import Engine
 from .figures import EngineFigures
 from .group import Copy, FinishReason, Group, Sequence, Stats
+from .limits import check_ids
 from .output import BeamCollector, Collecting, Collector, Completion, Piece
 from .reading import Reading, ReadingResult, Reduction, RowSource
 from .request import Request, TokenSink
-from .scheduler import Scheduler, check_ids
+from .scheduler import Scheduler
 from .scoring import ReadingScores, ScoredReading, TokenScores
 
 __all__ = [
