@@ -100,8 +100,8 @@ def test_options_reach_the_model_and_the_server(served: dict[str, Any], tmp_path
     options = (
         f"--host 0.0.0.0 --api-key-file {keys} --max-batch-size 7 --max-queue 9 --max-cache-bytes 2G "
         f"--prefix-cache-bytes 64MiB --kv-cache int8 --draft prompt-lookup --threads 1 --timeout 0 "
-        f"--shutdown-timeout 5 --max-body-bytes 1k --max-connections 33 --max-prompts 3 --max-tokens 99 --prefix-folder {tmp_path} "
-        f"--allowed-host Model.Example --chat-template one={template}"
+        f"--shutdown-timeout 5 --max-body-bytes 1k --max-connections 33 --max-prompts 3 --max-tokens 99 "
+        f"--prefix-folder {tmp_path} --allowed-host Model.Example --chat-template one={template}"
     )
     assert main(["serve", "one=x", "two=y", "--port", "0", *options.split()]) == 0
     _, loading = served["loaded"][0]
