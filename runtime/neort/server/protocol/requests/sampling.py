@@ -18,9 +18,7 @@ SCHEMA = OneOf((Text(empty=False), AnyValue(object_only=True), Boolean()), "a JS
 class StreamOptions:
     """What the chunks of a stream tell beside the text."""
 
-    include_usage: bool = wire(
-        Boolean(), "add a last chunk with the usage, and null to all others", default=False
-    )
+    include_usage: bool = wire(Boolean(), "add a last chunk with the usage, and null to all others", default=False)
     continuous_usage_stats: bool = wire(Boolean(), "add the figures so far to each chunk", default=False)
 
 
