@@ -156,6 +156,11 @@ class Collector:
         self._error = error
         self._put(None)
 
+    @property
+    def prompt_logprobs(self) -> tuple[TokenLogprob | None, ...] | None:
+        """Those of the prompt's tokens, if asked for, once there is a new token; see `Completion`."""
+        return _prompt_logprobs(self.request)
+
     def completion(self) -> Completion:
         """Return the whole result. Raises the error that ended the request, if one did."""
         if self._error is not None:
@@ -163,9 +168,8 @@ class Collector:
         assert self._result is not None  # done without an error means finished
         token_ids = tuple(self.request.token_ids)
         logprobs = self._logprobs(len(token_ids))
-        prompt_logprobs = _prompt_logprobs(self.request)
         text = "".join(self._text)
-        return Completion(text, token_ids, *self._result, logprobs, prompt_logprobs, stop_reason=self._stop_reason)
+        return Completion(text, token_ids, *self._result, logprobs, self.prompt_logprobs, stop_reason=self._stop_reason)
 
     def completions(self) -> list[Completion]:
         """See `Collecting`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..protocol.routes import ROUTES, Route
 from .contract import Answer, Call, Events, Finished, Limits, Observer, ServedModel, Silent
 from .handlers import Handlers
-from .routes import ROUTES, Route
 
 __all__ = [
     "ROUTES",

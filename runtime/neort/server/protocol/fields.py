@@ -62,9 +62,6 @@ class Unused:
         return {**values, "description": f"{told}: {self.reason}."}
 
 
-_known: dict[type[Any], Mapping[str, Field]] = {}  # of each request, its fields
-
-
 def wire(kind: Kind, help: str, *, option: str | None = None, required: bool = False, default: Any = None) -> Any:
     """A dataclass field of a request; see `Field`. ``default`` is its value in a request that does not have it."""
     metadata = {"wire": Field(kind, help, option, required)}
@@ -73,11 +70,7 @@ def wire(kind: Kind, help: str, *, option: str | None = None, required: bool = F
 
 def fields_of(request: type[Any]) -> Mapping[str, Field]:
     """The fields of a request, by name."""
-    known = _known.get(request)
-    if known is None:
-        known = {each.name: each.metadata["wire"] for each in dataclasses.fields(request)}
-        _known[request] = known
-    return known
+    return {each.name: each.metadata["wire"] for each in dataclasses.fields(request)}
 
 
 def read(request: type[Request], payload: object, bounds: Bounds, path: str = "") -> Request:
