@@ -35,7 +35,7 @@ class Reply:
     Attributes:
         status: of the answer; 499 where the client went away before there was one.
         tokens: that the answer says it has, or the events that it is made of; None where it is of neither kind.
-        error: what the answer has gone wrong by, once it has begun.
+        error: what has ended the answer once it had begun, or the client's absence.
     """
 
     def __init__(self, send: Send, fields: Mapping[str, str]) -> None:
@@ -66,6 +66,7 @@ class Reply:
     async def fail(self, error: BaseException) -> None:
         """Send an error: as a document, or as an event where events have begun. A client that has gone gets none."""
         if isinstance(error, ClientGoneError):
+            self.error = error
             return
         told = as_request_error(error)
         if not self.begun:

@@ -28,6 +28,7 @@ LOG = logging.getLogger("neort.server")
 LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 CLIENTS_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_PATH = 100
+GONE, BROKEN = ", the client left", ", broken off by an error"
 TOO_SLOW = 408
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 SCHEME = "bearer "
@@ -149,7 +150,7 @@ class Guard:
             reply.status,
             1000 * (time.perf_counter() - began),
             "-" if reply.tokens is None else f"{reply.tokens} tokens",
-            f" broken off: {type(reply.error).__name__}" if reply.error is not None else "",
+            "" if reply.error is None else GONE if isinstance(reply.error, ClientGoneError) else BROKEN,
         )
 
 
