@@ -161,6 +161,9 @@ class Sink:
         self.token_ids.append(token_id)
         return len(self.token_ids) == self.stop_at
 
+    def go_on(self) -> None:
+        pass
+
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         self.results.append((reason, stats))
         self._note_done()

@@ -1,0 +1,1 @@
+"""A server with OpenAI's interface over HTTP: what goes over the wire, what each route does, and the application."""
