@@ -23,7 +23,7 @@ from served import Served, serving
 
 PROMPT = "It was a dark night and"
 OTHERS = ["The captain", "Once upon a time there was", "a", "He said, in the old tongue, that the"]
-SAMPLING = {"temperature": 0.9, "top_p": 0.95, "seed": 11}
+SAMPLING: dict[str, Any] = {"temperature": 0.9, "top_p": 0.95, "seed": 11}
 RUNNING, WAITING = "neort:num_requests_running", "neort:num_requests_waiting"
 
 

@@ -39,7 +39,7 @@ def test_a_stream_is_the_whole_text(llm: Any, model: neort.Model) -> None:
 
 
 def test_stop_words_end_the_text(llm: Any, model: neort.Model) -> None:
-    expected = model.generate(PROMPT, max_new_tokens=10, stop=[" the"]).text
+    expected = model.generate(PROMPT, max_new_tokens=10, stop_strings=[" the"]).text
     assert llm.invoke(PROMPT, stop=[" the"]) == expected
 
 

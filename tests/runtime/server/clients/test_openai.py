@@ -16,7 +16,7 @@ openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.filterwarnings("ignore")  # what other projects warn of is theirs
 
 PROMPT = "It was a dark night and"
-SAMPLING = {"temperature": 0.8, "top_p": 0.9, "seed": 7}
+SAMPLING: dict[str, Any] = {"temperature": 0.8, "top_p": 0.9, "seed": 7}
 
 
 @pytest.fixture(scope="module")
