@@ -118,9 +118,9 @@ class Slots:
             self.borrowed = {**self.borrowed, **dict(zip(slots, positions, strict=True))}
         return slots
 
-    def give_back(self, slots: Iterable[int]) -> None:
-        """Take borrowed slots back; their memory stays until `release_idle`."""
-        self.borrowed = {slot: positions for slot, positions in self.borrowed.items() if slot not in slots}
+    def give_back(self) -> None:
+        """Take all borrowed slots back; their memory stays until `release_idle`."""
+        self.borrowed = {}
 
     def _is_idle(self, slot: int) -> bool:
         return slot not in self.borrowed and (slot >= len(self.owners) or self.owners[slot] is None)

@@ -108,11 +108,11 @@ def test_what_is_refused_is_checked_again_and_never_queued() -> None:
 def test_a_slot_that_is_borrowed_lies_after_those_of_the_running_requests() -> None:
     scheduler = Scheduler(Counting(max_batch_size=2))
     assert scheduler.borrow_slot(3) == 0
-    scheduler.slots.give_back([0])
+    scheduler.slots.give_back()
     submitted(scheduler, [1])
     started(scheduler)
     assert scheduler.borrow_slot(3) == 1
-    scheduler.slots.give_back([1])
+    scheduler.slots.give_back()
     submitted(scheduler, [2])
     started(scheduler)
     with pytest.raises(BusyError):
