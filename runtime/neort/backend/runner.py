@@ -80,6 +80,7 @@ class DecoderSession:
         self._spare = int(self._split_below > 1)  # a slot after the last one, for a dummy
         self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
+        self._step_logits = np.zeros((max_batch_size + self._spare, 1, bundle.spec.vocab_size), np.float32)
         self._filled: set[int] = set()  # slots that may hold what somebody needs
         self._bound: dict[tuple[int, int, bool], BoundInputs] = {}
         tell_in_child(self)
@@ -283,7 +284,8 @@ class DecoderSession:
         bound = self._bound.get((count, rows, dummy))
         if bound is None:
             inputs = RunInputs(count, rows, rows, dummy=dummy)
-            logits = np.zeros((count + dummy, rows, self.spec.vocab_size), np.float32)
+            shape = (count + dummy, rows, self.spec.vocab_size)
+            logits = self._step_logits[: count + dummy] if rows == 1 else np.zeros(shape, np.float32)
             bound = BoundInputs(self._session, self._cache, slice(0, count + dummy), inputs, logits)
             self._bound[count, rows, dummy] = bound
         moved = bound.fill(token_ids, lengths)

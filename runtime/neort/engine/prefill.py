@@ -76,7 +76,7 @@ class Prefill:
                 raise
             for each in batch:  # whose it is shows when each is run by itself, with the same bits
                 with ChargedTo(each.group):
-                    self._run([each])
+                    self._run_again(each)
         for each in batch:
             with ChargedTo(each.group):
                 self._complete(each.group)
@@ -137,6 +137,12 @@ class Prefill:
         for sequence in batch:
             sequence.group.prefill_seconds += time.perf_counter() - started
 
+    def _run_again(self, sequence: Sequence) -> None:
+        """Run a context by itself, of which a run of several was to take the beginning and may have."""
+        if sequence.logits is None:
+            sequence.cached = 0
+            self._run([sequence])
+
     def _run_chunk(self, sequence: Sequence) -> None:
         """Only the last chunk computes logits, of its end, unless those of a prompt are asked for."""
         ids, start, scored = _ids(sequence), sequence.cached, _scored(sequence)
@@ -152,14 +158,12 @@ class Prefill:
 
     def _run_together(self, batch: list[Sequence]) -> None:
         prompts = [_ids(sequence) for sequence in batch]
-        lengths = [len(prompt) for prompt in prompts]
-        first = min(lengths) - 1
-        rows = self._runner.prefill_prompts(self._slot(batch[0]), prompts, max(lengths) - first)
-        self._counts.prefill_tokens += sum(lengths)
+        rows = self._runner.prefill_prompts(self._slot(batch[0]), prompts, 1)
+        self._counts.prefill_tokens += sum(len(prompt) for prompt in prompts)
         for sequence, prompt, own in zip(batch, prompts, rows, strict=True):
             sequence.cached = len(prompt)
             with ChargedTo(sequence.group):
-                self._end(sequence, prompt, own[len(prompt) - 1 - first])
+                self._end(sequence, prompt, own[-1])
 
     def _end(self, sequence: Sequence, ids: Ids, logits: Logits) -> None:
         """Note the logits [V] after a context, and store it if it is a prompt."""
