@@ -1,7 +1,7 @@
 """What stands in for a session and for a reader: every property of the engine in milliseconds.
 
 `FakeRunner` checks what a session cannot: that a slot is reserved before it is used, that positions follow each
-other, and that none lies beyond the context. Decoding n sequences empties slot n, as a session's may.
+other, and that none lies beyond the context.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from neort.arrays import Ids, Lengths, Logits, Rows
 from neort.bundle import ModelSpec
 from neort.engine import EngineCore, FinishReason, Request, Stats
 from neort.generation import GenerationConfig, TokenChooser
+from neort.runner import IDLE
 from patience import PATIENCE
 
 VOCAB = 19
@@ -113,11 +114,12 @@ class FakeRunner:
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         self.calls.append(("decode", len(token_ids)))
         self.before_decode()
+        logits = np.full((len(token_ids), VOCAB), np.nan, np.float32)
         for slot, (token_id, length) in enumerate(zip(token_ids.tolist(), lengths.tolist(), strict=True)):
-            self._append(slot, [token_id], length)
-        if len(token_ids) < len(self.slots):
-            self.slots[len(token_ids)] = []
-        return np.stack([logits_of(self.slots[slot]) for slot in range(len(token_ids))])
+            if length != IDLE:
+                self._append(slot, [token_id], length)
+                logits[slot] = logits_of(self.slots[slot])
+        return logits
 
     def extend(self, token_ids: Ids, start: int) -> Logits:
         self.calls.append(("extend", start, len(token_ids)))

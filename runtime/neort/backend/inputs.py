@@ -23,6 +23,7 @@ from ..bundle import ModelSpec
 from ..bundle import graph_names as names
 from ..errors import EngineError, NeortError, OutOfMemoryError
 from ..kvcache import CacheType, KVCache
+from ..runner import IDLE
 from .memory import lacks_memory
 
 __all__ = [
@@ -89,7 +90,8 @@ class RunInputs:
     """The inputs of runs that append ``rows`` tokens to each of ``count`` sequences; every run fills them anew.
 
     A ``dummy`` is the last sequence, in the slot after the others: token 0 at position 0. The run writes its key and
-    value into row 0 of that slot, in local layers into the row where their past begins.
+    value into row 0 of that slot, in local layers into the row where their past begins. An idle slot is
+    treated likewise.
     """
 
     def __init__(self, count: int, rows: int, logits_to_keep: int, *, dummy: bool) -> None:
@@ -108,15 +110,19 @@ class RunInputs:
         self._offsets = np.arange(rows)
 
     def fill(self, token_ids: Ids, lengths: Lengths, first: int) -> None:
-        """Let ``token_ids`` [B, S] follow ``lengths`` [B] cached positions; local layers begin at row ``first``."""
+        """Let ``token_ids`` [B, S] follow ``lengths`` [B] cached positions; local layers begin at row ``first``.
+
+        Where the length is `IDLE`, the token is what a dummy's is.
+        """
         count, feeds = self._count, self.feeds
+        lengths = np.maximum(lengths, 0)
         last = lengths + np.int32(len(self._offsets) - 1)
         longest = last.max() + 1
         feeds[names.INPUT_IDS][:count] = token_ids
         feeds[names.POSITION_IDS][:count] = lengths[:, None] + self._offsets
         feeds[names.SEQLENS_K][:count] = last
         feeds[names.TOTAL_SEQUENCE_LENGTH][...] = longest
-        feeds[names.LOCAL_SEQLENS_K][:count] = last - first
+        feeds[names.LOCAL_SEQLENS_K][:count] = np.maximum(last - first, 0)
         feeds[names.LOCAL_TOTAL_SEQUENCE_LENGTH][...] = longest - first
 
     def fill_prompts(self, prompts: Sequence[Ids]) -> None:
@@ -169,7 +175,7 @@ class BoundInputs:
 
         Returns whether the past of local layers begins at another row than before.
         """
-        first = first_row(self._cache.spec, int(lengths.min()), self._cache.kv_cache)
+        first = first_row(self._cache.spec, int(lengths[lengths != IDLE].min()), self._cache.kv_cache)
         moved = first != self.first
         if moved:
             self.first = None

@@ -17,6 +17,7 @@ import onnxruntime as ort
 from ..arrays import Floats, Ids, Lengths, Logits, Rows
 from ..bundle import Bundle, graph_names, read_graph
 from ..kvcache import CacheType, KVCache
+from ..runner import IDLE
 from .checks import split_below
 from .forks import keep_for_ever, tell_in_child
 from .hidden_states import FinalNorm, final_norm, hidden_values
@@ -79,6 +80,8 @@ class DecoderSession:
         self._spare = int(self._split_below > 1)  # a slot after the last one, for a dummy
         self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
+        self._step_logits = np.zeros((max_batch_size + self._spare, 1, bundle.spec.vocab_size), np.float32)
+        self._filled: set[int] = set()  # slots that may hold what somebody needs
         self._bound: dict[tuple[int, int, bool], BoundInputs] = {}
         tell_in_child(self)
 
@@ -108,6 +111,7 @@ class DecoderSession:
 
         Those before ``start`` are the same in both already.
         """
+        self._filled.add(target)
         self._cache.move(source, target, length, start)
 
     @property
@@ -117,6 +121,7 @@ class DecoderSession:
 
     def release(self, slot: int) -> None:
         """Give the memory of a slot that no sequence uses back to the system."""
+        self._filled.discard(slot)
         self._cache.release(slot)
 
     @property
@@ -143,6 +148,7 @@ class DecoderSession:
 
     def write(self, slot: int, start: int, rows: Rows) -> None:
         """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
+        self._filled.add(slot)
         self._cache.write(slot, start, rows)
 
     def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
@@ -195,7 +201,8 @@ class DecoderSession:
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].
 
-        Slot B may lose what it holds. Returns the next token's logits, float32 [B, V], which the next call overwrites.
+        A slot of length `IDLE` is left alone, and its logits mean nothing; so are the slots from B on. Returns the next
+        token's logits, float32 [B, V], which the next call overwrites.
         """
         return self._append(token_ids[:, None], lengths)[:, 0]
 
@@ -241,6 +248,7 @@ class DecoderSession:
 
     def _run_alone(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int, output: str) -> Floats:
         """Append tokens [S] to a slot that holds ``start`` positions; returns one of the graph's outputs."""
+        self._filled.add(slot)
         lengths = np.array([start], np.int32)
         dummy = needs_dummy(len(token_ids), lengths, self._split_below)
         inputs = RunInputs(1, len(token_ids), logits_to_keep, dummy=dummy)
@@ -257,6 +265,7 @@ class DecoderSession:
 
     def _run_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int, output: str) -> Floats:
         """Begin the slots from ``slot`` on with prompts [T]; returns one of the graph's outputs."""
+        self._filled.update(range(slot, slot + len(prompts)))
         inputs = RunInputs(len(prompts), max(len(prompt) for prompt in prompts), logits_to_keep, dummy=False)
         bound = BoundInputs(self._session, self._cache, slice(slot, slot + len(prompts)), inputs, output=output)
         inputs.fill_prompts(prompts)
@@ -271,17 +280,22 @@ class DecoderSession:
     def _append(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append tokens [B, S] to the first B slots, of ``lengths`` [B]; logits of all, float32 [B, S, V]."""
         count, rows = token_ids.shape
-        dummy = needs_dummy(rows, lengths, self._split_below)
+        dummy = needs_dummy(rows, np.maximum(lengths, 0), self._split_below)
         bound = self._bound.get((count, rows, dummy))
         if bound is None:
             inputs = RunInputs(count, rows, rows, dummy=dummy)
-            logits = np.zeros((count + dummy, rows, self.spec.vocab_size), np.float32)
+            shape = (count + dummy, rows, self.spec.vocab_size)
+            logits = self._step_logits[: count + dummy] if rows == 1 else np.zeros(shape, np.float32)
             bound = BoundInputs(self._session, self._cache, slice(0, count + dummy), inputs, logits)
             self._bound[count, rows, dummy] = bound
         moved = bound.fill(token_ids, lengths)
-        if moved and dummy:  # whose rows would pile up: each is on another page of memory
+        if moved and dummy and count not in self._filled:  # whose rows would pile up: each is on another page of memory
             self._cache.release(count)
-        return bound.run()[:count]
+        kept = self._filled.intersection([*np.flatnonzero(lengths == IDLE), *([count] if dummy else [])])
+        with contextlib.ExitStack() as stack:
+            for slot in kept:
+                stack.enter_context(self._cache.untouched(slot, bound.first or 0))
+            return bound.run()[:count]
 
 
 def _each(prompts: Sequence[Ids], count: int, run: Callable[[int, int], Floats]) -> Floats:
