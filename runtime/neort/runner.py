@@ -84,8 +84,9 @@ class ModelRunner(Protocol):
     def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Logits:
         """Begin the slots from ``slot`` on with one prompt each, int64 [T]; other slots are left alone.
 
-        With S the length of the longest prompt, returns the logits of positions S - ``logits_to_keep`` to S - 1,
-        float32 [B, logits_to_keep, V]; those beyond a prompt's end mean nothing. Each prompt gets `prefill`'s bits.
+        Returns the logits of each one's own last ``logits_to_keep`` positions, of which there may be 0 to the length of
+        the longest prompt, float32 [B, logits_to_keep, V]; rows before a prompt's first mean nothing. Each prompt gets
+        `prefill`'s bits.
         """
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:

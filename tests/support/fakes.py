@@ -107,7 +107,9 @@ class FakeRunner:
         for i, prompt in enumerate(prompts):
             self._append(slot + i, prompt.tolist(), 0)
             logits[i, : len(prompt)] = [logits_of(self.slots[slot + i][: j + 1]) for j in range(len(prompt))]
-        return logits[:, longest - logits_to_keep :]
+        own = [row[max(0, len(ids) - logits_to_keep) : len(ids)] for row, ids in zip(logits, prompts, strict=True)]
+        nothing = np.full((logits_to_keep, VOCAB), np.nan, np.float32)
+        return np.stack([np.concatenate([nothing[len(rows) :], rows]) for rows in own])
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         self.calls.append(("decode", len(token_ids)))

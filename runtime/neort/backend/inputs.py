@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnxruntime as ort
 
-from ..arrays import AnyArray, Ids, Lengths, Logits
+from ..arrays import AnyArray, Floats, Ids, Lengths, Logits
 from ..bundle import ModelSpec
 from ..bundle import graph_names as names
 from ..errors import EngineError, NeortError, OutOfMemoryError
@@ -26,7 +26,16 @@ from ..kvcache import CacheType, KVCache
 from ..runner import IDLE
 from .memory import lacks_memory
 
-__all__ = ["BoundInputs", "RunInputs", "bind_buffer", "bind_past", "first_row", "needs_dummy"]
+__all__ = [
+    "BoundInputs",
+    "RunInputs",
+    "bind_buffer",
+    "bind_past",
+    "common_rows",
+    "first_row",
+    "needs_dummy",
+    "own_rows",
+]
 
 ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
 
@@ -60,6 +69,23 @@ def bind_past(binding: ort.IOBinding, part: str, slots: AnyArray, first: int) ->
         bind(name, "cpu", 0, slots.dtype.type, slots.shape, address)
 
 
+def common_rows(prompts: Sequence[Ids], count: int) -> int:
+    """How many of the last places of a run of padded ``prompts`` [T] hold the last ``count`` tokens of each."""
+    if count == 0:
+        return 0
+    return max(len(prompt) for prompt in prompts) - min(max(0, len(prompt) - count) for prompt in prompts)
+
+
+def own_rows(rows: Floats, prompts: Sequence[Ids], count: int) -> Floats:
+    """Return each prompt's last ``count`` rows, [B, count, W], of those at the last n places of a run, [B, n, W].
+
+    n is `common_rows` or more. Rows before a prompt's first mean nothing.
+    """
+    lengths = np.array([len(prompt) for prompt in prompts])
+    places = np.maximum(0, lengths[:, None] - count + np.arange(count)) - (lengths.max() - rows.shape[1])
+    return np.take_along_axis(rows, places[..., None], axis=1)
+
+
 class RunInputs:
     """The inputs of runs that append ``rows`` tokens to each of ``count`` sequences; every run fills them anew.
 
@@ -69,7 +95,7 @@ class RunInputs:
     """
 
     def __init__(self, count: int, rows: int, logits_to_keep: int, *, dummy: bool) -> None:
-        """``logits_to_keep`` is how many of the last rows get logits."""
+        """``logits_to_keep`` is how many of each sequence's last tokens get logits."""
         slots = count + dummy
         self.feeds: dict[str, AnyArray] = {
             names.INPUT_IDS: np.zeros((slots, rows), np.int64),

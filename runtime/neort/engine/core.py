@@ -197,12 +197,12 @@ class EngineCore:
             self.scheduler.slots.give_back(slots)
 
     def _goes_on(self, wanted: Callable[[], bool]) -> bool:
-        """Between two runs of a text that is read: let others decode, read a part of a prompt, and decode again.
+        """Between two runs of a text that is read: let others decode and, where prompts arrive, go a step further.
 
         Returns whether the text is still ``wanted``.
         """
         self._decode()
-        if self.busy:
+        if self.waiting or self.prefilling:
             self.step()
         return wanted()
 

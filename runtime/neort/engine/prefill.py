@@ -152,14 +152,12 @@ class Prefill:
 
     def _run_together(self, batch: list[Sequence]) -> None:
         prompts = [_ids(sequence) for sequence in batch]
-        lengths = [len(prompt) for prompt in prompts]
-        first = min(lengths) - 1
-        rows = self._runner.prefill_prompts(self._slot(batch[0]), prompts, max(lengths) - first)
-        self._counts.prefill_tokens += sum(lengths)
+        rows = self._runner.prefill_prompts(self._slot(batch[0]), prompts, 1)
+        self._counts.prefill_tokens += sum(len(prompt) for prompt in prompts)
         for sequence, prompt, own in zip(batch, prompts, rows, strict=True):
             sequence.cached = len(prompt)
             with ChargedTo(sequence.group):
-                self._end(sequence, prompt, own[len(prompt) - 1 - first])
+                self._end(sequence, prompt, own[-1])
 
     def _end(self, sequence: Sequence, ids: Ids, logits: Logits) -> None:
         """Note the logits [V] after a context, and store it if it is a prompt."""

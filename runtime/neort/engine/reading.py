@@ -99,11 +99,11 @@ def first_batch(
     A run has few tokens where others wait for it: unless the batch is ``alone`` in the engine.
     """
     most_rows = max(chunk, MOST_ROWS if alone else 0)
-    longest = wanted = tokens = 0
+    longest = wanted = tokens = 0  # wanted: of the last rows of each
     for count, reading in enumerate(readings, start=1):
         length = min(len(reading.token_ids), chunk)
         longest, tokens = max(longest, length), tokens + length
-        wanted = max(wanted, longest - _first_wanted(readings[:count], longest))
+        wanted = max(wanted, length - reading.first)
         together = shares_run(count, longest, tokens, most_rows) and count * wanted * row_size <= MOST_NUMBERS
         if count > 1 and not together:
             return readings[: count - 1]
@@ -120,15 +120,13 @@ def read_batch(
     if not readings:
         return []
     prompts = [reading.token_ids[:chunk] for reading in readings]
-    longest = max(len(prompt) for prompt in prompts)
-    start = _first_wanted(readings, longest)
-    rows = source.prefill_prompts(slots.start, prompts, longest - start)
+    own = [max(0, len(prompt) - reading.first) for prompt, reading in zip(prompts, readings, strict=True)]
+    rows = source.prefill_prompts(slots.start, prompts, max(own))
     results = []
-    for slot, reading, prompt, own in zip(slots, readings, prompts, rows, strict=True):
+    for slot, reading, prompt, count, last in zip(slots, readings, prompts, own, rows, strict=True):
         reduction = reading.reduction()
-        begin = max(start, reading.first)
-        if begin < len(prompt):
-            reduction.add(begin, own[begin - start : len(prompt) - start])
+        if count:
+            reduction.add(reading.first, last[len(last) - count :])
         if not _read_on(source, slot, reading, len(prompt), chunk, reduction, goes_on):
             return []
         branches = _read_branches(source, slot, reading, chunk, goes_on)
@@ -136,11 +134,6 @@ def read_batch(
             return []
         results.append(ReadingResult(reduction.result(), branches))
     return results
-
-
-def _first_wanted(readings: Sequence[Reading[Result]], longest: int) -> int:
-    """The first position of a run of ``longest`` tokens whose row any of the readings wants."""
-    return min(longest, *(reading.first for reading in readings))
 
 
 def _read_branches(

@@ -75,7 +75,7 @@ def test_one_step_reads_short_prompts_in_one_run_and_decodes_all_of_them_in_anot
 ) -> None:
     sinks = [submit(engine, [1, 2, 3][:length], max_new_tokens=9)[1] for length in (1, 2, 3)]
     engine.step()
-    assert runner.calls == [("prefill_prompts", 0, [1, 2, 3], 3), ("decode", 3)]
+    assert runner.calls == [("prefill_prompts", 0, [1, 2, 3], 1), ("decode", 3)]
     assert [len(sink.token_ids) for sink in sinks] == [2, 2, 2]  # one of the prefill, one of the decode step
 
 
