@@ -80,7 +80,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _is_deeper(value: object, depth: int) -> bool:
     """Whether lists and objects are nested deeper; looks no further than that."""
     level = [value]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [
             inner
             for each in level

@@ -12,7 +12,7 @@ from ...protocol.requests import ChatRequest
 from ..contract import ServedModel
 from .forms import Form, Prepared
 from .options import options_of, stop_ids
-from .prompts import ids_of
+from .prompts import check_length, ids_of
 from .templates import ChatTemplate
 from .texts import reason_for
 
@@ -46,6 +46,7 @@ def prepare_chat(request: ChatRequest, served: ServedModel, template: ChatTempla
         truncate=request.truncate_prompt_tokens,
         room=max(1, positions - (request.most_tokens or 1)),
     )
+    check_length(ids, request.most_tokens, positions, "messages")
     options = options_of(
         request,
         model.generation_config,

@@ -14,7 +14,7 @@ from ...protocol.requests.completions import DEFAULT_MAX_TOKENS
 from ..contract import Call, ServedModel
 from .forms import Form, Prepared
 from .options import options_of, stop_ids
-from .prompts import ids_of, prompts_of
+from .prompts import check_length, ids_of, prompts_of
 from .texts import EchoedPrompt, NewTokens, reason_for
 
 __all__ = ["CompletionForm", "check", "prepare"]
@@ -71,6 +71,8 @@ def prepare(request: CompletionRequest, served: ServedModel, most_tokens: int) -
         ids_of(prompt, model, special=special, truncate=request.truncate_prompt_tokens, room=room)
         for prompt in prompts_of(request.prompt)
     ]
+    for ids in prompts:
+        check_length(ids, request.max_tokens, model.spec.max_position_embeddings, "prompt")
     return Prepared(prompts, count, model.astreams(prompts, options))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ....model import Model
 from ...protocol import RequestError
 
-__all__ = ["ids_of", "prompts_of", "size_of"]
+__all__ = ["check_length", "ids_of", "prompts_of", "size_of"]
 
 
 def prompts_of(value: Any) -> list[str | list[int]]:
@@ -16,6 +16,23 @@ def prompts_of(value: Any) -> list[str | list[int]]:
     if isinstance(value, str) or isinstance(value[0], int):
         return [value]
     return list(value)
+
+
+def check_length(ids: Sequence[int], max_tokens: int | None, positions: int, param: str) -> None:
+    """Raise RequestError for a prompt that leaves no room for so many new tokens; for one at least, where it is None.
+
+    The last new token takes no position.
+    """
+    if len(ids) + (max_tokens or 1) - 1 <= positions:
+        return
+    asked = f" and max_tokens is {max_tokens}" if max_tokens else ""
+    raise RequestError(
+        400,
+        f"the prompt has {len(ids)} tokens{asked}; the model has {positions} positions for both: shorten the prompt, "
+        "set truncate_prompt_tokens, or lower max_tokens",
+        param=param,
+        code="context_length_exceeded",
+    )
 
 
 def size_of(prompts: Sequence[str | list[int]]) -> int:
