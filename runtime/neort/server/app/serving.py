@@ -187,16 +187,22 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
     """Write a line for each request on standard error, unless the program has logging of its own."""
-    if LOG.hasHandlers():
-        yield
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
-    form.converter = time.gmtime
-    handler.setFormatter(form)
+    asyncios = logging.getLogger("asyncio")
+    before = asyncios.level
+    asyncios.setLevel(logging.ERROR)  # below it says that clients have gone, as they do
+    handler = logging.NullHandler() if LOG.hasHandlers() else _lines()
     LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
     try:
         yield
     finally:
         LOG.removeHandler(handler)
+        asyncios.setLevel(before)
+
+
+def _lines() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    LOG.setLevel(logging.INFO)
+    return handler
