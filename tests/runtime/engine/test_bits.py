@@ -13,7 +13,7 @@ import pytest
 
 from fakes import Sink
 from neort.arrays import Ids, Logits
-from neort.backend import DecoderSession
+from neort.backend import DecoderSession, runner
 from neort.bundle import Bundle
 from neort.engine import PREFILL_CHUNK, EngineCore, Request
 from neort.generation import GenerationConfig, TokenChooser
@@ -22,7 +22,13 @@ from neort.runner import IDLE
 
 SLOTS = 5
 LENGTHS = [1, 2, 7, 31, 32, 40, 63, 64, 65, 127, 130, 190, 256, 257, 300, 420, 500]  # a window of 128, chunks of 64
-SPLITTING = 16  # threads that split the past of a single sequence among them, but for a dummy
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "dummy"])
+def dummies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without and with the dummy sequence that steps get where threads outnumber heads."""
+    if request.param:
+        monkeypatch.setattr(runner, "split_below", lambda num_threads, spec: SLOTS)
 
 
 @dataclass
@@ -94,13 +100,14 @@ def run_under_load(session: DecoderSession, chunk: int, wanted: list[Watched], r
     return set(leaving)
 
 
-@pytest.mark.parametrize(("num_threads", "chunk"), [(1, 64), (2, PREFILL_CHUNK), (SPLITTING, 64)])
+@pytest.mark.usefixtures("dummies")
+@pytest.mark.parametrize(("num_threads", "chunk"), [(1, 64), (2, PREFILL_CHUNK)])
 def test_the_logits_of_a_sequence_have_the_same_bits_alone_and_under_load(
     bundle_path: Path, kv_cache: CacheType, num_threads: int, chunk: int
 ) -> None:
     session = DecoderSession(Bundle(bundle_path), num_threads=num_threads, max_batch_size=SLOTS, kv_cache=kv_cache)
     random = np.random.default_rng(num_threads)
-    wanted = watched(random, session.spec.vocab_size, 14)
+    wanted = watched(random, session.spec.vocab_size, 10)
     expected = run_alone(session, chunk, wanted)
     left = run_under_load(session, chunk, wanted, random)
     for i, (each, rows) in enumerate(zip(wanted, expected, strict=True)):
@@ -108,12 +115,10 @@ def test_the_logits_of_a_sequence_have_the_same_bits_alone_and_under_load(
         assert each.rows == rows[: len(each.rows)]
 
 
-@pytest.mark.parametrize("num_threads", [1, SPLITTING])
-def test_a_step_leaves_idle_slots_and_those_behind_it_alone(
-    bundle_path: Path, kv_cache: CacheType, num_threads: int
-) -> None:
+@pytest.mark.usefixtures("dummies")
+def test_a_step_leaves_idle_slots_and_those_behind_it_alone(bundle_path: Path, kv_cache: CacheType) -> None:
     """Beyond the window too, where the past of local layers begins later."""
-    session = DecoderSession(Bundle(bundle_path), num_threads=num_threads, max_batch_size=3, kv_cache=kv_cache)
+    session = DecoderSession(Bundle(bundle_path), num_threads=1, max_batch_size=3, kv_cache=kv_cache)
     session.reserve(3, [])
     ids = np.arange(300) + 100
     for slot in range(3):
@@ -122,6 +127,7 @@ def test_a_step_leaves_idle_slots_and_those_behind_it_alone(
     alone = session.decode(ids[:1], np.array([300], np.int32))[0].copy()
     session.prefill(0, ids, 0, 0)
     session.move(0, 1, 300)
+    session.decode(ids[:1], np.array([300], np.int32))
     beside = session.decode(ids[[1, 0]], np.array([IDLE, 300], np.int32))[1]
     np.testing.assert_array_equal(beside, alone)
     for slot, expected in ((0, kept[0]), (2, kept[2])):
