@@ -161,7 +161,12 @@ def test_a_request_that_takes_too_long_is_ended_in_the_engine() -> None:
     model = neort.load(num_threads=1)
     with behind(model, timeout=0.05) as server:
         step = model._engine.core.step
-        model._engine.core.step = lambda: (time.sleep(0.01), step())[0]  # type: ignore[method-assign]
+
+        def slow() -> Any:
+            time.sleep(0.01)
+            return step()
+
+        model._engine.core.step = slow  # type: ignore[method-assign]
         status, _ = error_of(server.talk(post({**LONG, "stream": False})))
         assert status == 504
         until(lambda: idle(model))
