@@ -20,9 +20,9 @@ from patience import PATIENCE
 class Server:
     """A server in a thread, and its handlers."""
 
-    def __init__(self, port: int = 0, **options: Any) -> None:
+    def __init__(self, port: int = 0, handlers: Any = None, **options: Any) -> None:
         settings = Settings(port=port, **options)
-        self.handlers = FakeHandlers()
+        self.handlers: Any = FakeHandlers() if handlers is None else handlers
         bound = listening_socket(settings)
         self.port = bound.getsockname()[1]
         self._ready = threading.Event()
@@ -38,7 +38,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.join()
-        assert self.handlers.closed
+        assert getattr(self.handlers, "closed", True)
 
     def stop(self) -> None:
         """Let the server begin its end."""

@@ -24,7 +24,7 @@ import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("starlette", "uvicorn", "prometheus_client"):
-            raise ImportError(name + " is blocked", name=name)
+            raise ModuleNotFoundError(name + " is blocked", name=name)
 sys.meta_path.insert(0, Block())
 from neort.cli.main import main
 sys.exit(main(["serve"]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...bundle import bundled_path
 from ...diagnostics import machine_facts
-from ...errors import ConfigError, MissingExtraError
+from ...errors import ConfigError
 from ...loading import load
 from ...paths import read_regular
 from ...wording import shortened
@@ -132,12 +132,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> int:
     """Raises what `load` does; ConfigError for an address, keys or a template of no use; MissingExtraError."""
-    try:
-        from ...server.app import listening_socket, serve
-    except ImportError as error:
-        raise MissingExtraError(
-            f"neort serve needs what is not installed ({error.name or error}); run: pip install 'neort[serve]'"
-        ) from None
+    from ...server.app import listening_socket, serve  # which only this command needs
+
     bundles, templates = _bundles(args), _templates(args)
     settings = _settings(args)
     listening = listening_socket(settings)

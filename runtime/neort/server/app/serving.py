@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import signal
@@ -27,7 +28,7 @@ from .application import create_app
 from .metrics import Metrics
 from .running import Running
 from .settings import Settings
-from .transport import Connection, Connections, address_in_words, is_loopback, listening_socket
+from .transport import Connection, Connections, address_in_words, allowed_connections, is_loopback, listening_socket
 
 __all__ = ["Serving", "serve"]
 
@@ -54,6 +55,7 @@ def serve(
     Raises what `listening_socket` does.
     """
     bound = listening_socket(settings) if listening is None else listening
+    settings = dataclasses.replace(settings, max_connections=allowed_connections(settings.max_connections))
     with _logging():
         return asyncio.run(Serving(settings, Handlers(models, limits, Metrics(models)), bound, ready).run())
 
@@ -187,16 +189,22 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
     """Write a line for each request on standard error, unless the program has logging of its own."""
-    if LOG.hasHandlers():
-        yield
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
-    form.converter = time.gmtime
-    handler.setFormatter(form)
+    asyncios = logging.getLogger("asyncio")
+    before = asyncios.level
+    asyncios.setLevel(logging.ERROR)  # below it says that clients have gone, as they do
+    handler = logging.NullHandler() if LOG.hasHandlers() else _lines()
     LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
     try:
         yield
     finally:
         LOG.removeHandler(handler)
+        asyncios.setLevel(before)
+
+
+def _lines() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    LOG.setLevel(logging.INFO)
+    return handler

@@ -5,7 +5,6 @@ Plain values: knows nothing about models, event loops or sockets.
 
 from __future__ import annotations
 
-from .decoding import decoded
 from .errors import RequestError, as_request_error, error_body
 
-__all__ = ["RequestError", "as_request_error", "decoded", "error_body"]
+__all__ = ["RequestError", "as_request_error", "error_body"]

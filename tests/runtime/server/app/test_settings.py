@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client")
 from neort import ConfigError, StorageError
 from neort.server.app import Keys, Settings, listening_socket
 from neort.server.app.bodies import DEEPEST, decoded
-from neort.server.app.transport import address_in_words
+from neort.server.app.transport import address_in_words, allowed_connections
 from neort.server.protocol import RequestError
 
 KEY = "0123456789abcdef"
@@ -154,6 +154,31 @@ def test_a_socket_with_a_path_is_its_owners_and_takes_the_place_of_one_that_was_
         with pytest.raises(StorageError, match="something else"):
             bound(unix_socket=other)
         assert other.read_text() == "mine"
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "expected", "raised"),
+    [
+        (1 << 20, 1 << 20, 1024, 1024, None),
+        (1024, 1 << 20, 1024, 1024, 2112),
+        (256, 1024, 1024, 480, 1024),
+        (256, 256, 1024, 96, None),
+        (64, 64, 10, 1, None),
+        (-1, -1, 1024, 1024, None),
+        (256, -1, 1024, 1024, 2112),
+    ],
+)
+def test_connections_need_files_for_which_the_limit_is_raised(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int, expected: int, raised: int | None
+) -> None:
+    resource = pytest.importorskip("resource")
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "RLIM_INFINITY", -1)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: found.append(limits))
+    assert allowed_connections(wanted) == expected
+    assert found == ([] if raised is None else [(raised, hard)])
 
 
 # JSON

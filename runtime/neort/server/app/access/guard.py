@@ -168,9 +168,12 @@ class _Body:
 
 
 def _log_fault(request_id: str, error: Exception) -> None:
-    """Say where an error came from; what it says itself only where neort says it, since it may hold a prompt."""
-    said = str(error) if isinstance(error, NeortError) else type(error).__name__
-    LOG.error("request %s failed: %s\n%s", request_id, said, "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    """Say what neort says; of any other error its kind and where it came from, since its text may hold a prompt."""
+    if isinstance(error, NeortError):
+        LOG.error("request %s failed: %s", request_id, error)
+        return
+    place = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    LOG.error("request %s failed: %s\n%s", request_id, type(error).__name__, place)
 
 
 def _plain(path: bytes) -> str:

@@ -8,7 +8,9 @@ it costs is little beside a step of a model.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +20,31 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ...protocol import RequestError, error_body
 from ..settings import Settings
 
-__all__ = ["Connection", "Connections"]
+__all__ = ["Connection", "Connections", "allowed_connections"]
 
 MALFORMED = (
     "this is no HTTP/1.1 request, or its line and fields have more than {:,} bytes; send a smaller or a sound one"
 )
+OTHER_FILES = 64
 SLOW = "the head of the request was not complete after {:g} s; send it at once"
+
+
+def allowed_connections(wanted: int) -> int:
+    """How many of the wanted connections the system gives the process files for; its limit is raised where it may be.
+
+    Twice as many may be open for a moment, and there are other files.
+    """
+    if sys.platform == "win32":
+        return wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < (needed := min(2 * wanted + OTHER_FILES, most)):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            soft = needed
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, (soft - OTHER_FILES) // 2))
 
 
 class Connections:

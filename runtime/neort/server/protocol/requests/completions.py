@@ -21,7 +21,7 @@ class CompletionRequest(GeneratingFields):
 
     prompt: Any = wire(ANY_PROMPT, "what to continue: text, token ids, or a list of these", required=True)
     max_tokens: int | None = wire(
-        Integer(0, "max_tokens"), f"most new tokens; {DEFAULT_MAX_TOKENS} unless it says else; 0 only with echo"
+        Integer(0, "max_tokens"), f"most new tokens, {DEFAULT_MAX_TOKENS} by itself; 0 only with echo"
     )
     best_of: int | None = wire(
         Integer(1, "max_choices"), "make so many texts and answer with the n of the best mean log-probability"

@@ -67,7 +67,7 @@ class GeneratingFields:
     stream: bool = wire(Boolean(), "send the text as server-sent events, one for each token", default=False)
     stream_options: StreamOptions | None = wire(Nested(StreamOptions), "what a stream tells beside the text")
     temperature: float | None = wire(
-        Number(0.0, 1e6), "divides the logits; 0 takes the most probable token each time; 1 unless the bundle says else"
+        Number(0.0, 1e6), "divides the logits; 0 takes the most probable token each time; 1 by itself"
     )
     top_p: float | None = wire(
         Number(0.0, 1.0), "sample among the fewest tokens whose probabilities reach this", option="top_p"
@@ -90,7 +90,7 @@ class GeneratingFields:
     dry_penalty_last_n: int | None = passed("dry_penalty_last_n")
     dry_sequence_breakers: Any = passed("dry_sequence_breakers")
     seed: int | None = wire(
-        Integer(-1, (1 << 63) - 1), "makes the texts repeatable: choice i is the one of that number; -1 is none"
+        Integer(-1, (1 << 63) - 1), "makes the texts repeatable: choice i is always the same; -1 is as good as none"
     )
     stop: Any = wire(
         OneOf((Text(empty=False), Array(Text(empty=False), 0, 64)), "a string or a list of up to 64 strings"),
@@ -109,7 +109,7 @@ class GeneratingFields:
         Array(TOKEN, 1, 10_000), "ids of the only tokens that may be chosen", option="allowed_token_ids"
     )
     skip_special_tokens: bool | None = wire(
-        Boolean(), "leave special tokens out of the text; true unless it says else", option="skip_special_tokens"
+        Boolean(), "leave special tokens out of the text; true by itself", option="skip_special_tokens"
     )
     prompt_logprobs: int | None = wire(
         Integer(0, "max_logprobs"),
@@ -117,7 +117,7 @@ class GeneratingFields:
         option="prompt_logprobs",
     )
     truncate_prompt_tokens: int | None = wire(
-        Integer(-1, 1 << 31), "keep only so many tokens at a prompt's end; -1 is what the model has positions for"
+        Integer(-1, 1 << 31), "keep only so many tokens at a prompt's end; -1 keeps what fits beside max_tokens"
     )
     add_special_tokens: bool | None = wire(Boolean(), "put the tokenizer's special tokens around texts of the prompt")
     response_format: ResponseFormat | None = wire(Nested(ResponseFormat), "what the text looks like, as OpenAI has it")
@@ -129,7 +129,7 @@ class GeneratingFields:
         Boolean(), "write tokens in log-probabilities as token_id:123", default=False
     )
     priority: int | None = wire(
-        Integer(-(1 << 31), 1 << 31), "requests of lower numbers go first; 0 unless it says else", option="priority"
+        Integer(-(1 << 31), 1 << 31), "requests of lower numbers go first; 0 by itself", option="priority"
     )
     request_id: str | None = wire(
         Text(empty=False, longest=128, pattern="[A-Za-z0-9._:-]+"), "what the answer's id is made of"
