@@ -218,6 +218,7 @@ export class Lane {
     output.classList.toggle("running", running);
     output.setAttribute("aria-busy", String(running));
     empty.hidden = this.#given !== null;
+    output.hidden = this.#given === null;
     proceed.disabled = running || this.#text.isEmpty;
     copy.disabled = this.#given === null;
     if (running) figures.textContent = "waiting for the first token";
