@@ -661,6 +661,7 @@ def test_a_stream_may_be_cut_inside_of_a_character(server: CompletionServer, pag
         ([["", "\ufffd"], ["é b", "\ufffd", " b"]], [["é", "\ufffd", "\ufffd"], [" b", " b"]]),
         ([["", "\\xc3"]], [["", "\\xc3"]]),  # cut by max_tokens
         ([[" no tokens"]], [[" no tokens"]]),
+        ([["", "token_id:9"], [" a", " a"]], [["", "token_id:9"], [" a", " a"]]),  # a token without any text
         ([["all at", "all", " at"], [" once", " once"]], [["all", "all"], [" at", " at"], [" once", " once"]]),
     ],
 )

@@ -106,6 +106,15 @@ function parsed(data) {
   return chunk;
 }
 
+/** Reads what is left, so that an answer that is complete does not count as cancelled. */
+async function drain(reader) {
+  try {
+    while (!(await reader.read()).done);
+  } catch {
+    // there was nothing left to lose
+  }
+}
+
 /** The chunks of a completion, as they come; a server that does not stream gives one chunk. */
 export async function* completion(body, { key, signal }) {
   const response = await ask("v1/completions", { key, body, signal });
@@ -116,6 +125,7 @@ export async function* completion(body, { key, signal }) {
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   const parser = new EventParser();
+  let complete = false;
   try {
     for (;;) {
       const { value, done } = await reader.read().catch((error) => {
@@ -123,11 +133,13 @@ export async function* completion(body, { key, signal }) {
       });
       if (done) throw new Failure(LOST);
       for (const data of parser.feed(decoder.decode(value, { stream: true }))) {
-        if (data === "[DONE]") return;
+        complete = data === "[DONE]";
+        if (complete) return;
         yield parsed(data);
       }
     }
   } finally {
-    reader.cancel().catch(() => {});
+    if (complete) drain(reader);
+    else reader.cancel().catch(() => {});
   }
 }
