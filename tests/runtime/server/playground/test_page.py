@@ -393,7 +393,7 @@ def test_a_character_that_was_cut_has_a_place_but_no_text(server: CompletionServ
 @pytest.mark.parametrize(
     ("reply", "sentence", "again"),
     [
-        (refused(429, "64 do.", Retry_After="3"), "The server is busy. Please try again in 3 seconds. 64 do.", True),
+        (refused(429, "64 do.", retry_after="3"), "The server is busy. Please try again in 3 seconds. 64 do.", True),
         (refused(429, "64 wait."), "The server is busy. Please try again later. 64 wait.", True),
         (refused(503, "It stops."), "The server takes no requests now. Please try again later. It stops.", True),
         (Reply([b"<h1>Bad gateway"], 502), "The server failed with status 502.", True),
@@ -457,6 +457,17 @@ def test_models_that_cannot_be_listed_can_be_asked_for_again(server: CompletionS
     page.click("#reload")
     expect(page.locator("#notice")).to_be_hidden()
     expect(page.locator("select option")).to_have_text(["small"])
+
+
+def test_a_server_that_names_fewer_alternatives_is_asked_for_fewer(server: CompletionServer, pages: Pages) -> None:
+    too_many = refused(400, "logprobs is too many.", param="logprobs")
+    server.reply = lambda request: too_many if request["logprobs"] > 2 else completed([" a"])
+    page = pages.open()
+    generate(page, "Once upon")
+    page.click(".continue")
+    finished(page)
+    assert [request["logprobs"] for request in server.requests] == [5, 2, 2]
+    expect(output(page)).to_have_text("Once upon a a")
 
 
 def test_a_server_that_does_not_stream_is_good_enough(server: CompletionServer, pages: Pages) -> None:
