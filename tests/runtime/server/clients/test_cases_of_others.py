@@ -309,7 +309,7 @@ def test_figures_count_what_was_asked(server: Served) -> None:
 def test_a_prefix_is_saved_loaded_by_another_server_and_released(
     server: Served, model: neort.Model, tmp_path: Path
 ) -> None:
-    text = "The old house by the river had been empty for years, and nobody knew why." * 4
+    text = "The old house by the river had been empty for years, and nobody knew why." * 20
     assert server.post("/v1/prefixes", action="save", prompt=text, filename="house.bin")
     saved = server.prefixes / "house.bin"
     assert saved.stat().st_size > 0
@@ -320,7 +320,7 @@ def test_a_prefix_is_saved_loaded_by_another_server_and_released(
         other.post("/v1/prefixes", action="load", filename="house.bin")
         found = other.complete(prompt, max_tokens=8, temperature=0)
         assert found["choices"][0]["text"] == expected
-        assert found["usage"]["prompt_tokens_details"]["cached_tokens"] == len(model.tokenizer.encode(text))
+        assert found["usage"]["prompt_tokens_details"]["cached_tokens"] == 256  # only whole runs of the prefill are shared
         other.post("/v1/prefixes", action="release", filename="house.bin")
         assert other.texts(prompt, max_tokens=8, temperature=0) == [expected]
 
