@@ -320,7 +320,8 @@ def test_a_prefix_is_saved_loaded_by_another_server_and_released(
         other.post("/v1/prefixes", action="load", filename="house.bin")
         found = other.complete(prompt, max_tokens=8, temperature=0)
         assert found["choices"][0]["text"] == expected
-        assert found["usage"]["prompt_tokens_details"]["cached_tokens"] == 256  # only whole runs of the prefill are shared
+        # only whole runs of the prefill are shared
+        assert found["usage"]["prompt_tokens_details"]["cached_tokens"] == 256
         other.post("/v1/prefixes", action="release", filename="house.bin")
         assert other.texts(prompt, max_tokens=8, temperature=0) == [expected]
 
