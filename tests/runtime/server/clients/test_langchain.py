@@ -49,4 +49,4 @@ def test_vectors_are_the_models(server: Served, model: neort.Model) -> None:
         base_url=server.base_url, api_key="none", model=server.model, check_embedding_ctx_length=False
     )
     found = embeddings.embed_documents([PROMPT, "a"])
-    np.testing.assert_allclose(np.asarray(found, np.float32), model.embed([PROMPT, "a"]), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(found, np.float32), model.embed([PROMPT, "a"], normalize=True), rtol=1e-6)
