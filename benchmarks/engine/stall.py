@@ -56,6 +56,9 @@ class Times:
         self.tokens.append(time.perf_counter())
         return False
 
+    def go_on(self) -> None:
+        """Nothing is to be done."""
+
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         """Nothing is to be done."""
 
