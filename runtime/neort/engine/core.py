@@ -213,9 +213,11 @@ class EngineCore:
 
     def _take(self, request: Group, rows: list[Logits]) -> None:
         """Let a request decide on its next tokens, and its sequences' rows follow."""
-        before, places = request.new_tokens, self.scheduler.slots.places
-        for copy in request.take(rows):
-            self.runner.move(places[copy.source], places[copy.target], copy.stop, copy.start)
+        before = request.new_tokens
+        if copies := request.take(rows):
+            places = self.scheduler.slots.places
+            for copy in copies:
+                self.runner.move(places[copy.source], places[copy.target], copy.stop, copy.start)
         self.counts.generated_tokens += request.new_tokens - before
 
     def _restart_full(self) -> None:
