@@ -35,9 +35,11 @@ class Decoding:
 
     def take(self, request: Group, rows: list[Logits]) -> None:
         """Let a request decide on its next tokens, and its sequences' rows follow."""
-        before, places = request.new_tokens, self._scheduler.slots.places
-        for copy in request.take(rows):
-            self._runner.move(places[copy.source], places[copy.target], copy.stop, copy.start)
+        before = request.new_tokens
+        if copies := request.take(rows):
+            places = self._scheduler.slots.places
+            for copy in copies:
+                self._runner.move(places[copy.source], places[copy.target], copy.stop, copy.start)
         self._counts.generated_tokens += request.new_tokens - before
 
     def _restart_full(self) -> None:
