@@ -115,9 +115,9 @@ class EngineCore:
         request.done = True
 
     def settle(self) -> None:
-        """Free what was cancelled."""
-        self.scheduler.drop_done()
-        self.scheduler.release_idle()
+        """Free what was cancelled, and what texts that were read had borrowed."""
+        self.scheduler.slots.give_back()
+        self._settle()
 
     def step(self) -> None:
         """Let in who fits, run a part of a prompt, then decode one token for every running sequence.
@@ -125,6 +125,11 @@ class EngineCore:
         A request whose processors, prefill, decode run or memory fails ends with that error, which its sink gets. What
         belongs to no request, such as Ctrl-C, is raised; then another step may follow, or `fail_all`.
         """
+        self.scheduler.slots.give_back()
+        self._step()
+
+    def _step(self) -> None:
+        """A step, in the middle of a text that is read, too."""
         scheduler = self.scheduler
         scheduler.end_late()
         scheduler.drop_done()
@@ -136,7 +141,11 @@ class EngineCore:
             if not self._prefill.turn(self._most_rows):
                 break
         self._decode()
-        self.settle()
+        self._settle()
+
+    def _settle(self) -> None:
+        self.scheduler.drop_done()
+        self.scheduler.release_idle()
 
     def fail_all(self, error: BaseException) -> None:
         """End every request with an error."""
@@ -157,8 +166,9 @@ class EngineCore:
         check_ids(token_ids, spec)
         self.scheduler.limits.check_positions(len(token_ids))
         self.scheduler.drop_done()
-        slot = self.scheduler.borrow_slot(len(token_ids))
+        self.scheduler.slots.give_back()
         try:
+            slot = self.scheduler.borrow_slot(len(token_ids))
             out = np.empty((len(token_ids), spec.vocab_size), np.float32)
             for start in range(0, len(token_ids), self.prefill_chunk):
                 if not (self._goes_on(wanted) if start else wanted()):
@@ -167,8 +177,7 @@ class EngineCore:
                 out[start : start + len(chunk)] = self.runner.prefill(slot, chunk, start, len(chunk))
             return out
         finally:
-            self.scheduler.slots.give_back([slot])
-            self.scheduler.release_idle()
+            self.settle()
 
     def check_reading(self, reading: Reading[Result]) -> None:
         """Raises PromptError for a reading with bad ids, or more of them than can ever fit."""
@@ -188,13 +197,11 @@ class EngineCore:
         Raises what reductions raise.
         """
         self.scheduler.drop_done()
+        self.scheduler.slots.give_back()
         batch = first_batch(readings, source.row_size, self.prefill_chunk, alone=not self.scheduler.slots.owners)
         slots = self.scheduler.borrow_slots([reading.positions for reading in batch])
-        try:
-            goes_on = functools.partial(self._goes_on, wanted)
-            return read_batch(source, slots, batch[: len(slots)], self.prefill_chunk, goes_on)
-        finally:
-            self.scheduler.slots.give_back(slots)
+        goes_on = functools.partial(self._goes_on, wanted)
+        return read_batch(source, slots, batch[: len(slots)], self.prefill_chunk, goes_on)
 
     def _goes_on(self, wanted: Callable[[], bool]) -> bool:
         """Between two runs of a text that is read: let others decode and, where prompts arrive, go a step further.
@@ -203,7 +210,7 @@ class EngineCore:
         """
         self._decode()
         if self.waiting or self.prefilling:
-            self.step()
+            self._step()
         return wanted()
 
     @property

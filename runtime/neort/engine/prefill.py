@@ -76,7 +76,7 @@ class Prefill:
                 raise
             for each in batch:  # whose it is shows when each is run by itself, with the same bits
                 with ChargedTo(each.group):
-                    self._run([each])
+                    self._run_again(each)
         for each in batch:
             with ChargedTo(each.group):
                 self._complete(each.group)
@@ -136,6 +136,12 @@ class Prefill:
             self._run_together(batch)
         for sequence in batch:
             sequence.group.prefill_seconds += time.perf_counter() - started
+
+    def _run_again(self, sequence: Sequence) -> None:
+        """Run a context by itself, of which a run of several was to take the beginning and may have."""
+        if sequence.logits is None:
+            sequence.cached = 0
+            self._run([sequence])
 
     def _run_chunk(self, sequence: Sequence) -> None:
         """Only the last chunk computes logits, of its end, unless those of a prompt are asked for."""

@@ -174,8 +174,9 @@ class Scheduler:
 
         Raises BusyError where the other requests leave none, or too little of ``max_cache_bytes``.
         """
-        most, taken = self.limits.max_cache_bytes, self.slots.end
-        if taken >= self.runner.max_batch_size:
+        most = self.limits.max_cache_bytes
+        if not self.slots.idle:
+            taken = self.runner.max_batch_size
             raise BusyError(f"all {taken} slots are generating; raise max_batch_size, or wait for a sequence")
         if not self._has_room(positions):
             raise BusyError(
@@ -190,7 +191,7 @@ class Scheduler:
         They are for the first ones, as many as there are slots and room in the cache now; maybe for none. The cache
         is counted as if all were as long as the longest, as far as a run pads them.
         """
-        count = min(len(positions), self.runner.max_batch_size - self.slots.end)
+        count = min(len(positions), len(self.slots.idle))
         while count > 0 and not self._has_room(count * max(positions[:count])):
             count -= 1
         return self.slots.borrow(positions[: max(count, 0)])

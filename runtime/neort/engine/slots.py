@@ -110,17 +110,23 @@ class Slots:
                 self._runner.release(slot)
             self._used = end
 
+    @property
+    def idle(self) -> range:
+        """The most idle slots that lie side by side."""
+        stretch = _longest_stretch([slot for slot in range(self._runner.max_batch_size) if self._is_idle(slot)])
+        return range(stretch[0], stretch[-1] + 1) if stretch else range(0)
+
     def borrow(self, positions: list[int]) -> range:
-        """Return slots behind all that are in use, one for each text of so many positions, until `give_back`."""
-        slots = range(self.end, self.end + len(positions))
+        """Return the first `idle` slots, one for each text of so many positions, until `give_back`."""
+        slots = self.idle[: len(positions)]
         if positions:
             self._reserve(slots.stop)
             self.borrowed = {**self.borrowed, **dict(zip(slots, positions, strict=True))}
         return slots
 
-    def give_back(self, slots: Iterable[int]) -> None:
-        """Take borrowed slots back; their memory stays until `release_idle`."""
-        self.borrowed = {slot: positions for slot, positions in self.borrowed.items() if slot not in slots}
+    def give_back(self) -> None:
+        """Take all borrowed slots back; their memory stays until `release_idle`."""
+        self.borrowed = {}
 
     def _is_idle(self, slot: int) -> bool:
         return slot not in self.borrowed and (slot >= len(self.owners) or self.owners[slot] is None)

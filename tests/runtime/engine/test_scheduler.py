@@ -105,14 +105,28 @@ def test_what_is_refused_is_checked_again_and_never_queued() -> None:
     assert not scheduler.waiting
 
 
+def test_a_slot_between_others_can_be_borrowed_and_is_nobodys_until_it_is_given_back() -> None:
+    scheduler = Scheduler(Counting(max_batch_size=3))
+    first, *_ = [submitted(scheduler, [token]) for token in (1, 2, 3)]
+    started(scheduler)
+    first.done = True
+    scheduler.drop_done()
+    assert scheduler.borrow_slots([3, 3]) == range(1)
+    submitted(scheduler, [4])
+    scheduler.slots.close_up()
+    assert (started(scheduler), scheduler.slots.free) == ([], 0)
+    scheduler.slots.give_back()
+    assert len(started(scheduler)) == 1
+
+
 def test_a_slot_that_is_borrowed_lies_after_those_of_the_running_requests() -> None:
     scheduler = Scheduler(Counting(max_batch_size=2))
     assert scheduler.borrow_slot(3) == 0
-    scheduler.slots.give_back([0])
+    scheduler.slots.give_back()
     submitted(scheduler, [1])
     started(scheduler)
     assert scheduler.borrow_slot(3) == 1
-    scheduler.slots.give_back([1])
+    scheduler.slots.give_back()
     submitted(scheduler, [2])
     started(scheduler)
     with pytest.raises(BusyError):
