@@ -91,6 +91,7 @@ limit and the remedy, cut to 1,000 characters, so that a large request is not se
 | 401 | no key, or a wrong one |
 | 404 | no such model (`model_not_found`), file, or chat template (`no_chat_template`) |
 | 413, 415 | a body that is too large, or compressed |
+| 422 | options that leave no token to choose in some place, a grammar and `allowed_token_ids` say |
 | 429 | as many requests wait as may; `Retry-After` says when to try again |
 | 500 | the server failed; its log says why |
 | 501 | a part of neort is not installed: grammars need `neort[grammar]` |

@@ -44,7 +44,10 @@ class Prefixes:
         try:
             prefix = actions[request.action](request, served, file)
         except (PrefixError, StorageError) as error:
-            status = 404 if isinstance(error, FileNotFoundError) else 400 if isinstance(error, PrefixError) else 507
+            if isinstance(error, FileNotFoundError):
+                message = f"there is no prefix {request.filename}; save it first, by the action save"
+                raise RequestError(404, message, param="filename") from None
+            status = 400 if isinstance(error, PrefixError) else 507
             message = str(error).replace(str(file), request.filename).replace(str(self._folder), "the folder")
             raise RequestError(status, message, param="filename") from None
         return {

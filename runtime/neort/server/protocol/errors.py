@@ -9,6 +9,7 @@ from ...errors import (
     ArgumentTypeError,
     BusyError,
     ConfigError,
+    LogitsError,
     MissingExtraError,
     NeortError,
     OutOfMemoryError,
@@ -32,6 +33,7 @@ _TYPES = {
 }
 _STATUSES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], int], ...] = (
     ((PromptError, ConfigError, ArgumentTypeError, UnsupportedError, PrefixError), 400),
+    (LogitsError, 422),  # but for a damaged bundle, options that leave no token
     (BusyError, 429),
     (OutOfMemoryError, 503),
     (MissingExtraError, 501),

@@ -260,7 +260,8 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"response_format": {"type": "json_schema"}}, 400, "response_format", "no field json_schema"),
     ({"response_format": {"type": "xml"}}, 400, "response_format.type", "json_object"),
     ({"request_id": "a b"}, 400, "request_id", "must fit"),
-    ({"truncate_prompt_tokens": 0}, 400, None, "no token left"),
+    ({"truncate_prompt_tokens": 0}, 400, "truncate_prompt_tokens", "leaves no token"),
+    ({"allowed_token_ids": [0], "min_tokens": 2}, 422, None, "Check the options"),
 ]
 
 

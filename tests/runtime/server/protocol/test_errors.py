@@ -19,7 +19,7 @@ from neort.server.protocol import RequestError, as_request_error, error_body
         (neort.PrefixError("a"), 400, "invalid_request_error"),
         (neort.BusyError("a"), 429, "rate_limit_error"),
         (neort.OutOfMemoryError("a"), 503, "overloaded_error"),
-        (neort.LogitsError("a"), 500, "server_error"),
+        (neort.LogitsError("a"), 422, "invalid_request_error"),
         (neort.EngineError("a"), 500, "server_error"),
         (neort.MissingExtraError("a"), 501, "server_error"),
         (neort.StorageError("a"), 507, "server_error"),

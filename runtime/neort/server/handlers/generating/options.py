@@ -47,6 +47,8 @@ def options_of(
         if count > 1:
             told = f"{count} texts for a prompt are asked for at temperature 0, which gives the same one each time"
             raise RequestError(400, f"{told}; use n=1, or a temperature above 0", param="n")
+    if base.num_beams > 1:
+        chosen["num_beams"] = 1  # a bundle's wish for beams is for Model.generate
     chosen |= {"max_new_tokens": most, "logprobs": logprobs, "num_return_sequences": count}
     return base.replace(**chosen)
 

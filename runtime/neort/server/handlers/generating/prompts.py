@@ -51,5 +51,6 @@ def ids_of(
     if truncate is not None:
         ids = ids[max(0, len(ids) - (room if truncate < 0 else truncate)) :]
     if not ids:
-        raise RequestError(400, "the prompt has no token left; give it text, or a larger truncate_prompt_tokens")
+        message = f"truncate_prompt_tokens is {truncate} and leaves no token of a prompt; use a larger number"
+        raise RequestError(400, message, param="truncate_prompt_tokens")
     return ids

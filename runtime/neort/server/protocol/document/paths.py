@@ -23,6 +23,7 @@ ERRORS = {
     408: "The request did not arrive in time",
     413: "The body is too large",
     415: "The body is compressed, or no JSON",
+    422: "The options leave no token to choose",
     429: "Too many requests wait; try again later",
     499: "The client went away",
     500: "The server failed",

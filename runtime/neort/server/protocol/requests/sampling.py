@@ -128,9 +128,7 @@ class GeneratingFields:
     return_tokens_as_token_ids: bool = wire(
         Boolean(), "write tokens in log-probabilities as token_id:123", default=False
     )
-    priority: int | None = wire(
-        Integer(-(1 << 31), 1 << 31), "requests of lower numbers go first; 0 by itself", option="priority"
-    )
+    priority: int | None = passed("priority")
     request_id: str | None = wire(
         Text(empty=False, longest=128, pattern="[A-Za-z0-9._:-]+"), "what the answer's id is made of"
     )
