@@ -47,9 +47,9 @@ def done(tokens: int) -> bytes:
     return event({"object": "text_completion", "choices": [], "usage": usage}) + b"data: [DONE]\n\n"
 
 
-def error(message: str) -> bytes:
+def error(message: str, param: str | None = None) -> bytes:
     """The document of an error."""
-    return json.dumps({"error": {"message": message, "type": "x", "param": None, "code": None}}).encode()
+    return json.dumps({"error": {"message": message, "type": "x", "param": param, "code": None}}).encode()
 
 
 @dataclass
@@ -71,10 +71,10 @@ def completed(tokens: Sequence[str], reason: str = "length") -> Reply:
     )
 
 
-def refused(status: int, message: str, **headers: str) -> Reply:
-    """An error; underscores in the names of headers stand for hyphens."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply([error(message)], status, named, "application/json")
+def refused(status: int, message: str, *, param: str | None = None, retry_after: str | None = None) -> Reply:
+    """An error, about a field of the request if ``param`` names one."""
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return Reply([error(message, param)], status, headers, "application/json")
 
 
 class CompletionServer:

@@ -5,7 +5,6 @@ import { completion, Failure } from "./stream.js";
 import { Text } from "./text.js";
 import { tokensOf } from "./tokens.js";
 
-const LOGPROBS = 5;
 const SHOWN_PROMPT = 400; // characters of a prompt that stand before the text
 const REASONS = { length: "max_tokens reached", stop: "came to its end", abort: "stopped" };
 
@@ -23,6 +22,7 @@ function figures({ count, started, first, last, seed, reason }) {
 }
 
 export class Lane {
+  #logprobs = 5; // alternatives asked for in each place
   #parts;
   #text;
   #form;
@@ -154,15 +154,27 @@ export class Lane {
     this.#show(null);
     this.#refresh();
     const run = { count: 0, started: performance.now(), first: 0, last: 0, seed: options.seed, reason: "" };
+    const body = { model: this.model, prompt: this.#given + this.#text, ...options };
+    const streamed = { stream: true, stream_options: { include_usage: true } };
     let failure = null;
     try {
-      const wanted = { stream: true, logprobs: LOGPROBS, stream_options: { include_usage: true } };
-      await this.#read(run, { model: this.model, prompt: this.#given + this.#text, ...options, ...wanted }, abort);
+      await this.#readWithLogprobs(run, { ...body, ...streamed }, abort);
     } catch (error) {
       if (error.name === "AbortError") run.reason = "abort";
       else failure = error;
     }
     if (this.#abort === abort) this.#finish(run, failure); // no other run has begun
+  }
+
+  /** Asks for fewer alternatives where the server names fewer. */
+  async #readWithLogprobs(run, body, abort) {
+    try {
+      await this.#read(run, { ...body, logprobs: this.#logprobs }, abort);
+    } catch (error) {
+      if (error.field !== "logprobs" || this.#logprobs === 0) throw error;
+      this.#logprobs = Math.floor(this.#logprobs / 2);
+      await this.#readWithLogprobs(run, body, abort);
+    }
   }
 
   async #read(run, body, abort) {
@@ -218,6 +230,7 @@ export class Lane {
     output.classList.toggle("running", running);
     output.setAttribute("aria-busy", String(running));
     empty.hidden = this.#given !== null;
+    output.hidden = this.#given === null;
     proceed.disabled = running || this.#text.isEmpty;
     copy.disabled = this.#given === null;
     if (running) figures.textContent = "waiting for the first token";

@@ -27,12 +27,13 @@ export class EventParser {
   }
 }
 
-/** A request that gave no text, or not all of it: a sentence, and what the server said besides. */
+/** A request that gave no text, or not all of it: a sentence, what the server said besides, and the field it is about. */
 export class Failure extends Error {
-  constructor(sentence, { detail = "", status = 0 } = {}) {
+  constructor(sentence, { detail = "", status = 0, field = null } = {}) {
     super(sentence);
     this.detail = detail;
     this.status = status;
+    this.field = field;
   }
 }
 
@@ -47,25 +48,26 @@ export function waiting(header, now = Date.now()) {
   return seconds < 120 ? `in ${seconds} seconds` : `in ${Math.ceil(seconds / 60)} minutes`;
 }
 
-function messageOf(body) {
+/** The message of an error's document and the field that it is about. */
+function told(body) {
   try {
     const { error } = JSON.parse(body);
-    return shortened(String(error.message ?? error));
+    return { detail: shortened(String(error.message ?? error)), field: error.param ?? null };
   } catch {
-    return "";
+    return { detail: "", field: null };
   }
 }
 
 /** What an answer with an error status means. */
 async function refusal(response) {
-  const detail = messageOf(await response.text().catch(() => ""));
+  const { detail, field } = told(await response.text().catch(() => ""));
   const { status } = response;
   const later = waiting(response.headers.get("retry-after"));
   if (status === 401) return new Failure("The server asks for an API key.", { status });
   if (status === 429) return new Failure(`The server is busy. Please try again ${later}.`, { detail, status });
   if (status === 503) return new Failure(`The server takes no requests now. Please try again ${later}.`, { detail, status });
   if (status >= 500) return new Failure(`The server failed with status ${status}.`, { detail, status });
-  return new Failure(detail || `The server refuses this with status ${status}.`, { status });
+  return new Failure(detail || `The server refuses this with status ${status}.`, { status, field });
 }
 
 /** fetch, with a Failure for everything but an answer of success. A stop by `signal` stays an AbortError. */
@@ -106,6 +108,15 @@ function parsed(data) {
   return chunk;
 }
 
+/** Reads what is left, so that an answer that is complete does not count as cancelled. */
+async function drain(reader) {
+  try {
+    while (!(await reader.read()).done);
+  } catch {
+    // there was nothing left to lose
+  }
+}
+
 /** The chunks of a completion, as they come; a server that does not stream gives one chunk. */
 export async function* completion(body, { key, signal }) {
   const response = await ask("v1/completions", { key, body, signal });
@@ -116,6 +127,7 @@ export async function* completion(body, { key, signal }) {
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   const parser = new EventParser();
+  let complete = false;
   try {
     for (;;) {
       const { value, done } = await reader.read().catch((error) => {
@@ -123,11 +135,13 @@ export async function* completion(body, { key, signal }) {
       });
       if (done) throw new Failure(LOST);
       for (const data of parser.feed(decoder.decode(value, { stream: true }))) {
-        if (data === "[DONE]") return;
+        complete = data === "[DONE]";
+        if (complete) return;
         yield parsed(data);
       }
     }
   } finally {
-    reader.cancel().catch(() => {});
+    if (complete) drain(reader);
+    else reader.cancel().catch(() => {});
   }
 }

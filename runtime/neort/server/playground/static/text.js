@@ -5,10 +5,10 @@ import { Aligner, percent, shown, tint } from "./tokens.js";
 
 const isToken = (element) => element.classList.contains("token");
 
-function classes({ text, tokens }) {
+function classes({ tokens }) {
   if (!tokens.length || tokens.some((token) => token.logprob === null)) return "";
   const colour = tint(tokens.reduce((sum, token) => sum + token.logprob, 0));
-  return `token ${colour}${text === "" ? " cut" : ""}`;
+  return `token ${colour}`;
 }
 
 /** Generated text. It is only ever put into the page as text, never as HTML. */
@@ -74,7 +74,7 @@ export class Text {
 
   #append({ text, tokens }) {
     const element = document.createElement("span");
-    element.className = classes({ text, tokens });
+    element.className = classes({ tokens });
     const spaces = text.trim() ? /^ */.exec(text)[0] : ""; // they stay outside, so that colours end where words do
     element.textContent = text.slice(spaces.length).replaceAll("\n", "⏎\n") || "▯";
     const nodes = [document.createTextNode(spaces), element];

@@ -2,6 +2,7 @@
 // Knows nothing about the page.
 
 const BYTES = /^(?:bytes:)?((?:\\x[0-9a-fA-F]{2})+)$/;
+const TEXTLESS = /^token_id:\d+$/; // a token that has no bytes
 const PARTIAL = /\\x[0-9a-fA-F]{2}|\ufffd|^token_id:/;
 const TINTS = [[0.5, "p1"], [0.2, "p2"], [0.05, "p3"], [0.01, "p4"], [0, "p5"]];
 const INVISIBLE = /[\u007f-\u00a0\u00ad\u061c\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]/g;
@@ -11,6 +12,7 @@ export const isText = (token) => !PARTIAL.test(token);
 
 /** A token as people read it: quoted, or its bytes where it is a part of a character. */
 export function shown(token) {
+  if (TEXTLESS.test(token)) return token.replace("token_id:", "token ");
   const bytes = BYTES.exec(token);
   if (bytes) return bytes[1].slice(2).toUpperCase().split("\\X").join(" ");
   const quoted = JSON.stringify(token).replace(INVISIBLE, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
@@ -49,9 +51,13 @@ export class Aligner {
     this.#text += text;
     this.#waiting.push(...tokens);
     const pieces = [];
-    while (this.#text && this.#waiting.length) {
+    while (this.#waiting.length) {
       const [first] = this.#waiting;
-      if (isText(first.text) && this.#text.startsWith(first.text)) {
+      if (TEXTLESS.test(first.text)) {
+        pieces.push(this.#take(1, 0));
+      } else if (!this.#text) {
+        break;
+      } else if (isText(first.text) && this.#text.startsWith(first.text)) {
         pieces.push(this.#take(1, first.text.length));
       } else if (isText(first.text) && first.text.startsWith(this.#text)) {
         break; // the rest of it is held back
