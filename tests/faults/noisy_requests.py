@@ -27,8 +27,8 @@ def request(body: bytes, path: str = "/v1/completions", method: str = "POST", le
     return f"{head}Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n".encode("latin-1") + body
 
 
-def noisy(source: random.Random) -> bytes:
-    """A request of random fields and values, or one with some bytes changed."""
+def noisy(source: random.Random) -> tuple[bytes, bool]:
+    """A request of random fields and values, or one with some bytes changed; and whether it is cut short."""
     chosen = source.sample(FIELDS, source.randint(0, 6))
     body: dict[str, Any] = {"prompt": "a", "max_tokens": 2} if source.random() < 0.7 else {}
     body |= {name: value(source, 0) for name in chosen}
@@ -38,7 +38,9 @@ def noisy(source: random.Random) -> bytes:
     if source.random() < 0.3:
         for _ in range(source.randint(1, 4)):
             sent[source.randrange(len(sent))] = source.randrange(256)
-    return bytes(sent) if source.random() < 0.9 else bytes(sent[: source.randrange(len(sent))])
+    if source.random() < 0.1:
+        return bytes(sent[: source.randrange(len(sent))]), True
+    return bytes(sent), False
 
 
 def value(source: random.Random, depth: int) -> Any:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -90,6 +91,19 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer, or all that comes before the connection ends."""
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        while part := connection.recv(1 << 16):
+            answer += part
+            head, end, body = answer.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            if end and (len(body) >= int(length[1]) if length else body.endswith(b"0\r\n\r\n")):
+                break
+    return answer
+
+
 def status(answer: bytes) -> int | None:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else None
 
@@ -130,18 +144,22 @@ def bodies(server: Served, count: int) -> str:
 
 
 def noise(server: Served, count: int) -> str:
-    """Send random requests, many at once."""
+    """Send random requests, many at once. Of those that are cut most clients go away, some wait for what is said."""
     found: Counter[str] = Counter()
 
     def send(seed: int) -> None:
         source = random.Random(seed)
+        sent, is_cut = noisy(source)
         with connect(server) as connection:
             with contextlib.suppress(ConnectionError):
-                connection.sendall(noisy(source))
-            answer = read_all(connection)
+                connection.sendall(sent)
+            if is_cut and source.random() < 0.95:
+                found["left"] += 1
+                return
+            answer = read_answer(connection)
         got = status(answer)
         found[str(got)] += 1
-        check(got is None or got < 500 or got in (501, 503), f"request {seed} got {answer[:300]!r}")
+        check(got is None or got < 500 or got in (501, 503), f"request {seed}, {sent!r}, got {answer[:300]!r}")
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(send, range(count)))
