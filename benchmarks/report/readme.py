@@ -3,8 +3,8 @@
     python -m benchmarks.report.readme [--check]
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`, where NAME is that of a file in results/; of a name
-like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`. Where the
-file is missing, the document stays as it is.
+like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`,
+`short_prompts` that of `stall`. Where the file is missing, the document stays as it is.
 With --check nothing is written, and the exit status is 1 when a table is out of date.
 """
 
@@ -19,7 +19,15 @@ from ..harness.files import ROOT, write_whole
 from ..harness.results import read_results
 from . import engine_tables, exporter_tables, format_tables, peer_tables, serving_tables, speculation_tables
 
-NAMES = ("benchmarks.md", "evaluation.md", "formats.md", "quantization.md", "speculation.md", "verification.md")
+NAMES = (
+    "benchmarks.md",
+    "engine.md",
+    "evaluation.md",
+    "formats.md",
+    "quantization.md",
+    "speculation.md",
+    "verification.md",
+)
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
 
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
@@ -50,8 +58,14 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "serving": serving_tables.serving,
     "soak": serving_tables.soak,
     "judge": serving_tables.judge,
+    "stall": engine_tables.stall,
+    "short_prompts": engine_tables.short_prompts,
 }
-SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
+SOURCES = {
+    "shares": "generate",
+    "batches": "generate",
+    "short_prompts": "stall",
+}  # whose results a table shows, where its name does not say it
 
 
 def render(text: str) -> str:
