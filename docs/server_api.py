@@ -33,7 +33,7 @@ it is made of the tables that check the requests.
 - Unless a request or the bundle's `generation_config.json` says else, tokens are sampled at temperature 1.0 from the
   whole vocabulary. Temperature 0 takes the most probable token each time, whatever else is said of sampling.
 - With a `seed`, choice i of a prompt is `Model.generate(prompt, do_sample=True, temperature=1.0, top_k=0, seed=seed,
-  num_return_sequences=n)[i]`, bit for bit, whatever runs beside it.
+  num_return_sequences=n)[i]`, bit for bit, whatever runs beside it. Stop strings are those of `stop_in_new_text=True`.
 - The choices of several prompts stand in their order: choice i of prompt p has the index p * n + i.
 - A stream has one event for each token, also where its text is not certain yet, and none before the first token. An
   event's text is what became certain; joined texts are the text of the whole answer. `finish_reason`, `stop_reason` and

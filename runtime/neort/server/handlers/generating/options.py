@@ -79,7 +79,7 @@ def _sampling(request: GeneratingFields, base: GenerationConfig) -> dict[str, An
 
 def _ends(request: GeneratingFields, base: GenerationConfig) -> dict[str, Any]:
     """What ends a text, what makes it repeatable, and biases."""
-    ends: dict[str, Any] = {}
+    ends: dict[str, Any] = {"stop_in_new_text": True}
     further = stop_ids(request)
     if further:
         ends["eos_token_id"] = further if request.ignore_eos else [*base.eos_token_ids, *further]

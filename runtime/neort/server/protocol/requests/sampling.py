@@ -94,7 +94,7 @@ class GeneratingFields:
     )
     stop: Any = wire(
         OneOf((Text(empty=False), Array(Text(empty=False), 0, 64)), "a string or a list of up to 64 strings"),
-        "text that ends the text and is no part of it",
+        "text that ends the text and is no part of it; one that begins in the prompt does not",
     )
     stop_token_ids: list[int] | None = wire(Array(TOKEN, 0, 64), "ids of further tokens that end the text")
     include_stop_str_in_output: bool | None = wire(
@@ -103,7 +103,7 @@ class GeneratingFields:
     ignore_eos: bool = wire(Boolean(), "go on after end-of-text tokens", default=False)
     min_tokens: int | None = wire(
         Integer(0, "max_tokens"),
-        "no end-of-text token, nor one of stop_token_ids, before so many tokens; stop strings end the text before, too",
+        "no end of the text, a stop string's neither, before so many tokens",
         option="min_new_tokens",
     )
     logit_bias: dict[int, float] | None = wire(Bias(), "is added to the logits of token ids; -100 rules out")
