@@ -103,7 +103,9 @@ class GeneratingFields:
     )
     ignore_eos: bool = wire(Boolean(), "go on after end-of-text tokens", default=False)
     min_tokens: int | None = wire(
-        Integer(0, "max_tokens"), "no end of the text before so many tokens", option="min_new_tokens"
+        Integer(0, "max_tokens"),
+        "no end-of-text token, nor one of stop_token_ids, before so many tokens; stop strings end the text before, too",
+        option="min_new_tokens",
     )
     logit_bias: dict[int, float] | None = wire(Bias(), "is added to the logits of token ids; -100 rules out")
     allowed_token_ids: list[int] | None = wire(
@@ -114,7 +116,8 @@ class GeneratingFields:
     )
     prompt_logprobs: int | None = wire(
         Integer(0, "max_logprobs"),
-        "log-probabilities of the prompt's tokens, with so many most probable ones; not in streams",
+        "log-probabilities of the prompt's tokens, with so many most probable ones; rank is null beyond these; not in "
+        "streams",
         option="prompt_logprobs",
     )
     truncate_prompt_tokens: int | None = wire(
