@@ -17,9 +17,17 @@ from typing import Any
 from ..harness.arguments import script_parser
 from ..harness.files import ROOT, write_whole
 from ..harness.results import read_results
-from . import engine_tables, exporter_tables, format_tables, peer_tables, speculation_tables
+from . import engine_tables, exporter_tables, format_tables, peer_tables, speculation_tables, training_tables
 
-NAMES = ("benchmarks.md", "evaluation.md", "formats.md", "quantization.md", "speculation.md", "verification.md")
+NAMES = (
+    "benchmarks.md",
+    "evaluation.md",
+    "formats.md",
+    "quantization.md",
+    "speculation.md",
+    "training.md",
+    "verification.md",
+)
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
 
 TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
@@ -47,6 +55,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "far_channels": format_tables.far_channels,
     "threads": engine_tables.threads,
     "sampling": engine_tables.sampling,
+    "training": training_tables.training,
 }
 SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
 
