@@ -64,7 +64,7 @@ as in llama.cpp. Ids that the model does not have are ignored, where transformer
 
 `max_length` counts the prompt's tokens. A `max_new_tokens` of the same call, or of the same file, holds instead of it;
 of a config's and a call's the call's holds. `max_time` ends a text with the token after which so many seconds have
-passed, and with finish_reason "length"; stopping criteria end it with "stop".
+passed, waiting included, and with finish_reason "length"; stopping criteria end it with "stop".
 
 ## In a generation_config.json
 

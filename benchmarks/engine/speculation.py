@@ -56,6 +56,9 @@ class Sink:
     def push(self, token_id: int) -> bool:
         return False
 
+    def go_on(self) -> None:
+        pass
+
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         self.stats = stats
 

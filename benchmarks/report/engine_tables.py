@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.profile_nodes import BETWEEN
 from .markdown import machine
 
-__all__ = ["cpus", "installed", "kv_cache", "profile", "sampling", "threads"]
+__all__ = ["cpus", "installed", "kv_cache", "profile", "sampling", "short_prompts", "stall", "threads"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -78,6 +78,33 @@ def sampling(results: dict[str, Any]) -> list[str]:
         f"{several} tokens | share of a step of {several} sequences, {results['bundle']} ({step:.0f} ms) |",
         "|---|---|---|---|",
         *(row(name, milliseconds) for name, milliseconds in results["choice_milliseconds"].items()),
+    ]
+
+
+def stall(results: dict[str, Any]) -> list[str]:
+    """How long a stream waits while a long prompt is read, and the prompt for its first token."""
+    usual = results["arrival_milliseconds"]["whole"]["usual_gap"]
+    return [
+        f"| {results['bundle']}, {machine(results)}; a prompt of {results['prompt']:,} tokens arrives; ms | "
+        "longest time between two tokens of the stream | 99th percentile | the prompt's time to its first token |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {row['largest_gap']:.0f} | {row['p99_gap']:.0f} | {row['time_to_first_token']:.0f} |"
+            for name, row in results["arrival_milliseconds"].items()
+        ),
+        f"| no prompt | {usual:.0f} | | |",
+    ]
+
+
+def short_prompts(results: dict[str, Any]) -> list[str]:
+    """What a run of several prompts saves."""
+    return [
+        f"| {results['bundle']}, {machine(results)}; prompts x tokens; ms | one by one | together | times as fast |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {row['one_by_one']:.0f} | {row['together']:.0f} | {row['one_by_one'] / row['together']:.2f} |"
+            for name, row in results["short_prompts_milliseconds"].items()
+        ),
     ]
 
 

@@ -1,15 +1,17 @@
-"""Draws results/*.json as SVG: rates of all systems, and their memory. Needs matplotlib: pip install -e ".[bench]".
+"""Draws results/*.json as SVG: rates of all systems, their memory, and servers under load.
+
+Needs matplotlib: pip install -e ".[bench]".
 
     python -m benchmarks.report.plots
 
-For every shape that was measured: results/decode-SHAPE.svg, prefill-SHAPE.svg and memory-SHAPE.svg; besides
-results/training.svg. The same results make the same files, byte for byte.
+For every shape that was measured: results/decode-SHAPE.svg, prefill-SHAPE.svg, memory-SHAPE.svg and serving-SHAPE.svg;
+besides results/training.svg. The same results make the same files, byte for byte.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ def main() -> None:
                 save(rates(results, kind), f"{kind}-{results['shape']}")
         for results in measured("memory"):
             save(memory(results), f"memory-{results['shape']}")
+        for results in measured("serving"):
+            save(serving(results), f"serving-{results['name']}")
         if (run := read_results("training")) is not None:
             save(training(run), "training")
 
@@ -88,6 +92,30 @@ def training(results: dict[str, Any]) -> Figure:
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_ylabel("bits per byte")
     figure.supxlabel(f"million tokens read, on one {results['machine']['gpu']}", fontsize=9)
+    return figure
+
+
+def serving(results: dict[str, Any]) -> Figure:
+    """Tokens per second, the time to the first token and that between tokens, over the number of clients."""
+    figure = Figure(figsize=(9.6, 2.8), layout="constrained")
+    panels = figure.subplots(1, 3)
+    values: list[tuple[str, Callable[[dict[str, Any]], float]]] = [
+        ("tokens per second", lambda cell: float(cell["tokens_per_second"])),
+        ("time to the first token, p95, s", lambda cell: float(cell["ttft_milliseconds"]["p95"] / 1000)),
+        ("time per token, p95, ms", lambda cell: float(cell["tpot_milliseconds"]["p95"])),
+    ]
+    for panel, (title, value) in zip(panels, values, strict=True):
+        for name, cells in results["medians"].items():
+            line = OWN if name.startswith("neort") else OTHER
+            panel.plot([int(count) for count in cells], [value(cell) for cell in cells.values()], "o-", color=line,
+                       label=name)  # fmt: skip
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(ticks := [int(count) for count in cells], [str(tick) for tick in ticks])
+        panel.set_ylim(bottom=0)
+        panel.set_title(title, fontsize=9)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False)
+    figure.supxlabel(f"clients, {results['name']}, {results['machine']['cpu']}", fontsize=9)
     return figure
 
 

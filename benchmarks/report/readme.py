@@ -3,8 +3,8 @@
     python -m benchmarks.report.readme [--check]
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`, where NAME is that of a file in results/; of a name
-like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`. Where the
-file is missing, the document stays as it is.
+like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`,
+`short_prompts` that of `stall`. Where the file is missing, the document stays as it is.
 With --check nothing is written, and the exit status is 1 when a table is out of date.
 """
 
@@ -17,10 +17,19 @@ from typing import Any
 from ..harness.arguments import script_parser
 from ..harness.files import ROOT, write_whole
 from ..harness.results import read_results
-from . import engine_tables, exporter_tables, format_tables, peer_tables, speculation_tables, training_tables
+from . import (
+    engine_tables,
+    exporter_tables,
+    format_tables,
+    peer_tables,
+    serving_tables,
+    speculation_tables,
+    training_tables,
+)
 
 NAMES = (
     "benchmarks.md",
+    "engine.md",
     "evaluation.md",
     "formats.md",
     "quantization.md",
@@ -55,9 +64,18 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "far_channels": format_tables.far_channels,
     "threads": engine_tables.threads,
     "sampling": engine_tables.sampling,
+    "serving": serving_tables.serving,
+    "soak": serving_tables.soak,
+    "judge": serving_tables.judge,
+    "stall": engine_tables.stall,
+    "short_prompts": engine_tables.short_prompts,
     "training": training_tables.training,
 }
-SOURCES = {"shares": "generate", "batches": "generate"}  # whose results a table shows, where its name does not say it
+SOURCES = {
+    "shares": "generate",
+    "batches": "generate",
+    "short_prompts": "stall",
+}  # whose results a table shows, where its name does not say it
 
 
 def render(text: str) -> str:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 
 from neort.backend import DECODER, DECODERS
-from neort.bundle import FORMATS, WEIGHTS, Quantization, read_spec
+from neort.bundle import FORMATS, PROMPTS_TOGETHER, WEIGHTS, Quantization, read_spec
 from neort.errors import ArgumentTypeError, ConfigError, NeortError, StorageError
 from neort.paths import given_path
 from neort.verification import VERIFICATION
@@ -159,7 +159,12 @@ class _Job:
         if verify:
             measured = self._measure(fp32, texts, hidden, limits)
         hashes = {WEIGHTS: weights_hash}
-        sections = {"recipe": self._recipe(texts, graph), "format": FORMATS[self.quantization].manifest_section()}
+        sections: dict[str, Any] = {
+            "recipe": self._recipe(texts, graph),
+            "format": FORMATS[self.quantization].manifest_section(),
+        }
+        if measured is not None:
+            sections[PROMPTS_TOGETHER] = measured.prompts_together
         write_manifest(self.folder, self.source, sections, verified=verify, hashes=hashes)
         write_card(self.folder, self.source)
         return measured

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from . import starting as starting  # before what is heavy
 from .backend import PrecisionWarning
 from .bundle import Bundle, ModelSpec
-from .engine import Completion, FinishReason, Piece, Stats
+from .engine import Completion, EngineFigures, FinishReason, Piece, Stats
 from .errors import (
     ArgumentTypeError,
     BundleError,
@@ -47,6 +47,7 @@ __all__ = [
     "Completion",
     "ConfigError",
     "EngineError",
+    "EngineFigures",
     "FinishReason",
     "GenerationConfig",
     "GenerationOptions",

@@ -6,13 +6,16 @@ Knows requests and event loops; knows nothing about models. `import neort` does 
 from __future__ import annotations
 
 import asyncio
+import functools
+import time
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 
 from .engine import Collecting, Collector, Completion, Engine, Piece
 from .errors import EngineError
 
-__all__ = ["AsyncStream", "completed"]
+__all__ = ["AsyncStream", "AsyncStreams", "completed"]
 
 HEARTBEAT = 1.0  # seconds after which a waiting task looks whether the engine's thread is alive
 
@@ -41,10 +44,10 @@ class AsyncStream:
         if self._ended:
             raise StopAsyncIteration
         if self._events is None:
-            self._events = _Events(self._engine, self._collector)
+            self._events = _Events(self._engine, [self._collector])
             self._engine.submit(self._collector.request)
         try:
-            piece = await self._events.get()
+            _, piece = await self._events.get()
         except BaseException:
             self._end()
             raise
@@ -59,7 +62,7 @@ class AsyncStream:
         """End the sequence; who waits for its next piece finds that there is none."""
         self._end()
         if self._events is not None:
-            self._events.arrive(None)
+            self._events.arrive(0, None)
 
     async def __aenter__(self) -> AsyncStream:
         return self
@@ -77,16 +80,82 @@ class AsyncStream:
         self._engine.cancel(self._collector.request)
 
 
+class AsyncStreams:
+    """Pieces of several sequences, each with the sequence's number; made by `Model.astreams`.
+
+    All sequences are submitted as the first piece is asked for. Whatever ends the loop ends them all, as `AsyncStream`
+    has it; one that fails ends the others. One task reads, in the event loop in which it first did.
+
+    Attributes:
+        collectors: what collects each sequence.
+    """
+
+    def __init__(self, engine: Engine, collectors: Sequence[Collector]) -> None:
+        """``collectors`` have requests that are checked and not submitted yet."""
+        self._engine, self.collectors = engine, collectors
+        self._events: _Events | None = None
+        self._running = len(collectors)
+
+    def __aiter__(self) -> AsyncStreams:
+        return self
+
+    async def __anext__(self) -> tuple[int, Piece]:
+        return await self.next()
+
+    async def next(self, deadline: float | None = None) -> tuple[int, Piece]:
+        """The next piece of any sequence, and the number of this.
+
+        Raises StopAsyncIteration at the end of all, the error that ended one of them, and TimeoutError where
+        ``deadline`` has passed, by `time.perf_counter`.
+        """
+        try:
+            events = self._submitted()
+            while self._running:
+                number, piece = await events.get(deadline)
+                if piece is not None:
+                    return number, piece
+                self._running -= 1
+                self.collectors[number].completion()  # raises the error, if there was one
+        except BaseException:
+            self.cancel()
+            raise
+        raise StopAsyncIteration
+
+    def completions(self) -> list[Completion]:
+        """The results of all sequences, once all have ended. Raises the error of the first one that failed."""
+        return [collector.completion() for collector in self.collectors]
+
+    def cancel(self) -> None:
+        """End all sequences. Never waits; a second time does nothing."""
+        self._running = 0
+        for collector in self.collectors:
+            self._engine.cancel(collector.request)
+
+    async def aclose(self) -> None:
+        """As `cancel`."""
+        self.cancel()
+
+    def __del__(self) -> None:
+        self.cancel()
+
+    def _submitted(self) -> _Events:
+        if self._events is None:
+            self._events = _Events(self._engine, self.collectors)
+            for collector in self.collectors:
+                self._engine.submit(collector.request)
+        return self._events
+
+
 async def completed(engine: Engine, collector: Collecting) -> Completion:
     """Take a request from its first step to its last, to the best of its results; a cancelled task ends it.
 
     Raises what `Model.generate` does.
     """
     engine.check(collector.request)
-    events = _Events(engine, collector)
+    events = _Events(engine, [collector])
     engine.submit(collector.request)
     try:
-        while await events.get() is not None:
+        while (await events.get())[1] is not None:
             pass
     finally:
         engine.cancel(collector.request)
@@ -94,26 +163,31 @@ async def completed(engine: Engine, collector: Collecting) -> Completion:
 
 
 class _Events:
-    """What a collector hands out, on its way to the running event loop; it needs no thread of its own."""
+    """What collectors hand out, on its way to the running event loop; it needs no thread of its own."""
 
-    def __init__(self, engine: Engine, collector: Collecting) -> None:
+    def __init__(self, engine: Engine, collectors: Sequence[Collecting]) -> None:
         """Raises RuntimeError where no event loop runs."""
         self._loop = asyncio.get_running_loop()
-        self._engine, self._request = engine, collector.request
-        self._arrived: deque[Piece | None] = deque()
+        self._engine, self._requests = engine, [collector.request for collector in collectors]
+        self._arrived: deque[tuple[int, Piece | None]] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        collector.redirect(self._put)
+        for number, collector in enumerate(collectors):
+            collector.redirect(functools.partial(self._put, number))
 
-    async def get(self) -> Piece | None:
-        """Wait for the next one.
+    async def get(self, deadline: float | None = None) -> tuple[int, Piece | None]:
+        """Wait for the next one, and say which collector's it is.
 
-        Raises EngineError where another task waits for it already, and as `Engine.next_event` does.
+        Raises EngineError where another task waits for it already, and as `Engine.next_event` does; TimeoutError once
+        ``deadline`` has passed, by `time.perf_counter`.
         """
         if self._waiter is not None:
             raise EngineError("two tasks read one stream; make a stream for each, or hand its pieces on")
         while not self._arrived:
+            left = HEARTBEAT if deadline is None else deadline - time.perf_counter()
+            if left <= 0:
+                raise TimeoutError
             self._waiter = self._loop.create_future()
-            heartbeat = self._loop.call_later(HEARTBEAT, self._wake)
+            heartbeat = self._loop.call_later(min(left, HEARTBEAT), self._wake)
             try:
                 await self._waiter
             finally:
@@ -123,17 +197,17 @@ class _Events:
                 self._engine.look_after()
         return self._arrived.popleft()
 
-    def arrive(self, event: Piece | None) -> None:
+    def arrive(self, number: int, event: Piece | None) -> None:
         """Take one in the event loop's own thread."""
-        self._arrived.append(event)
+        self._arrived.append((number, event))
         self._wake()
 
-    def _put(self, event: Piece | None) -> None:
+    def _put(self, number: int, event: Piece | None) -> None:
         """Take one in the engine's thread; where the event loop is closed, nobody waits for the sequence any more."""
         try:
-            self._loop.call_soon_threadsafe(self.arrive, event)
+            self._loop.call_soon_threadsafe(self.arrive, number, event)
         except RuntimeError:
-            self._engine.cancel(self._request)
+            self._engine.cancel(self._requests[number])
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -13,7 +13,7 @@ import numpy as np
 
 from .backend import DecoderSession, checked_threads
 from .bundle import WEIGHTS, Bundle, bundled_path
-from .engine import PREFILL_CHUNK, Engine, EngineCore
+from .engine import Engine, EngineCore
 from .errors import (
     ArgumentTypeError,
     BundleError,
@@ -26,6 +26,7 @@ from .generation import LOAD_KNOWN_ELSEWHERE, MOST_SEQUENCES, OPTIONS, Generatio
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
 from .model import Model
 from .paths import given_path
+from .runner import prefill_chunk_of
 from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Speculator, draft_cost, verification_cost
 from .tokenizer import Tokenizer
 from .wording import shortened
@@ -47,6 +48,7 @@ def load(
     packed_weights: str | os.PathLike[str] | None = None,
     draft: str | os.PathLike[str] | None = None,
     max_cache_bytes: int | None = None,
+    max_queue: int | None = None,
     prefix_cache_bytes: int | None = None,
     kv_cache: CacheType = "fp32",
     configure_session: Callable[[Any], None] | None = None,
@@ -69,6 +71,9 @@ def load(
 
     ``max_cache_bytes`` limits the key-value cache: requests wait until the running ones leave room, and one that alone
     needs more raises PromptError. None means no limit.
+
+    ``max_queue`` limits the requests that wait for a slot or for room in the cache: beyond it a call raises BusyError
+    at once. 0 lets none wait; None means no limit.
 
     ``prefix_cache_bytes`` limits what is kept of prompts that were prefilled, so that later ones with the same
     beginning start from there; the least recently used goes first. It comes on top of ``max_cache_bytes``, which is for
@@ -96,6 +101,7 @@ def load(
     threads = None if num_threads is None else checked_threads(num_threads)
     slots = _count("max_batch_size", max_batch_size, 1, MOST_SEQUENCES)
     cache_bytes = _count("max_cache_bytes", max_cache_bytes, 1)
+    queue = _count("max_queue", max_queue, 0)
     prefix_bytes = _count("prefix_cache_bytes", prefix_cache_bytes, 0)
     packed = None if packed_weights is None else given_path(packed_weights, "packed_weights", ConfigError)
     draft_path = None if isinstance(draft, str) and draft == PROMPT_LOOKUP else _path("draft", draft)
@@ -115,6 +121,7 @@ def load(
         core = EngineCore(
             runner,
             max_cache_bytes=cache_bytes,
+            max_queue=queue,
             speculate=None if draft is None else _speculate(smaller, opened, tokenizer, runner.num_threads),
             prefixes=_prefixes(opened, runner, prefix_bytes),
         )
@@ -197,7 +204,7 @@ def _prefixes(bundle: Bundle, runner: DecoderSession, budget: int | None) -> Pre
     """What keeps prompts: None is about a thousand positions of a large model, and what a small one does not notice."""
     if budget is None:
         budget = max(LEAST_PREFIX_BYTES, _weight_bytes(bundle) // 4)
-    return PrefixCache(runner, budget=budget, block_size=PREFILL_CHUNK)
+    return PrefixCache(runner, budget=budget, block_size=prefill_chunk_of(runner.spec))
 
 
 def _speculate(

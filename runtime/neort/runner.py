@@ -11,9 +11,21 @@ from typing import Protocol
 from .arrays import Ids, Lengths, Logits, Rows
 from .bundle import ModelSpec
 
-__all__ = ["PREFILL_CHUNK", "ModelRunner"]
+__all__ = ["IDLE", "PREFILL_CHUNK", "ModelRunner", "prefill_chunk_of"]
 
-PREFILL_CHUNK = 256  # tokens of a prompt in one run; faster than 128 and 512: see docs/design.md
+PREFILL_CHUNK = 256  # tokens of a prompt in one run at most; faster than 128 and 512: see docs/design.md
+LEAST_CHUNK = 128  # fewer multiply more slowly
+STALL = 30e9  # multiplications that sequences may have to wait for: 256 tokens of a 125M model take 22e9, 0.1 s
+IDLE = -1  # the length of a slot that a step leaves alone
+
+
+def prefill_chunk_of(spec: ModelSpec) -> int:
+    """How many tokens of a prompt a run should have, so that sequences which are decoded do not wait long for it.
+
+    It follows from the model's dimensions alone: where a prompt is cut decides on its last bits.
+    """
+    weights = 12 * spec.num_layers * spec.hidden_size**2
+    return PREFILL_CHUNK if weights * PREFILL_CHUNK <= STALL else LEAST_CHUNK
 
 
 class ModelRunner(Protocol):
@@ -72,15 +84,16 @@ class ModelRunner(Protocol):
     def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Logits:
         """Begin the slots from ``slot`` on with one prompt each, int64 [T]; other slots are left alone.
 
-        With S the length of the longest prompt, returns the logits of positions S - ``logits_to_keep`` to S - 1,
-        float32 [B, logits_to_keep, V]; those beyond a prompt's end mean nothing. Each prompt gets `prefill`'s bits.
+        Returns the logits of each one's own last ``logits_to_keep`` positions, of which there may be 0 to the length of
+        the longest prompt, float32 [B, logits_to_keep, V]; rows before a prompt's first mean nothing. Each prompt gets
+        `prefill`'s bits.
         """
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].
 
-        Slot B may lose what it holds. Returns the next token's logits, float32 [B, V], which the next call may
-        overwrite.
+        A slot of length `IDLE` is left alone, and its logits mean nothing; so are the slots from B on. Returns the next
+        token's logits, float32 [B, V], which the next call may overwrite.
         """
 
     def extend(self, token_ids: Ids, start: int) -> Logits:

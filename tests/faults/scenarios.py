@@ -128,8 +128,10 @@ class Subject:
         engine = self.model._engine
         engine.settle()
         core = engine.core
-        if engine.running or engine.waiting or core.scheduler._used:
-            raise BrokenError(f"{engine.running} run, {engine.waiting} wait, {core.scheduler._used} slots are in use")
+        if engine.running or engine.waiting or core.scheduler.slots._used:
+            raise BrokenError(
+                f"{engine.running} run, {engine.waiting} wait, {core.scheduler.slots._used} slots are in use"
+            )
         if core.prefixes and core.prefixes.nbytes > core.prefixes.budget:
             raise BrokenError(f"the prefix cache takes {core.prefixes.nbytes:,} bytes of {core.prefixes.budget:,}")
 

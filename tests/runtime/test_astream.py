@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from typing import Any
 
 import pytest
 
 import neort
-from neort.asynchronous import AsyncStream
+from neort.asynchronous import AsyncStream, AsyncStreams
 from neort.engine import Request
 from patience import PATIENCE
 
@@ -219,3 +220,69 @@ def test_cancelling_agenerate_ends_the_sequence(model: neort.Model) -> None:
     run(cancelled())
     model._engine.settle()
     assert not model._engine.running
+
+
+async def read_all(streams: AsyncStreams) -> list[list[neort.Piece]]:
+    pieces: list[list[neort.Piece]] = [[] for _ in streams.collectors]
+    async for number, piece in streams:
+        pieces[number].append(piece)
+    return pieces
+
+
+def test_several_streams_are_numbered_as_the_sequences_of_generate(model: neort.Model) -> None:
+    prompts = [PROMPT, "The"]
+    config = neort.GenerationConfig(do_sample=True, seed=3, num_return_sequences=2, max_new_tokens=9)
+    streams = model.astreams(prompts, config)
+    pieces = run(read_all(streams))
+    expected = model.generate(prompts, config)
+    assert ["".join(piece.text for piece in each) for each in pieces] == [each.text for each in expected]
+    assert [each.token_ids for each in streams.completions()] == [each.token_ids for each in expected]
+
+
+@pytest.mark.parametrize("options", [{}, {"stop_strings": "a text that never comes"}, {"eos_token_id": 279}], ids=repr)
+def test_each_token_of_several_streams_is_a_piece_and_the_last_one_ends_its_sequence(
+    model: neort.Model, options: Any
+) -> None:
+    (pieces,) = run(read_all(model.astreams([PROMPT], max_new_tokens=12, **options)))
+    expected = model.generate(PROMPT, max_new_tokens=12, **options)
+    assert [piece.token_ids for piece in pieces] == [(token_id,) for token_id in expected.token_ids]
+    assert [piece.finish_reason for piece in pieces] == [None] * (len(pieces) - 1) + [expected.finish_reason]
+    assert pieces[-1].stop_reason == expected.stop_reason
+
+
+def test_leaving_the_loop_over_several_streams_ends_all(model: neort.Model) -> None:
+    async def first() -> list[Request]:
+        streams = model.astreams([PROMPT, "The"], max_new_tokens=400, ignore_eos=True)
+        async for _ in streams:
+            break
+        requests = [collector.request for collector in streams.collectors]
+        del streams
+        return requests
+
+    assert all(request.done for request in run(first()))
+
+
+def test_several_streams_end_at_a_deadline(model: neort.Model) -> None:
+    async def late() -> None:
+        streams = model.astreams([PROMPT, "The"], max_new_tokens=400, ignore_eos=True)
+        try:
+            while True:
+                await streams.next(time.perf_counter())
+        finally:
+            assert all(collector.request.done for collector in streams.collectors)
+
+    with pytest.raises(TimeoutError):
+        run(late())
+
+
+def test_an_error_of_one_stream_ends_the_others(model: neort.Model) -> None:
+    async def failing() -> None:
+        config = neort.GenerationConfig(max_new_tokens=400, ignore_eos=True, allowed_token_ids=[0], min_new_tokens=2)
+        streams = model.astreams([PROMPT, "The"], config.replace(ignore_eos=False, eos_token_id=0))
+        try:
+            await read_all(streams)
+        finally:
+            assert all(collector.request.done for collector in streams.collectors)
+
+    with pytest.raises(neort.LogitsError):
+        run(failing())

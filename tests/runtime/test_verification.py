@@ -27,6 +27,7 @@ from neort.verification import (
     golden_difference,
     largest,
     largest_tolerance,
+    prompts_difference,
     record_golden,
 )
 from releases import KEEPS_INT8_CACHES
@@ -72,11 +73,16 @@ class Noisy(DecoderSession):
 @pytest.mark.usefixtures("exact_products")
 def test_the_bundled_model_passes_every_check(bundle_path: Path) -> None:
     checks = check(bundle_path)
-    names = ["golden logits", "alone against in a batch", "prompt in chunks against at once"]
+    names = [
+        "golden logits",
+        "alone against in a batch",
+        "prompts in one run against alone",
+        "prompt in chunks against at once",
+    ]
     small = [f"int8 cache: {name}" for name in names] if KEEPS_INT8_CACHES else ["int8 cache: logits"]
     assert [check.name.split(",")[0] for check in checks] == [*names, *small]
     assert all(check.passed for check in checks)
-    assert not any(check.skipped for check in checks[:3])
+    assert not any(check.skipped for check in checks[: len(names)])
 
 
 def test_the_stored_figures_are_within_their_own_limits(stored: dict[str, Any]) -> None:
@@ -103,6 +109,43 @@ def test_sequences_are_compared_though_decoding_overwrites_the_slot_after_them(
     padded = DecoderSession(Bundle(bundle_path), num_threads=1, max_batch_size=slots)
     monkeypatch.setattr(padded, "decode", overwriting(padded))
     assert batch_difference(padded, text) == 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 40, 300])
+def test_prompts_in_one_run_have_the_logits_of_each_alone(session: DecoderSession, text: Ids, count: int) -> None:
+    assert prompts_difference(session, text[:count]) == 0
+
+
+@pytest.mark.parametrize(("prefill", "decode"), [(1e-3, 0.0), (0.0, 1e-3)])
+def test_prompts_that_get_other_bits_together_are_found(
+    bundle_path: Path, text: Ids, prefill: float, decode: float
+) -> None:
+    """In their own logits, and in those of the step after them."""
+    assert prompts_difference(Noisy(Bundle(bundle_path), prefill, decode), text) > 0
+
+
+def test_prompts_that_an_export_found_to_differ_are_run_one_by_one(
+    bundle_copy: Path, edit_manifest: Callable[[Callable[[dict[str, Any]], None]], None], text: Ids
+) -> None:
+    edit_manifest(lambda manifest: manifest.update(prompts_together=False))
+    apart = DecoderSession(Bundle(bundle_copy), num_threads=1)
+    apart.reserve(2, [])
+    prompts = [text[:9], text[20:24]]
+    logits = apart.prefill_prompts(0, prompts, 6)
+    for own, prompt in zip(logits, prompts, strict=True):
+        rows = min(6, len(prompt))
+        np.testing.assert_array_equal(own[6 - rows :], apart.prefill(0, prompt, 0, rows))
+    (found,) = [c for c in check(bundle_copy, kv_cache="fp32") if "in one run" in c.name]
+    assert found.passed
+    assert "run one by one" in found.skipped
+
+
+def test_a_manifest_says_with_true_or_false_whether_prompts_share_runs(
+    bundle_copy: Path, edit_manifest: Callable[[Callable[[dict[str, Any]], None]], None]
+) -> None:
+    edit_manifest(lambda manifest: manifest.update(prompts_together="no"))
+    with pytest.raises(neort.BundleError, match="prompts_together 'no', not true or false; copy or export"):
+        Bundle(bundle_copy)
 
 
 def overwriting(session: DecoderSession) -> Callable[..., Logits]:
@@ -174,7 +217,7 @@ def test_a_bundle_with_other_weights_fails_though_its_hashes_match(
     middle = len(weights) // 2
     weights[middle : middle + 20_000] = bytes(20_000)
     replace_file("weights.data", bytes(weights))
-    golden, batch, _ = check(bundle_copy, kv_cache="fp32")
+    golden, batch, *_ = check(bundle_copy, kv_cache="fp32")
     assert not golden.passed
     assert batch.passed
 
@@ -414,7 +457,7 @@ def test_an_onnxruntime_that_cannot_keep_an_int8_cache_checks_the_rest_and_says_
 ) -> None:
     monkeypatch.setattr("neort.backend.checks.onnxruntime_version", lambda: (1, 29))
     *checks, last = check(bundle_path)
-    assert len(checks) == 3
+    assert len(checks) == 4
     assert "cannot keep an int8 cache" in last.skipped
     with pytest.raises(neort.UnsupportedError):
         check(bundle_path, kv_cache="int8")

@@ -1,7 +1,7 @@
 """What stands in for a session and for a reader: every property of the engine in milliseconds.
 
 `FakeRunner` checks what a session cannot: that a slot is reserved before it is used, that positions follow each
-other, and that none lies beyond the context. Decoding n sequences empties slot n, as a session's may.
+other, and that none lies beyond the context.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from neort.arrays import Ids, Lengths, Logits, Rows
 from neort.bundle import ModelSpec
 from neort.engine import EngineCore, FinishReason, Request, Stats
 from neort.generation import GenerationConfig, TokenChooser
+from neort.runner import IDLE
 from patience import PATIENCE
 
 VOCAB = 19
@@ -106,16 +107,19 @@ class FakeRunner:
         for i, prompt in enumerate(prompts):
             self._append(slot + i, prompt.tolist(), 0)
             logits[i, : len(prompt)] = [logits_of(self.slots[slot + i][: j + 1]) for j in range(len(prompt))]
-        return logits[:, longest - logits_to_keep :]
+        own = [row[max(0, len(ids) - logits_to_keep) : len(ids)] for row, ids in zip(logits, prompts, strict=True)]
+        nothing = np.full((logits_to_keep, VOCAB), np.nan, np.float32)
+        return np.stack([np.concatenate([nothing[len(rows) :], rows]) for rows in own])
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         self.calls.append(("decode", len(token_ids)))
         self.before_decode()
+        logits = np.full((len(token_ids), VOCAB), np.nan, np.float32)
         for slot, (token_id, length) in enumerate(zip(token_ids.tolist(), lengths.tolist(), strict=True)):
-            self._append(slot, [token_id], length)
-        if len(token_ids) < len(self.slots):
-            self.slots[len(token_ids)] = []
-        return np.stack([logits_of(self.slots[slot]) for slot in range(len(token_ids))])
+            if length != IDLE:
+                self._append(slot, [token_id], length)
+                logits[slot] = logits_of(self.slots[slot])
+        return logits
 
     def extend(self, token_ids: Ids, start: int) -> Logits:
         self.calls.append(("extend", start, len(token_ids)))
@@ -156,6 +160,9 @@ class Sink:
     def push(self, token_id: int) -> bool:
         self.token_ids.append(token_id)
         return len(self.token_ids) == self.stop_at
+
+    def go_on(self) -> None:
+        pass
 
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         self.results.append((reason, stats))

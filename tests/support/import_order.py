@@ -42,6 +42,7 @@ ORDER = {
         "explanation",
         "diagnostics",
         "pipelines",
+        "server",
         "integrations",
         "cli",
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def prepare(system: str, checkpoint: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     writer = gguf.GGUFWriter(folder / MODEL, "gpt2", use_temp_file=True)
     _add_config(writer, read_config(checkpoint))
+    _add_vocabulary(writer, checkpoint)
     for name, array in _tensors(checkpoint):
         kind = kinds.F32 if array.ndim == 1 or name.startswith("position") else kinds[system.split()[-1]]
         kind = kinds.Q8_0 if name.startswith("token") else kind  # also its lm_head
@@ -45,7 +47,24 @@ def _add_config(writer: Any, config: dict[str, Any]) -> None:
     writer.add_head_count(config["num_heads"])
     writer.add_layer_norm_eps(config["layer_norm_epsilon"])
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_tokenizer_model("no_vocab")
+
+
+def _add_vocabulary(writer: Any, checkpoint: Path) -> None:
+    """The checkpoint's tokenizer, which llama.cpp's server needs; ids beyond its vocabulary get a text of their own."""
+    import gguf
+
+    config = read_config(checkpoint)
+    model = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    tokens = {id_: token for token, id_ in model["vocab"].items()}
+    end, kinds = config["eos_token_id"], gguf.TokenType
+    ids = range(config["vocab_size"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([tokens.get(id_, f"\u0120w{id_}") for id_ in ids])
+    writer.add_token_types([kinds.CONTROL if id_ == end else kinds.NORMAL for id_ in ids])
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
+    writer.add_bos_token_id(end)
+    writer.add_eos_token_id(end)
 
 
 def _tensors(checkpoint: Path) -> Iterable[tuple[str, Any]]:

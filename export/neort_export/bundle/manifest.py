@@ -28,8 +28,9 @@ def write_manifest(
 ) -> None:
     """manifest.json over all files of the folder but README.md; it holds no date, so that equal exports are equal.
 
-    ``sections`` are ``recipe``, how the weights were made, and ``format``, the numbers of their format, where those are
-    known. ``verified`` says whether the bundle was measured against torch; ``hashes`` are sha256 known already.
+    ``sections`` are ``recipe``, how the weights were made, ``format``, the numbers of their format, where those are
+    known, and whether prompts may share a run, where that was measured. ``verified`` says whether the bundle was
+    measured against torch; ``hashes`` are sha256 known already.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
     known = hashes or {}

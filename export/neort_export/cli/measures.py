@@ -97,6 +97,12 @@ def figures(path: Path, measured: Verification) -> Iterator[str]:
     if measured.int8_cache:
         yield _int8_cache(measured.int8_cache)
     yield f"  in a batch against alone: {measured.batch_difference:g}, in chunks: {measured.chunk_difference:.2g}"
+    if not measured.prompts_together:
+        yield (
+            f"  prompts that share a run differ from each alone by up to {measured.prompts_difference:.2g}, which must "
+            "be 0: neort will run them one by one. Please report that, with the release of onnxruntime and the "
+            "processor"
+        )
 
 
 def _quantized(quantization: str, found: Agreement) -> str:

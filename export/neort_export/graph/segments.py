@@ -16,7 +16,7 @@ from ..quantization.tensors import LazyTensor
 from . import names
 from .rewrite import INLINE_BYTES, name_of, named_value, nodes, producer
 
-__all__ = ["Segment", "cache_type", "cut"]
+__all__ = ["Segment", "cache_type", "cut", "keeps_own_rows"]
 
 Array = NDArray[Any]
 
@@ -141,6 +141,15 @@ def _layer(model: ir.Model, index: int, hidden: str, output: str) -> Segment:
 def cache_type(model: ir.Model) -> ir.DataType | None:
     """Return the element type of the graph's past."""
     return next(value for value in model.graph.inputs if names.is_past(value.name)).dtype
+
+
+def keeps_own_rows(model: ir.Model) -> bool:
+    """Whether the rows of logits end at each sequence's own last token: see `KeepLastLogits`.
+
+    In graphs of earlier versions they end at the run's last place.
+    """
+    last = named_value(model.graph, names.LAST_BY_SEQUENCE)
+    return producer(last, "GatherND") is not None
 
 
 def rows(tensor: ir.TensorProtocol, start: int, stop: int) -> ir.TensorProtocol:

@@ -24,7 +24,8 @@ class Run:
     """One run of the graph on the slots from ``slot`` on.
 
     ``token_ids`` int64 [B, S] follow ``lengths`` int32 [B] cached positions; the last ``logits_to_keep`` tokens of each
-    sequence get logits. With a ``dummy`` there is one more sequence (see `RunInputs`).
+    sequence get logits. With a ``dummy`` there is one more sequence (see `RunInputs`). ``ends`` are the lengths of
+    prompts of which the shorter ones are padded; None: nothing is.
     """
 
     slot: int
@@ -32,6 +33,7 @@ class Run:
     lengths: Lengths
     logits_to_keep: int
     dummy: bool
+    ends: tuple[int, ...] | None = None
 
     @property
     def logit_count(self) -> int:
@@ -47,14 +49,17 @@ class Run:
         """Return the graph's inputs by name, where the past of local layers begins at row ``first``."""
         count, rows = self.token_ids.shape
         inputs = RunInputs(count, rows, self.logits_to_keep, dummy=self.dummy)
-        inputs.fill(self.token_ids, self.lengths, first)
+        if self.ends is None:
+            inputs.fill(self.token_ids, self.lengths, first)
+        else:
+            inputs.fill_prompts([row[:end] for row, end in zip(self.token_ids, self.ends, strict=True)])
         return inputs.feeds
 
     def same(self, other: Call) -> bool:
         """Say whether the other call asks for the same."""
         return (
             isinstance(other, Run)
-            and (self.slot, self.logits_to_keep) == (other.slot, other.logits_to_keep)
+            and (self.slot, self.logits_to_keep, self.ends) == (other.slot, other.logits_to_keep, other.ends)
             and np.array_equal(self.token_ids, other.token_ids)
             and np.array_equal(self.lengths, other.lengths)
         )

@@ -37,7 +37,8 @@ class Verification:
     ``structure`` says whether the graph computes what torch computes. ``fp32`` and ``quantized`` are logits against
     torch's: ``quantized`` is None in a bundle of fp32, ``fp32`` in others, unless there is a limit on it.
     ``int8_cache`` is ``quantized`` with an int8 cache, where the bundle has one. The others compare the bundle with
-    itself: the largest difference of logits in a batch, and the largest and the mean one of a prompt in chunks.
+    itself: the largest difference of logits in a batch and of prompts that share a run (of any of its graphs), and the
+    largest and the mean one of a prompt in chunks.
     ``golden`` and ``golden_int8_cache`` are what `neort verify` compares each graph with later.
     """
 
@@ -46,6 +47,7 @@ class Verification:
     fp32: Agreement | None
     quantized: Agreement | None
     batch_difference: float
+    prompts_difference: float
     chunk_difference: float
     mean_chunk_difference: float
     golden: dict[str, Any]
@@ -58,6 +60,11 @@ class Verification:
         agreement = self.quantized or self.fp32
         assert agreement is not None  # one of them is what the bundle computes
         return agreement.tokens
+
+    @property
+    def prompts_together(self) -> bool:
+        """Whether prompts that share a run get the bits of each alone; where not, neort runs them one by one."""
+        return self.prompts_difference == 0
 
     @property
     def grade(self) -> Grade | None:
@@ -103,6 +110,7 @@ class Verification:
             "limits": asdict(limits),
             "identity": {
                 "batch_max_abs_diff": self.batch_difference,
+                "prompts_max_abs_diff": self.prompts_difference,
                 "chunk_max_abs_diff": self.chunk_difference,
                 "chunk_mean_abs_diff": self.mean_chunk_difference,
             },

@@ -13,13 +13,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from neort.arrays import Rows
-from neort.backend import available_cpus, needs_dummy, split_below
+from neort.backend import available_cpus, common_rows, needs_dummy, own_rows, split_below
 from neort.bundle import ModelSpec
 from neort.kvcache import CacheType
 from neort.runner import ModelRunner
 
 from ..errors import ExportError
-from ..graph import cache_type, cut
+from ..graph import cache_type, cut, keeps_own_rows
 from ..memory import return_freed
 from .calls import Call, Move, Run
 from .parts import SLOTS, PartRunner, Watch
@@ -46,6 +46,7 @@ class LayerwiseRunner:
         self._parts = PartRunner(spec, kv_cache, threads, watch)
         self._split_below = split_below(threads, spec)
         self._segments = cut(model, spec.num_layers)
+        self._keeps_own_rows = keeps_own_rows(model)
         self._calls: list[Call] = []
         self._answers: Iterator[Floats] | None = None
         self._next = 0
@@ -118,8 +119,15 @@ class LayerwiseRunner:
         return self._run(slot, np.array(token_ids, np.int64)[None], np.array([start], np.int32), logits_to_keep)
 
     def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Floats:
-        """Raises NotImplementedError: measurements read one prompt after the other."""
-        raise NotImplementedError
+        """As DecoderSession.prefill_prompts, for prompts of which one has two tokens or more."""
+        ends = tuple(len(prompt) for prompt in prompts)
+        token_ids = np.zeros((len(ends), max(ends)), np.int64)
+        for row, prompt in zip(token_ids, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        rows = logits_to_keep if self._keeps_own_rows else common_rows(prompts, logits_to_keep)
+        logits = self._take(Run(slot, token_ids, np.zeros(len(ends), np.int32), rows, dummy=False, ends=ends))
+        by_prompt = logits.reshape(len(ends), rows, -1)
+        return by_prompt if self._keeps_own_rows else own_rows(by_prompt, prompts, logits_to_keep)
 
     def decode(self, token_ids: Ids, lengths: NDArray[np.int32]) -> Floats:
         """As DecoderSession.decode."""

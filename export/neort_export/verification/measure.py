@@ -17,12 +17,19 @@ import torch
 from numpy.typing import NDArray
 
 from neort.backend import DECODERS
-from neort.bundle import FORMATS, WEIGHTS, Bundle, ModelSpec, Quantization, read_spec
+from neort.bundle import FORMATS, PROMPTS_TOGETHER, WEIGHTS, Bundle, ModelSpec, Quantization, read_spec
 from neort.files import partial_folder, storage_errors
 from neort.kvcache import CacheType
 from neort.runner import ModelRunner
 from neort.tokenizer import Tokenizer
-from neort.verification import VERIFICATION, batch_difference, chunk_differences, record_golden
+from neort.verification import (
+    VERIFICATION,
+    batch_difference,
+    chunk_differences,
+    largest,
+    prompts_difference,
+    record_golden,
+)
 
 from ..bundle import model_section, renew_card, write_json, write_manifest
 from ..checkpoint import Checkpoint
@@ -82,7 +89,9 @@ def measure(
     if "int8" in written:
         rows: list[Floats] = []
         runner = LayerwiseRunner(written["int8"], spec)
-        small = torch_side.compare(runner, f"{quantization} with an int8 cache", rows)
+        together = partial(prompts_difference, token_ids=np.array(texts.golden, np.int64))
+        small = torch_side.compare(runner, f"{quantization} with an int8 cache", rows, (together,))
+        itself["prompts_difference"] = largest([itself["prompts_difference"], together(runner)])
         golden = _golden(rows, texts, quantization, itself["chunk_difference"])
     return Verification(
         quantization,
@@ -158,7 +167,7 @@ def _verify(
     )
     measured.check(limits, source)
     _check_int8_cache(measured, limits, opened.path)
-    _rewrite(opened, source, measured.to_json(texts, limits))
+    _rewrite(opened, source, measured, measured.to_json(texts, limits))
     return measured
 
 
@@ -180,7 +189,7 @@ def _remedy(target: Path) -> str:
     return f"make the folder {target.parent} writable, in which the bundle is written anew; the bundle is as it was"
 
 
-def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> None:
+def _rewrite(bundle: Bundle, source: Checkpoint, measured: Verification, content: dict[str, Any]) -> None:
     """The same bundle with other figures, in its card, too; it takes the old one's place in one step."""
     target = bundle.path.resolve()
     with (
@@ -193,6 +202,7 @@ def _rewrite(bundle: Bundle, source: Checkpoint, content: dict[str, Any]) -> Non
         write_json(stage / VERIFICATION, content)
         hashes = {name: facts["sha256"] for name, facts in bundle.manifest["files"].items() if name == WEIGHTS}
         sections = {name: value for name, value in bundle.manifest.items() if name in ("recipe", "format")}
+        sections[PROMPTS_TOGETHER] = measured.prompts_together
         write_manifest(stage, source, sections, verified=True, hashes=hashes)
         renew_card(target, stage, source)
 
@@ -270,15 +280,17 @@ def _measure_own(
     texts = torch_side.texts
     ids = np.array(texts.golden, np.int64)
     in_batch, in_chunks = partial(batch_difference, token_ids=ids), partial(chunk_differences, token_ids=ids)
+    together = partial(prompts_difference, token_ids=ids)
     rows: list[Floats] = []
-    agreement = torch_side.compare(runner, quantization, rows, (in_batch, in_chunks))
+    agreement = torch_side.compare(runner, quantization, rows, (in_batch, in_chunks, together))
     difference = in_batch(runner)  # in the order in which they were recorded
-    largest, mean = in_chunks(runner)
+    most, mean = in_chunks(runner)
     return agreement, {
         "batch_difference": difference,
-        "chunk_difference": largest,
+        "prompts_difference": together(runner),
+        "chunk_difference": most,
         "mean_chunk_difference": mean,
-        "golden": _golden(rows, texts, quantization, largest),
+        "golden": _golden(rows, texts, quantization, most),
     }
 
 

@@ -9,7 +9,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from .checks import INT8_CACHE_SINCE, open_attention, split_below
 from .detached import DetachedSession
-from .inputs import BoundInputs, RunInputs, bind_buffer, bind_past, first_row, needs_dummy
+from .inputs import (
+    BoundInputs,
+    RunInputs,
+    bind_buffer,
+    bind_past,
+    common_rows,
+    first_row,
+    needs_dummy,
+    own_rows,
+)
 from .int8_products import PrecisionWarning
 from .options import (
     UNSIGNED_WEIGHTS_SINCE,
@@ -39,12 +48,14 @@ __all__ = [
     "bind_past",
     "cgroup_quota",
     "checked_threads",
+    "common_rows",
     "first_row",
     "int8_products_saturate_here",
     "needs_dummy",
     "onnxruntime_version",
     "open_attention",
     "open_session",
+    "own_rows",
     "plain_options",
     "run_with",
     "session_options",

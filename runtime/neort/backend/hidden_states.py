@@ -20,7 +20,7 @@ from ..errors import UnsupportedError
 __all__ = ["FinalNorm", "final_norm", "hidden_values", "with_outputs"]
 
 NORM = "LayerNormalization"
-VIEWS = ("Reshape", "Slice")  # between the last layer and the last normalization, which sees some rows only
+VIEWS = ("Reshape", "Slice", "GatherND")  # between the last layer and the last normalization, which sees some rows only
 FLOAT_TENSOR = message_field(1, b"\x08\x01")  # a TypeProto of float32, of any shape
 EMBEDDING, HEAD = "transformer.wte.weight", "lm_head.weight"
 DTYPES: dict[int, Any] = {1: np.float32, 2: np.uint8, 3: np.int8}

@@ -18,14 +18,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnxruntime as ort
 
-from ..arrays import AnyArray, Ids, Lengths, Logits
+from ..arrays import AnyArray, Floats, Ids, Lengths, Logits
 from ..bundle import ModelSpec
 from ..bundle import graph_names as names
 from ..errors import EngineError, NeortError, OutOfMemoryError
 from ..kvcache import CacheType, KVCache
+from ..runner import IDLE
 from .memory import lacks_memory
 
-__all__ = ["BoundInputs", "RunInputs", "bind_buffer", "bind_past", "first_row", "needs_dummy"]
+__all__ = [
+    "BoundInputs",
+    "RunInputs",
+    "bind_buffer",
+    "bind_past",
+    "common_rows",
+    "first_row",
+    "needs_dummy",
+    "own_rows",
+]
 
 ROW_STEP = 16  # a past that begins at a multiple of 4 rows gives a decode step the same bits as a whole one
 
@@ -59,15 +69,33 @@ def bind_past(binding: ort.IOBinding, part: str, slots: AnyArray, first: int) ->
         bind(name, "cpu", 0, slots.dtype.type, slots.shape, address)
 
 
+def common_rows(prompts: Sequence[Ids], count: int) -> int:
+    """How many of the last places of a run of padded ``prompts`` [T] hold the last ``count`` tokens of each."""
+    if count == 0:
+        return 0
+    return max(len(prompt) for prompt in prompts) - min(max(0, len(prompt) - count) for prompt in prompts)
+
+
+def own_rows(rows: Floats, prompts: Sequence[Ids], count: int) -> Floats:
+    """Return each prompt's last ``count`` rows, [B, count, W], of those at the last n places of a run, [B, n, W].
+
+    n is `common_rows` or more. Rows before a prompt's first mean nothing.
+    """
+    lengths = np.array([len(prompt) for prompt in prompts])
+    places = np.maximum(0, lengths[:, None] - count + np.arange(count)) - (lengths.max() - rows.shape[1])
+    return np.take_along_axis(rows, places[..., None], axis=1)
+
+
 class RunInputs:
     """The inputs of runs that append ``rows`` tokens to each of ``count`` sequences; every run fills them anew.
 
     A ``dummy`` is the last sequence, in the slot after the others: token 0 at position 0. The run writes its key and
-    value into row 0 of that slot, in local layers into the row where their past begins.
+    value into row 0 of that slot, in local layers into the row where their past begins. An idle slot is
+    treated likewise.
     """
 
     def __init__(self, count: int, rows: int, logits_to_keep: int, *, dummy: bool) -> None:
-        """``logits_to_keep`` is how many of the last rows get logits."""
+        """``logits_to_keep`` is how many of each sequence's last tokens get logits."""
         slots = count + dummy
         self.feeds: dict[str, AnyArray] = {
             names.INPUT_IDS: np.zeros((slots, rows), np.int64),
@@ -82,15 +110,19 @@ class RunInputs:
         self._offsets = np.arange(rows)
 
     def fill(self, token_ids: Ids, lengths: Lengths, first: int) -> None:
-        """Let ``token_ids`` [B, S] follow ``lengths`` [B] cached positions; local layers begin at row ``first``."""
+        """Let ``token_ids`` [B, S] follow ``lengths`` [B] cached positions; local layers begin at row ``first``.
+
+        Where the length is `IDLE`, the token is what a dummy's is.
+        """
         count, feeds = self._count, self.feeds
+        lengths = np.maximum(lengths, 0)
         last = lengths + np.int32(len(self._offsets) - 1)
         longest = last.max() + 1
         feeds[names.INPUT_IDS][:count] = token_ids
         feeds[names.POSITION_IDS][:count] = lengths[:, None] + self._offsets
         feeds[names.SEQLENS_K][:count] = last
         feeds[names.TOTAL_SEQUENCE_LENGTH][...] = longest
-        feeds[names.LOCAL_SEQLENS_K][:count] = last - first
+        feeds[names.LOCAL_SEQLENS_K][:count] = np.maximum(last - first, 0)
         feeds[names.LOCAL_TOTAL_SEQUENCE_LENGTH][...] = longest - first
 
     def fill_prompts(self, prompts: Sequence[Ids]) -> None:
@@ -143,7 +175,7 @@ class BoundInputs:
 
         Returns whether the past of local layers begins at another row than before.
         """
-        first = first_row(self._cache.spec, int(lengths.min()), self._cache.kv_cache)
+        first = first_row(self._cache.spec, int(lengths[lengths != IDLE].min()), self._cache.kv_cache)
         moved = first != self.first
         if moved:
             self.first = None

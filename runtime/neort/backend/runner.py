@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ import onnxruntime as ort
 from ..arrays import Floats, Ids, Lengths, Logits, Rows
 from ..bundle import Bundle, graph_names, read_graph
 from ..kvcache import CacheType, KVCache
+from ..runner import IDLE
 from .checks import split_below
 from .forks import keep_for_ever, tell_in_child
 from .hidden_states import FinalNorm, final_norm, hidden_values
-from .inputs import BoundInputs, RunInputs, first_row, needs_dummy
+from .inputs import BoundInputs, RunInputs, common_rows, first_row, needs_dummy, own_rows
 from .session import Configure, decoder_file, open_decoder
 from .threads import available_cpus
 
 __all__ = ["DecoderSession"]
+
+MOST_NUMBERS = 1 << 25  # in the rows of a run of prompts: 128 MiB
 
 
 class DecoderSession:
@@ -66,7 +69,8 @@ class DecoderSession:
         self.max_batch_size = max_batch_size
         file = decoder_file(bundle, kv_cache)
         self._open = functools.partial(open_decoder, bundle, file, self.num_threads, packed_weights, configure)
-        self._session = self._open()
+        self._session, self._keeps_own_rows = self._open()
+        self._reads_together = bundle.prompts_together
         self._inherited = False
         self._read_graph = functools.partial(bundle.read_bytes, file.name)
         self._read_norm = functools.partial(final_norm, bundle)
@@ -76,6 +80,8 @@ class DecoderSession:
         self._spare = int(self._split_below > 1)  # a slot after the last one, for a dummy
         self._cache = KVCache(bundle.spec, max_batch_size + self._spare, kv_cache)
         self._model_hash = bundle.model_hash(file.name)
+        self._step_logits = np.zeros((max_batch_size + self._spare, 1, bundle.spec.vocab_size), np.float32)
+        self._filled: set[int] = set()  # slots that may hold what somebody needs
         self._bound: dict[tuple[int, int, bool], BoundInputs] = {}
         tell_in_child(self)
 
@@ -105,6 +111,7 @@ class DecoderSession:
 
         Those before ``start`` are the same in both already.
         """
+        self._filled.add(target)
         self._cache.move(source, target, length, start)
 
     @property
@@ -114,6 +121,7 @@ class DecoderSession:
 
     def release(self, slot: int) -> None:
         """Give the memory of a slot that no sequence uses back to the system."""
+        self._filled.discard(slot)
         self._cache.release(slot)
 
     @property
@@ -140,6 +148,7 @@ class DecoderSession:
 
     def write(self, slot: int, start: int, rows: Rows) -> None:
         """Overwrite the positions of a slot from ``start`` on with what `read` returned."""
+        self._filled.add(slot)
         self._cache.write(slot, start, rows)
 
     def prefill(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int) -> Logits:
@@ -154,14 +163,15 @@ class DecoderSession:
     def prefill_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int) -> Logits:
         """Begin the slots from ``slot`` on with one prompt each, int64 [T]; other slots are left alone.
 
-        With S the length of the longest prompt, returns the logits of positions S - ``logits_to_keep`` to S - 1,
-        float32 [B, logits_to_keep, V]; those beyond a prompt's end mean nothing. Each prompt gets `prefill`'s bits.
+        Returns the logits of each one's own last ``logits_to_keep`` positions, float32 [B, logits_to_keep, V]; rows
+        before a prompt's first mean nothing. Each prompt gets `prefill`'s bits.
         """
-        if len(prompts) == 1:
-            return self.prefill(slot, prompts[0], 0, logits_to_keep)[None]
-        if max(len(prompt) for prompt in prompts) == 1:  # which may need a dummy
-            return np.stack([self.prefill(slot + i, prompt, 0, logits_to_keep) for i, prompt in enumerate(prompts)])
-        return self._run_prompts(slot, prompts, logits_to_keep, graph_names.LOGITS)
+        rows = logits_to_keep if self._keeps_own_rows else common_rows(prompts, logits_to_keep)
+        numbers = len(prompts) * rows * self.spec.vocab_size
+        if self._one_by_one(prompts) or (numbers > MOST_NUMBERS and not self._keeps_own_rows):
+            return _each(prompts, logits_to_keep, lambda i, rows: self.prefill(slot + i, prompts[i], 0, rows))
+        logits = self._run_prompts(slot, prompts, rows, graph_names.LOGITS)
+        return logits if self._keeps_own_rows else own_rows(logits, prompts, logits_to_keep)
 
     def hidden_states(self, layer: int, slot: int, token_ids: Ids, start: int, rows_to_keep: int) -> Floats:
         """Append as `prefill` does; returns transformers' hidden_states[``layer``] of the last ``rows_to_keep`` tokens.
@@ -179,18 +189,20 @@ class DecoderSession:
 
     def hidden_states_of_prompts(self, layer: int, slot: int, prompts: Sequence[Ids], rows_to_keep: int) -> Floats:
         """Begin slots as `prefill_prompts` does; returns `hidden_states` [B, rows_to_keep, K] in the logits' place."""
+        if self._one_by_one(prompts):
+            return _each(
+                prompts, rows_to_keep, lambda i, rows: self.hidden_states(layer, slot + i, prompts[i], 0, rows)
+            )
         longest = max(len(prompt) for prompt in prompts)
-        if len(prompts) == 1 or longest == 1:
-            each = [self.hidden_states(layer, slot + i, prompt, 0, rows_to_keep) for i, prompt in enumerate(prompts)]
-            return np.stack(each)
         rows = self._run_prompts(slot, prompts, 0, self._hidden_value(layer))
         states = rows[: len(prompts) * longest].reshape(len(prompts), longest, -1)
-        return self._final(layer, states[:, longest - rows_to_keep :])
+        return self._final(layer, own_rows(states, prompts, rows_to_keep))
 
     def decode(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append one of ``token_ids``, int64 [B], to each of the first B slots, which hold ``lengths``, int32 [B].
 
-        Slot B may lose what it holds. Returns the next token's logits, float32 [B, V], which the next call overwrites.
+        A slot of length `IDLE` is left alone, and its logits mean nothing; so are the slots from B on. Returns the next
+        token's logits, float32 [B, V], which the next call overwrites.
         """
         return self._append(token_ids[:, None], lengths)[:, 0]
 
@@ -236,6 +248,7 @@ class DecoderSession:
 
     def _run_alone(self, slot: int, token_ids: Ids, start: int, logits_to_keep: int, output: str) -> Floats:
         """Append tokens [S] to a slot that holds ``start`` positions; returns one of the graph's outputs."""
+        self._filled.add(slot)
         lengths = np.array([start], np.int32)
         dummy = needs_dummy(len(token_ids), lengths, self._split_below)
         inputs = RunInputs(1, len(token_ids), logits_to_keep, dummy=dummy)
@@ -245,8 +258,14 @@ class DecoderSession:
         with self._cache.untouched(slot + 1, first) if dummy else contextlib.nullcontext():
             return bound.run()
 
+    def _one_by_one(self, prompts: Sequence[Ids]) -> bool:
+        """Whether prompts do not share a run: one alone, those of one token, which may need a dummy, and all of a
+        bundle whose prompts get other bits together."""
+        return len(prompts) == 1 or max(len(prompt) for prompt in prompts) == 1 or not self._reads_together
+
     def _run_prompts(self, slot: int, prompts: Sequence[Ids], logits_to_keep: int, output: str) -> Floats:
         """Begin the slots from ``slot`` on with prompts [T]; returns one of the graph's outputs."""
+        self._filled.update(range(slot, slot + len(prompts)))
         inputs = RunInputs(len(prompts), max(len(prompt) for prompt in prompts), logits_to_keep, dummy=False)
         bound = BoundInputs(self._session, self._cache, slice(slot, slot + len(prompts)), inputs, output=output)
         inputs.fill_prompts(prompts)
@@ -254,21 +273,35 @@ class DecoderSession:
 
     def _reopen(self) -> None:
         """Open the graph in a forked child; the inherited one is only kept. Raises what opening it raises."""
-        session = self._open()
+        session, _ = self._open()
         self._bound.clear()
         self._session, self._inherited = session, False
 
     def _append(self, token_ids: Ids, lengths: Lengths) -> Logits:
         """Append tokens [B, S] to the first B slots, of ``lengths`` [B]; logits of all, float32 [B, S, V]."""
         count, rows = token_ids.shape
-        dummy = needs_dummy(rows, lengths, self._split_below)
+        dummy = needs_dummy(rows, np.maximum(lengths, 0), self._split_below)
         bound = self._bound.get((count, rows, dummy))
         if bound is None:
             inputs = RunInputs(count, rows, rows, dummy=dummy)
-            logits = np.zeros((count + dummy, rows, self.spec.vocab_size), np.float32)
+            shape = (count + dummy, rows, self.spec.vocab_size)
+            logits = self._step_logits[: count + dummy] if rows == 1 else np.zeros(shape, np.float32)
             bound = BoundInputs(self._session, self._cache, slice(0, count + dummy), inputs, logits)
             self._bound[count, rows, dummy] = bound
         moved = bound.fill(token_ids, lengths)
-        if moved and dummy:  # whose rows would pile up: each is on another page of memory
+        if moved and dummy and count not in self._filled:  # whose rows would pile up: each is on another page of memory
             self._cache.release(count)
-        return bound.run()[:count]
+        kept = self._filled.intersection([*np.flatnonzero(lengths == IDLE), *([count] if dummy else [])])
+        with contextlib.ExitStack() as stack:
+            for slot in kept:
+                stack.enter_context(self._cache.untouched(slot, bound.first or 0))
+            return bound.run()[:count]
+
+
+def _each(prompts: Sequence[Ids], count: int, run: Callable[[int, int], Floats]) -> Floats:
+    """Each prompt's last ``count`` rows, [B, count, W], of runs that give a prompt's last n by its index and n."""
+    found = [run(i, min(count, len(prompt))) for i, prompt in enumerate(prompts)]
+    rows = np.zeros((len(prompts), count, found[0].shape[-1]), np.float32)
+    for own, given in zip(rows, found, strict=True):
+        own[count - len(given) :] = given
+    return rows

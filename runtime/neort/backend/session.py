@@ -9,12 +9,12 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
-from ..bundle import Bundle, check_graph, graph_names, read_graph
+from ..bundle import Bundle, check_graph, graph_names, keeps_own_rows, read_graph
 from ..errors import BundleError, NeortError, OutOfMemoryError
 from ..kvcache import CACHE_TYPES, CacheType
 from ..wording import shortened
@@ -25,7 +25,7 @@ from .memory import lacks_memory
 from .options import open_session, session_options
 from .packed_weights import packed_graph, save_packed
 
-__all__ = ["DECODER", "DECODERS", "Configure", "decoder_file", "open_decoder"]
+__all__ = ["DECODER", "DECODERS", "Configure", "OpenDecoder", "decoder_file", "open_decoder"]
 
 DECODER = "decoder.onnx"
 DECODERS: dict[CacheType, str] = {"fp32": DECODER, "int8": "decoder_int8_cache.onnx"}
@@ -36,6 +36,13 @@ TRIED = 3  # tokens that every graph is tried on; more than twice the logits tha
 
 #: Changes the options of a session right before its graph is opened.
 Configure = Callable[[ort.SessionOptions], None]
+
+
+class OpenDecoder(NamedTuple):
+    """A decoder graph in onnxruntime, and whether its rows of logits are each sequence's own: see `keeps_own_rows`."""
+
+    session: ort.InferenceSession
+    keeps_own_rows: bool
 
 
 def decoder_file(bundle: Bundle, kv_cache: CacheType) -> Path:
@@ -59,7 +66,7 @@ def open_decoder(
     configure: Configure | None = None,
     *,
     hidden_states: bool = False,
-) -> ort.InferenceSession:
+) -> OpenDecoder:
     """Open the graph in ``file``, whose cache has the manifest's dimensions.
 
     ``hidden_states`` makes outputs of them, after the others: see `hidden_states.hidden_values`.
@@ -73,12 +80,12 @@ def open_decoder(
     """
     graph = bundle.read_bytes(file.name)
     kind: CacheType = next((kind for kind, name in DECODERS.items() if name == file.name), "fp32")
-    check_graph(graph, file, bundle.spec, bundle.file_sizes, ELEMENT_TYPES[kind])
+    facts = check_graph(graph, file, bundle.spec, bundle.file_sizes, ELEMENT_TYPES[kind])
     check_windows()
     session = _load(bundle, file, graph, num_threads, packed_weights, configure, hidden_states)
     if not session.get_session_options().enable_profiling:  # a profile is of the caller's runs
         _try(session, bundle, file, CACHE_TYPES[kind])
-    return session
+    return OpenDecoder(session, keeps_own_rows(facts))
 
 
 def _try(session: ort.InferenceSession, bundle: Bundle, file: Path, row_type: np.dtype[Any]) -> None:

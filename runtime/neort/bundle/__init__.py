@@ -15,9 +15,9 @@ from .formats import (
     RowFormat,
     format_of,
 )
-from .graph_facts import check_graph
+from .graph_facts import check_graph, keeps_own_rows
 from .graph_file import Graph, Node, Tensor, external_locations, read_graph
-from .manifest import CHECKSUM, FORMAT_VERSION, MANIFEST, ModelSpec, manifest_checksum, read_spec
+from .manifest import CHECKSUM, FORMAT_VERSION, MANIFEST, PROMPTS_TOGETHER, ModelSpec, manifest_checksum, read_spec
 from .protobuf import message_field
 from .reading import read_json, sha256_of
 
@@ -28,6 +28,7 @@ __all__ = [
     "FORMATS",
     "FORMAT_VERSION",
     "MANIFEST",
+    "PROMPTS_TOGETHER",
     "WEIGHTS",
     "BlockFormat",
     "Bundle",
@@ -44,6 +45,7 @@ __all__ = [
     "external_locations",
     "format_of",
     "graph_names",
+    "keeps_own_rows",
     "manifest_checksum",
     "message_field",
     "read_graph",

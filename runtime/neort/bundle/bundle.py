@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import BundleError
 from ..paths import given_path, open_regular, read_regular
 from .formats import Cost, Format, format_of
-from .manifest import MANIFEST, REMEDY, check_manifest, read_spec
+from .manifest import MANIFEST, PROMPTS_TOGETHER, REMEDY, check_manifest, read_spec
 from .reading import (
     LARGEST_GRAPH,
     LARGEST_MANIFEST,
@@ -73,6 +73,12 @@ class Bundle:
     def format(self) -> Format | None:
         """The numbers of the bundle's format; None for a format that this version does not know."""
         return format_of(self.quantization)
+
+    @property
+    def prompts_together(self) -> bool:
+        """Whether prompts that share a run get the bits of each alone, as the export found; so they do unless it says
+        otherwise."""
+        return bool(self.manifest.get(PROMPTS_TOGETHER, True))
 
     @property
     def stated_cost(self) -> Cost | None:

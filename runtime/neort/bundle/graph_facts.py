@@ -15,7 +15,7 @@ from . import graph_names as names
 from .graph_file import Graph, Node, Tensor, Value, read_graph
 from .manifest import MANIFEST, REMEDY, ModelSpec
 
-__all__ = ["check_graph"]
+__all__ = ["check_graph", "keeps_own_rows"]
 
 FLOAT32, INT8, INT32, INT64 = 1, 3, 6, 7  # element types by ONNX's numbers
 TYPE_NAMES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}
@@ -26,8 +26,8 @@ WHOLE = -1  # local_window_size of a global layer
 Signature = Mapping[str, Value]
 
 
-def check_graph(data: bytes, file: Path, spec: ModelSpec, sizes: Mapping[str, int], cache_type: int) -> None:
-    """Raise BundleError where the ONNX model ``data`` of ``file`` is not the decoder that ``spec`` describes.
+def check_graph(data: bytes, file: Path, spec: ModelSpec, sizes: Mapping[str, int], cache_type: int) -> Graph:
+    """Return the ONNX model ``data`` of ``file``, the decoder that ``spec`` describes; BundleError where it is not.
 
     ``sizes`` are the bytes of the files that the manifest lists, in which its weights must lie; ``cache_type`` is the
     cache's element type by ONNX's number.
@@ -48,6 +48,15 @@ def check_graph(data: bytes, file: Path, spec: ModelSpec, sizes: Mapping[str, in
                 f"{file} has {fact} {shortened(found)}, {MANIFEST} says {shortened(stated)}: one of them was changed; "
                 f"{REMEDY}"
             )
+    return graph
+
+
+def keeps_own_rows(graph: Graph) -> bool:
+    """Whether the rows of logits end at each sequence's own last token, which its length in the cache tells.
+
+    In bundles of earlier versions they end at the last place of the run, which in a batch is the longest one's.
+    """
+    return any(names.SEQLENS_K in node.inputs and node.operator != ATTENTION for node in graph.nodes)
 
 
 def _check_weights(graph: Graph, file: Path, sizes: Mapping[str, int]) -> None:

@@ -17,12 +17,22 @@ from ..errors import BundleError
 from ..wording import shortened
 from .formats import format_of
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "ModelSpec", "check_manifest", "manifest_checksum", "read_spec", "section_of"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "PROMPTS_TOGETHER",
+    "ModelSpec",
+    "check_manifest",
+    "manifest_checksum",
+    "read_spec",
+    "section_of",
+]
 
 FORMAT_VERSION = 3  # what the exporter writes
 READABLE_VERSIONS = (2, 3)
 CHECKSUM_SINCE = 3
 MANIFEST = "manifest.json"
+PROMPTS_TOGETHER = "prompts_together"  # whether prompts may share a run; unknown before an export measured it
 CHECKSUM = "sha256"  # the manifest's own, over all its other members
 LONGEST_NAME = 200  # of a file, in characters
 LARGEST_FILE = (1 << 63) - 1  # bytes, as systems count them
@@ -69,6 +79,10 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
                 f"with bytes and sha256; {REMEDY}"
             )
     _check_format(manifest, path / MANIFEST)
+    if type(together := manifest.get(PROMPTS_TOGETHER, True)) is not bool:
+        raise BundleError(
+            f"{path / MANIFEST} has {PROMPTS_TOGETHER} {shortened(together)}, not true or false; {REMEDY}"
+        )
 
 
 def _check_checksum(manifest: Mapping[str, Any], path: Path, version: int) -> None:

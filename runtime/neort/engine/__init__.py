@@ -6,11 +6,13 @@ from ..runner import PREFILL_CHUNK
 from .beams import Beams, BeamSink, EndOfText, Found
 from .core import EngineCore
 from .engine import Engine
+from .figures import EngineFigures
 from .group import Copy, FinishReason, Group, Sequence, Stats
+from .limits import check_ids
 from .output import BeamCollector, Collecting, Collector, Completion, Piece
 from .reading import Reading, ReadingResult, Reduction, RowSource
 from .request import Request, TokenSink
-from .scheduler import Scheduler, check_ids
+from .scheduler import Scheduler
 from .scoring import ReadingScores, ScoredReading, TokenScores
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "EndOfText",
     "Engine",
     "EngineCore",
+    "EngineFigures",
     "FinishReason",
     "Found",
     "Group",

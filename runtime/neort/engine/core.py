@@ -1,4 +1,4 @@
-"""Turns requests into tokens: one `step()` schedules requests on slots, runs the model for them, and hands out tokens.
+"""Turns requests into tokens: one `step()` lets requests in, reads a part of a prompt, decodes, and hands out tokens.
 
 A step is all or nothing for each request: it takes its token, or it fails and the others go on as they would have. So
 whatever a run, a processor or the system's memory does, what is left is sound.
@@ -8,7 +8,7 @@ Knows runs and logits; knows nothing about threads, text or onnxruntime.
 
 from __future__ import annotations
 
-import time
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,58 +17,79 @@ import numpy as np
 
 from ..arrays import Ids, Logits
 from ..kvcache import PrefixCache
-from ..runner import PREFILL_CHUNK, ModelRunner
+from ..runner import IDLE, ModelRunner, prefill_chunk_of
 from ..speculative import Speculator
+from .figures import Counts, EngineFigures
 from .group import ChargedTo, Group, Sequence, fail
-from .reading import Reading, ReadingResult, RowSource, first_batch, read_batch
+from .limits import check_ids
+from .prefill import Prefill
+from .reading import MOST_ROWS, Reading, ReadingResult, RowSource, first_batch, read_batch
 from .request import Request
-from .scheduler import Scheduler, check_ids
+from .scheduler import Scheduler
 
 __all__ = ["EngineCore"]
 
-Slots = dict[Sequence, int]
 Result = TypeVar("Result")
 
 
 class EngineCore:
     """Runs any number of requests on one model, up to ``runner.max_batch_size`` at a time.
 
-    Not thread-safe, but for `check` and `submit`: see `Engine`, which gives it a thread.
+    Not thread-safe, but for `check`, `submit`, `cancel` and `figures`: see `Engine`, which gives it a thread.
     """
 
     def __init__(
         self,
         runner: ModelRunner,
         *,
-        prefill_chunk: int = PREFILL_CHUNK,
+        prefill_chunk: int | None = None,
+        prefill_runs: int = 1,
         max_cache_bytes: int | None = None,
+        max_queue: int | None = None,
         speculate: Callable[[], Speculator] | None = None,
         prefixes: PrefixCache | None = None,
     ) -> None:
-        """``max_cache_bytes`` limits the cache; None means no limit. ``speculate`` makes what drafts for a sequence, as
-        long as it is the only one that runs. ``prefixes``, a cache with blocks of ``prefill_chunk`` tokens, keeps
-        prompts for later ones that begin alike.
+        """Prompts are run in pieces of ``prefill_chunk`` tokens, None: as the model's size has it.
+
+        ``prefill_runs`` is how many such runs there may be between two steps of sequences that are decoded.
+        ``max_cache_bytes`` limits the cache, ``max_queue`` the requests that wait; None means no limit.
+
+        ``speculate`` makes what drafts for a sequence, as long as it is the only one that runs. ``prefixes``, a cache
+        with blocks of ``prefill_chunk`` tokens, keeps prompts for later ones that begin alike.
         """
         self.runner = runner
-        self.prefill_chunk = prefill_chunk
+        self.prefill_chunk = prefill_chunk or prefill_chunk_of(runner.spec)
+        self.prefill_runs = prefill_runs
         self.speculate = speculate
         self.prefixes = prefixes
-        self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, prefixes=prefixes)
+        self.counts = Counts()
+        self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, max_queue=max_queue, prefixes=prefixes)
+        self._prefill = Prefill(runner, self.scheduler, self.prefill_chunk, prefixes, self.counts, self._take)
 
     @property
     def busy(self) -> bool:
-        """Whether requests wait or run."""
-        return bool(self.waiting or self.scheduler.slots)
+        """Whether requests wait or have slots."""
+        return bool(self.waiting or self.scheduler.slots.owners)
 
     @property
     def waiting(self) -> deque[Group]:
-        """The requests that wait for a slot or for room in the cache, oldest first."""
+        """The requests that wait for a slot or for room in the cache, as they came."""
         return self.scheduler.waiting
 
     @property
     def running(self) -> list[Group]:
         """The requests that are being decoded, in the order of their first slots."""
         return self.scheduler.running
+
+    @property
+    def prefilling(self) -> list[Group]:
+        """The requests that have slots, and of whose prompts a part is to be run."""
+        return self.scheduler.prompts
+
+    @property
+    def figures(self) -> EngineFigures:
+        """What is done now, and was since the start. Any thread may ask, and never waits."""
+        return EngineFigures(**self.scheduler.load(), **vars(self.counts))
 
     def check(self, request: Group) -> None:
         """Check that a request can be served at all; `submit` does not check it again.
@@ -80,7 +101,10 @@ class EngineCore:
         self.scheduler.check(request)
 
     def submit(self, request: Group) -> None:
-        """Queue a request. Raises what `check` does, unless the request was checked. Never waits."""
+        """Queue a request; never waits.
+
+        Raises what `check` does, unless the request was checked, and BusyError where ``max_queue`` wait already.
+        """
         self.scheduler.submit(request)
 
     def cancel(self, request: Group) -> None:
@@ -91,37 +115,42 @@ class EngineCore:
         request.done = True
 
     def settle(self) -> None:
-        """Free what was cancelled."""
-        self.scheduler.drop_done()
-        self.scheduler.release_idle()
+        """Free what was cancelled, and what texts that were read had borrowed."""
+        self.scheduler.slots.give_back()
+        self._settle()
 
     def step(self) -> None:
-        """Prefill what fits, then decode one token for every running sequence.
+        """Let in who fits, run a part of a prompt, then decode one token for every running sequence.
 
         A request whose processors, prefill, decode run or memory fails ends with that error, which its sink gets. What
         belongs to no request, such as Ctrl-C, is raised; then another step may follow, or `fail_all`.
         """
+        self.scheduler.slots.give_back()
+        self._step()
+
+    def _step(self) -> None:
+        """A step, in the middle of a text that is read, too."""
         scheduler = self.scheduler
+        scheduler.end_late()
         scheduler.drop_done()
         while (request := scheduler.next_request()) is not None:
             with ChargedTo(request):
-                scheduler.reserve_next()
-                self._run_alone(request, _numbered(request.sequences, len(scheduler.slots)))
-                scheduler.start(request)
-        for request in scheduler.full():
-            with ChargedTo(request):
-                scheduler.truncate(request)
-                if isinstance(request, Request):
-                    request.speculator = None  # it followed the longer context
-                self._run_alone(request, _numbered(scheduler.slots))
-        scheduler.sweep()
-        if scheduler.slots:
-            self._decode(scheduler.slots)
-        self.settle()
+                scheduler.admit(request)
+        scheduler.slots.close_up()
+        for _ in range(self.prefill_runs):
+            if not self._prefill.turn(self._most_rows):
+                break
+        self._decode()
+        self._settle()
+
+    def _settle(self) -> None:
+        self.scheduler.drop_done()
+        self.scheduler.release_idle()
 
     def fail_all(self, error: BaseException) -> None:
         """End every request with an error."""
-        for request in [*self.running, *self.waiting.copy()]:
+        self.counts.failed = error
+        for request in [*self.running, *self.prefilling, *self.waiting.copy()]:
             request.fail(error)
         self.scheduler.forget_done()
 
@@ -135,25 +164,26 @@ class EngineCore:
         """
         spec = self.runner.spec
         check_ids(token_ids, spec)
-        self.scheduler.check_positions(len(token_ids))
+        self.scheduler.limits.check_positions(len(token_ids))
         self.scheduler.drop_done()
+        self.scheduler.slots.give_back()
         try:
             slot = self.scheduler.borrow_slot(len(token_ids))
             out = np.empty((len(token_ids), spec.vocab_size), np.float32)
             for start in range(0, len(token_ids), self.prefill_chunk):
-                if not wanted():
+                if not (self._goes_on(wanted) if start else wanted()):
                     break
                 chunk = token_ids[start : start + self.prefill_chunk]
                 out[start : start + len(chunk)] = self.runner.prefill(slot, chunk, start, len(chunk))
             return out
         finally:
-            self.scheduler.release_idle()
+            self.settle()
 
     def check_reading(self, reading: Reading[Result]) -> None:
         """Raises PromptError for a reading with bad ids, or more of them than can ever fit."""
         for ids in (reading.token_ids, *(branch.token_ids for branch in reading.branches)):
             check_ids(ids, self.runner.spec)
-        self.scheduler.check_positions(reading.positions)
+        self.scheduler.limits.check_positions(reading.positions)
 
     def read(
         self, readings: list[Reading[Result]], source: RowSource, wanted: Callable[[], bool] = lambda: True
@@ -161,89 +191,80 @@ class EngineCore:
         """Read the first of some readings, which were checked, in one batch; longest first is fastest.
 
         As many as slots and cache are free now, and as a run should have; where there are none, maybe no reading.
-        The slots keep their memory until the next step, or `settle`. A reading gets the same bits in any batch.
+        Between two runs the requests that there are go on. The slots keep their memory until the next step, or
+        `settle`. A reading gets the same bits in any batch.
 
         Raises what reductions raise.
         """
         self.scheduler.drop_done()
-        batch = first_batch(readings, source.row_size, self.prefill_chunk, alone=not self.running)
+        self.scheduler.slots.give_back()
+        batch = first_batch(readings, source.row_size, self.prefill_chunk, alone=not self.scheduler.slots.owners)
         slots = self.scheduler.borrow_slots([reading.positions for reading in batch])
-        return read_batch(source, slots, batch[: len(slots)], self.prefill_chunk, wanted) if slots else []
+        goes_on = functools.partial(self._goes_on, wanted)
+        return read_batch(source, slots, batch[: len(slots)], self.prefill_chunk, goes_on)
 
-    def _run_alone(self, request: Group, slots: Slots) -> None:
-        """Run what is not cached of a request's contexts, each by itself, and let the request take what follows.
+    def _goes_on(self, wanted: Callable[[], bool]) -> bool:
+        """Between two runs of a text that is read: let others decode and, where prompts arrive, go a step further.
 
-        Ends early where the request is cancelled meanwhile.
+        Returns whether the text is still ``wanted``.
         """
-        rows = []
-        for sequence in request.active:
-            row = self._fill(sequence, slots[sequence])
-            if row is None:
-                return
-            rows.append(row)
-        self._take(request, rows, slots)
+        self._decode()
+        if self.waiting or self.prefilling:
+            self._step()
+        return wanted()
 
-    def _fill(self, sequence: Sequence, slot: int) -> Logits | None:
-        """Run the context in chunks, after what is cached or stored of it; returns the logits [V] of its end.
+    @property
+    def _most_rows(self) -> int:
+        """How many tokens a run of several prompts may have: few where others wait for it."""
+        return self.prefill_chunk if self.running else max(self.prefill_chunk, MOST_ROWS)
 
-        Only the last chunk computes logits, of its end, unless those of a prompt are asked for. None: the request was
-        cancelled meanwhile.
-        """
-        started, request = time.perf_counter(), sequence.group
-        ids = np.asarray(sequence.context, np.int64)
-        is_prompt = sequence.cached == 0 and not request.new_tokens
-        scored = is_prompt and sequence is request.sequences[0] and request.config.prompt_logprobs is not None
-        reused, logits = sequence.cached, None
-        if self.prefixes and sequence.cached == 0 and not scored:
-            reused, logits = self.prefixes.restore(slot, ids)
-        for start in range(reused, len(ids), self.prefill_chunk):
-            if request.done:
-                sequence.cached = start
-                return None
-            chunk = ids[start : start + self.prefill_chunk]
-            last = start + len(chunk) == len(ids)
-            rows = self.runner.prefill(slot, chunk, start, len(chunk) if scored else int(last))
-            if scored:
-                request.note_prompt(rows, start)
-            logits = rows[-1] if last else None
-        assert logits is not None  # of a run, or stored
-        sequence.cached = len(ids)
-        if self.prefixes and is_prompt:  # what goes on after a full context is of no use later
-            self.prefixes.store(slot, ids, logits, request.pin if sequence is request.sequences[0] else None)
-        if is_prompt and sequence is request.sequences[0]:
-            request.reused = reused
-        request.prefill_seconds += time.perf_counter() - started
-        return logits
-
-    def _take(self, request: Group, rows: list[Logits], slots: Slots) -> None:
+    def _take(self, request: Group, rows: list[Logits]) -> None:
         """Let a request decide on its next tokens, and its sequences' rows follow."""
+        before, places = request.new_tokens, self.scheduler.slots.places
         for copy in request.take(rows):
-            self.runner.move(slots[copy.source], slots[copy.target], copy.stop, copy.start)
+            self.runner.move(places[copy.source], places[copy.target], copy.stop, copy.start)
+        self.counts.generated_tokens += request.new_tokens - before
 
-    def _decode(self, running: list[Sequence]) -> None:
-        """One token for each of the sequences; several for a single one, where drafts are right."""
-        request = running[0].group
-        if len(running) == 1 and isinstance(request, Request):
+    def _restart_full(self) -> None:
+        """End the requests whose context is full, or have them read again what is left when the oldest is dropped."""
+        for request in self.scheduler.full():
             with ChargedTo(request):
-                self._decode_alone(request)
-            return
-        slots = _numbered(running)
+                self.scheduler.restart(request)
+                if isinstance(request, Request):
+                    request.speculator = None  # it followed the longer context
+        self.scheduler.drop_done()
+
+    def _decode(self) -> None:
+        """One token for each running sequence; several for a single one, where drafts are right."""
+        self._restart_full()
+        places = self.scheduler.slots.places
+        running = {sequence: slot for sequence, slot in places.items() if not sequence.group.filling}
         requests = self.running
+        if list(running.values()) == [0] and isinstance(requests[0], Request):
+            with ChargedTo(requests[0]):
+                self._decode_alone(requests[0])
+        elif running:
+            self._decode_together(running, requests)
+
+    def _decode_together(self, running: dict[Sequence, int], requests: list[Group]) -> None:
         try:
-            last_ids = np.array([sequence.context[-1] for sequence in running], np.int64)
-            lengths = np.array([sequence.cached for sequence in running], np.int32)
-            logits = self.runner.decode(last_ids, lengths)
+            token_ids = np.zeros(max(running.values()) + 1, np.int64)
+            lengths = np.full(len(token_ids), IDLE, np.int32)
+            for sequence, slot in running.items():
+                token_ids[slot], lengths[slot] = sequence.context[-1], sequence.cached
+            logits = self.runner.decode(token_ids, lengths)
         except Exception:  # whose it is shows when each is run by itself, with the same bits
             for request in requests:
                 with ChargedTo(request):
-                    self._run_alone(request, slots)
+                    request.filling = True
+                    self._prefill.finish(request)
             return
         for request in requests:
             try:
                 active = request.active
                 for sequence in active:
                     sequence.cached += 1
-                self._take(request, [logits[slots[sequence]] for sequence in active], slots)
+                self._take(request, [logits[running[sequence]] for sequence in active])
             except BaseException as error:  # as `ChargedTo`, which takes longer
                 fail(request, error)
 
@@ -256,7 +277,7 @@ class EngineCore:
         else:
             (sequence,) = request.sequences
             lengths = np.array([sequence.cached], np.int32)
-            _advance(request, self.runner.decode(np.array(sequence.context[-1:]), lengths)[0])
+            self._advance(request, self.runner.decode(np.array(sequence.context[-1:]), lengths)[0])
 
     def _draft(self, request: Request) -> list[int]:
         """Tokens that may come next; several sequences share a run's weights already, so only one alone has any.
@@ -280,22 +301,18 @@ class EngineCore:
         ids = np.array([sequence.context[-1], *drafted], np.int64)
         before = request.accepted
         request.drafted += len(drafted)
+        self.counts.drafted += len(drafted)
         logits = self.runner.extend(ids, sequence.cached)
         for row, expected in zip(logits, [*drafted, None], strict=True):
-            _advance(request, row)
+            self._advance(request, row)
             if request.done or sequence.context[-1] != expected:
                 break
             request.accepted += 1
+            self.counts.accepted += 1
         if request.speculator:
             request.speculator.learn(len(drafted), request.accepted - before)
 
-
-def _advance(request: Request, row: Logits) -> None:
-    """Note that the last token is in the cache, and let the request choose the next one from ``row`` [V]."""
-    request.sequences[0].cached += 1
-    request.take([row])
-
-
-def _numbered(sequences: list[Sequence], first: int = 0) -> Slots:
-    """The slots of sequences that lie side by side."""
-    return {sequence: slot for slot, sequence in enumerate(sequences, first)}
+    def _advance(self, request: Request, row: Logits) -> None:
+        """Note that the last token is in the cache, and let the request choose the next one from ``row`` [V]."""
+        request.sequences[0].cached += 1
+        self._take(request, [row])

@@ -24,6 +24,7 @@ from ..arrays import Ids, Logits, Rows
 from ..errors import OutOfMemoryError
 from ..kvcache import Pin
 from .core import EngineCore
+from .figures import EngineFigures
 from .group import Group
 from .reading import Reading, ReadingResult, RowSource
 from .scoring import ReadingScores, ScoredReading, logits_of
@@ -62,6 +63,11 @@ class Engine:
         """The requests that are being decoded, in the order of their first slots."""
         return self.core.running
 
+    @property
+    def figures(self) -> EngineFigures:
+        """See `EngineCore.figures`."""
+        return self.core.figures
+
     def check(self, request: Group) -> None:
         """See `EngineCore.check`."""
         self.core.check(request)
@@ -69,8 +75,9 @@ class Engine:
     def submit(self, request: Group) -> None:
         """Queue a request; never waits.
 
-        Raises what `EngineCore.check` does, and EngineError in a process that cannot generate: forked in the middle of
-        a step, about to end, or without a thread to spare; or from within a step.
+        Raises what `EngineCore.check` does, BusyError where too many requests wait already, and EngineError in a
+        process that cannot generate: forked in the middle of a step, about to end, or without a thread to spare; or
+        from within a step.
         """
         self._worker.check_usable()
         self.core.submit(request)

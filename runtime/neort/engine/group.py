@@ -26,7 +26,8 @@ class Stats:
 
     Times are wall-clock seconds, so they include the work done for the sequences that ran beside it. Of
     ``drafted_tokens`` (see `neort.load`), ``accepted_tokens`` were those that the model chose. Of ``prompt_tokens``,
-    ``reused_tokens`` were not prefilled, since a stored prompt begins with them.
+    ``reused_tokens`` were not prefilled, since a stored prompt begins with them. ``queue_seconds`` are those from the
+    call to the first run of the prompt's prefill.
     """
 
     prompt_tokens: int
@@ -37,6 +38,7 @@ class Stats:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     reused_tokens: int = 0
+    queue_seconds: float = 0.0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -56,6 +58,8 @@ class Sequence:
         group: whose it is.
         context: the prompt's tokens and the new ones, but for those that were dropped.
         cached: how many tokens of the context are in the cache.
+        reused: how many of them were copied from a stored prompt.
+        logits: those [V] after the context, while the group's other contexts are still to be run.
     """
 
     def __init__(self, group: Group, prompt_ids: Ids) -> None:
@@ -63,7 +67,8 @@ class Sequence:
         self.group = group
         self.prompt_ids = prompt_ids
         self.context: list[int] = prompt_ids.tolist()
-        self.cached = 0
+        self.cached = self.reused = 0
+        self.logits: Logits | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,9 @@ class Group(ABC):
     Attributes:
         sequences: all of them; the first one holds the prompt.
         pin: keeps the prompt in the engine's prefix cache as long as it lives; set before the request is submitted.
+        number: tells who came first.
         checked: whether the engine has found that the request can be served.
+        filling: whether contexts are to be run before a token can be chosen; else the request is decoded.
         done: no more tokens will come: the request is finished, failed or cancelled.
         finished: the request has come to its own end, and its first sequence may still be stored.
         prompt_logprobs: of each token of the prompt, where they are asked for; the first one's is None.
@@ -104,8 +111,11 @@ class Group(ABC):
         self.config = config.for_prompt(len(prompts[0]))
         self.sequences = [Sequence(self, prompt) for prompt in prompts]
         self.pin: Pin | None = None
+        self.number = 0
+        self.filling = True
         self.checked = self.done = self.finished = False
         self.submitted = self.first_token = time.perf_counter()
+        self.started: float | None = None
         self.prefill_seconds = 0.0
         self.reused = 0
         self.prompt_logprobs: list[TokenLogprob | None] = []
@@ -149,9 +159,8 @@ class Group(ABC):
         Raises LogitsError where they are NaN.
         """
         context = self.sequences[0].context
-        if start == 0:
-            dropped = len(self.prompt_ids) - len(context)
-            self.prompt_logprobs = [None] * (dropped + 1)
+        dropped = len(self.prompt_ids) - len(context)
+        self.prompt_logprobs = self.prompt_logprobs[: dropped + 1 + start] or [None] * (dropped + 1)
         for position, row in enumerate(rows[: len(context) - 1 - start], start + 1):
             check_finite(row, position)
             likely = LogProbabilities(row, self.config.prompt_logprobs or 0)
@@ -172,6 +181,7 @@ class Group(ABC):
             prefill_seconds=self.prefill_seconds,
             decode_seconds=time.perf_counter() - self.first_token,
             reused_tokens=self.reused,
+            queue_seconds=(time.perf_counter() if self.started is None else self.started) - self.submitted,
         )
 
 

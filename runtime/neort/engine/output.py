@@ -5,7 +5,7 @@ Knows what requests hand out; knows nothing about models or engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
@@ -26,9 +26,10 @@ class Completion:
     """One generated sequence, without its prompt.
 
     ``token_ids`` end with the end-of-sequence token or with the stop string's tokens where one of them ended the
-    sequence; ``text`` holds neither, nor any special token. ``finish_reason`` is "stop" for both, and where a stopping
-    criterion is met or a grammar allows nothing more; "length" at ``max_new_tokens``, after ``max_time``, or at the end
-    of the context.
+    sequence; ``text`` holds neither, nor any special token, unless options ask for them. ``finish_reason`` is "stop"
+    for both, and where a stopping criterion is met or a grammar allows nothing more; "length" at ``max_new_tokens``,
+    after ``max_time``, or at the end of the context. ``stop_reason`` is the stop string that ended the text, or the id
+    of the end-of-text token that did; None where neither did.
 
     Where they are asked for, ``logprobs`` has an entry for each of ``token_ids``, and ``prompt_logprobs`` one for each
     token of the prompt, None for the first one and for those that did not fit. ``score`` is that of beam search: the
@@ -42,11 +43,14 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     score: float | None = None
+    stop_reason: str | int | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
     """Text that became certain while a sequence is generated; the last one carries ``finish_reason`` and ``stats``.
+
+    It also has the ``stop_reason``, which is that of `Completion`.
 
     ``token_ids`` are the tokens generated since the piece before, and ``logprobs`` theirs, where they are asked for.
     """
@@ -56,6 +60,7 @@ class Piece:
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    stop_reason: str | int | None = None
 
 
 class Collecting(Protocol):
@@ -97,19 +102,24 @@ class Collector:
         negative_ids: Ids | None = None,
         *,
         streamed: bool = False,
+        every_token: bool = False,
     ) -> None:
         """Make the request; arguments are those of `Request`, ``tokenizer`` knows a token's part of the text.
 
-        Only where it is ``streamed`` is there an event for every piece: each wakes who waits.
+        Only where it is ``streamed`` is there an event for every piece: each wakes who waits. With ``every_token`` each
+        token makes a piece, of no text where none is certain yet.
         """
         self.request = Request(ids, options, self, index, chooser, negative_ids)
         self.events: SimpleQueue[Piece | None] = SimpleQueue()
         self._put: Callable[[Piece | None], object] = self.events.put
         self._streamed = streamed
+        self._every_token = every_token
         self._sequence = SequenceText(ids, options, tokenizer)
         self._pending: list[int] = []
+        self._certain = ""
         self._text: list[str] = []
         self._result: tuple[FinishReason, Stats] | None = None
+        self._stop_reason: str | int | None = None
         self._error: BaseException | None = None
 
     def redirect(self, put: Callable[[Piece | None], object]) -> None:
@@ -120,21 +130,36 @@ class Collector:
         """See `TokenSink`; True after a stop string."""
         self._pending.append(token_id)
         text = self._sequence.push(token_id)
-        if text:
+        if self._every_token:
+            self._certain = text  # handed out once it is known whether the token was the last one
+        elif text:
             self._emit(Piece(text, tuple(self._pending), logprobs=self._logprobs(len(self._pending))))
         return self._sequence.stopped
 
+    def go_on(self) -> None:
+        """See `TokenSink`."""
+        if self._every_token:
+            text, self._certain = self._certain, ""
+            self._emit(Piece(text, tuple(self._pending), logprobs=self._logprobs(len(self._pending))))
+
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         """See `TokenSink`."""
-        rest = self._sequence.finish()
+        rest = self._certain + self._sequence.finish()
         self._result = reason, stats
-        self._emit(Piece(rest, tuple(self._pending), reason, stats, self._logprobs(len(self._pending))))
+        self._stop_reason = _stop_reason(self._sequence, self.request.token_ids, self.request.config, reason)
+        logprobs = self._logprobs(len(self._pending))
+        self._emit(Piece(rest, tuple(self._pending), reason, stats, logprobs, self._stop_reason))
         self._put(None)
 
     def fail(self, error: BaseException) -> None:
         """See `TokenSink`."""
         self._error = error
         self._put(None)
+
+    @property
+    def prompt_logprobs(self) -> tuple[TokenLogprob | None, ...] | None:
+        """Those of the prompt's tokens, if asked for, once there is a new token; see `Completion`."""
+        return _prompt_logprobs(self.request)
 
     def completion(self) -> Completion:
         """Return the whole result. Raises the error that ended the request, if one did."""
@@ -143,7 +168,8 @@ class Collector:
         assert self._result is not None  # done without an error means finished
         token_ids = tuple(self.request.token_ids)
         logprobs = self._logprobs(len(token_ids))
-        return Completion("".join(self._text), token_ids, *self._result, logprobs, _prompt_logprobs(self.request))
+        text = "".join(self._text)
+        return Completion(text, token_ids, *self._result, logprobs, self.prompt_logprobs, stop_reason=self._stop_reason)
 
     def completions(self) -> list[Completion]:
         """See `Collecting`."""
@@ -211,7 +237,17 @@ class BeamCollector:
             None if self.request.config.logprobs is None else found.logprobs,
             _prompt_logprobs(self.request),
             found.score,
+            _stop_reason(text, found.token_ids, self.request.config, found.reason),
         )
+
+
+def _stop_reason(
+    text: SequenceText, token_ids: Sequence[int], config: GenerationConfig, reason: FinishReason
+) -> str | int | None:
+    """The stop string, or else the end-of-text token, that ended a sequence."""
+    if text.matched is not None or reason != "stop" or not token_ids:
+        return text.matched
+    return token_ids[-1] if token_ids[-1] in config.eos_token_ids else None
 
 
 def _prompt_logprobs(request: Group) -> tuple[TokenLogprob | None, ...] | None:

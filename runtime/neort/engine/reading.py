@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..arrays import Floats, Ids
 
-__all__ = ["Reading", "ReadingResult", "Reduction", "RowSource", "first_batch", "read_batch"]
+__all__ = ["MOST_ROWS", "Reading", "ReadingResult", "Reduction", "RowSource", "first_batch", "read_batch", "shares_run"]
 
 MOST_ROWS = 512  # tokens in one run: at 125M 256 to 1,024 are as fast, 2,048 a seventh slower
 MOST_PADDING = 128  # tokens in one run that are none: more cost as much as another run
@@ -85,6 +85,12 @@ class ReadingResult(Generic[Result]):
     branches: tuple[Result, ...]
 
 
+def shares_run(count: int, longest: int, tokens: int, most_rows: int) -> bool:
+    """Whether so many texts of ``tokens`` in all should share a run, which pads each to ``longest``."""
+    rows = count * longest
+    return rows <= most_rows and rows - tokens <= MOST_PADDING
+
+
 def first_batch(
     readings: Sequence[Reading[Result]], row_size: int, chunk: int, *, alone: bool
 ) -> Sequence[Reading[Result]]:
@@ -93,55 +99,52 @@ def first_batch(
     A run has few tokens where others wait for it: unless the batch is ``alone`` in the engine.
     """
     most_rows = max(chunk, MOST_ROWS if alone else 0)
-    longest = wanted = tokens = 0
+    longest = wanted = tokens = 0  # wanted: of the last rows of each
     for count, reading in enumerate(readings, start=1):
         length = min(len(reading.token_ids), chunk)
         longest, tokens = max(longest, length), tokens + length
-        wanted = max(wanted, longest - _first_wanted(readings[:count], longest))
-        rows = count * longest
-        full = rows > most_rows or rows - tokens > MOST_PADDING or count * wanted * row_size > MOST_NUMBERS
-        if full and count > 1:
+        wanted = max(wanted, length - reading.first)
+        together = shares_run(count, longest, tokens, most_rows) and count * wanted * row_size <= MOST_NUMBERS
+        if count > 1 and not together:
             return readings[: count - 1]
     return readings
 
 
 def read_batch(
-    source: RowSource, slots: range, readings: Sequence[Reading[Result]], chunk: int, wanted: Callable[[], bool]
+    source: RowSource, slots: range, readings: Sequence[Reading[Result]], chunk: int, goes_on: Callable[[], bool]
 ) -> list[ReadingResult[Result]]:
     """Read ``readings``, each in one of ``slots``; their first ``chunk`` tokens are run together, the rest alone.
 
-    Returns none of them once they are not ``wanted`` any more. Raises what their reductions raise.
+    Before each further run ``goes_on`` is asked; returns no reading once it says no. Raises what reductions raise.
     """
+    if not readings:
+        return []
     prompts = [reading.token_ids[:chunk] for reading in readings]
-    longest = max(len(prompt) for prompt in prompts)
-    start = _first_wanted(readings, longest)
-    rows = source.prefill_prompts(slots.start, prompts, longest - start)
+    own = [max(0, len(prompt) - reading.first) for prompt, reading in zip(prompts, readings, strict=True)]
+    rows = source.prefill_prompts(slots.start, prompts, max(own))
     results = []
-    for slot, reading, prompt, own in zip(slots, readings, prompts, rows, strict=True):
+    for slot, reading, prompt, count, last in zip(slots, readings, prompts, own, rows, strict=True):
         reduction = reading.reduction()
-        begin = max(start, reading.first)
-        if begin < len(prompt):
-            reduction.add(begin, own[begin - start : len(prompt) - start])
-        if not wanted():
+        if count:
+            reduction.add(reading.first, last[len(last) - count :])
+        if not _read_on(source, slot, reading, len(prompt), chunk, reduction, goes_on):
             return []
-        _read_on(source, slot, reading, len(prompt), chunk, reduction)
-        results.append(ReadingResult(reduction.result(), _read_branches(source, slot, reading, chunk, wanted)))
+        branches = _read_branches(source, slot, reading, chunk, goes_on)
+        if branches is None:
+            return []
+        results.append(ReadingResult(reduction.result(), branches))
     return results
 
 
-def _first_wanted(readings: Sequence[Reading[Result]], longest: int) -> int:
-    """The first position of a run of ``longest`` tokens whose row any of the readings wants."""
-    return min(longest, *(reading.first for reading in readings))
-
-
 def _read_branches(
-    source: RowSource, slot: int, reading: Reading[Result], chunk: int, wanted: Callable[[], bool]
-) -> tuple[Result, ...]:
-    """What is made of each branch, which is written over the one before."""
+    source: RowSource, slot: int, reading: Reading[Result], chunk: int, goes_on: Callable[[], bool]
+) -> tuple[Result, ...] | None:
+    """What is made of each branch, which is written over the one before; None where it does not go on."""
     results = []
-    for branch in reading.branches if wanted() else ():
+    for branch in reading.branches:
         reduction = branch.reduction()
-        _read_on(source, slot, branch, 0, chunk, reduction, cached=len(reading.token_ids))
+        if not _read_on(source, slot, branch, 0, chunk, reduction, goes_on, cached=len(reading.token_ids)):
+            return None
         results.append(reduction.result())
     return tuple(results)
 
@@ -153,12 +156,19 @@ def _read_on(
     start: int,
     chunk: int,
     reduction: Reduction[Result],
+    goes_on: Callable[[], bool],
     cached: int = 0,
-) -> None:
-    """Run a reading's tokens from place ``start`` on, after ``cached`` positions that are no part of them."""
+) -> bool:
+    """Run a reading's tokens from place ``start`` on, after ``cached`` positions that are no part of them.
+
+    Returns whether all of them were run.
+    """
     for begin in range(start, len(reading.token_ids), chunk):
+        if not goes_on():
+            return False
         part = reading.token_ids[begin : begin + chunk]
         keep = min(len(part), max(0, begin + len(part) - reading.first))
         rows = source.prefill(slot, part, cached + begin, keep)
         if keep:
             reduction.add(begin + len(part) - keep, rows)
+    return True

@@ -26,6 +26,9 @@ class TokenSink(Protocol):
     def push(self, token_id: int) -> bool:
         """Take one token; True ends the sequence with finish_reason "stop"."""
 
+    def go_on(self) -> None:
+        """The token pushed last was not the last one."""
+
     def finish(self, reason: FinishReason, stats: Stats) -> None:
         """No more tokens will come."""
 
@@ -100,6 +103,8 @@ class Request(Group):
             self.finish("stop")
         elif len(self.token_ids) == self.config.max_new_tokens or self.is_late:
             self.finish("length")
+        else:
+            self.sink.go_on()
         return []
 
     def stats(self) -> Stats:

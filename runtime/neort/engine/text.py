@@ -23,7 +23,9 @@ class SequenceText:
         """``prompt_ids``, int64 [T], come before the text: a stop string may begin in them."""
         self._tokenizer = tokenizer
         self._eos_token_ids = config.eos_token_ids
-        self._stream = TextStream(config.stops)
+        self._includes_stop = config.include_stop_str_in_output
+        self._bytes_of = tokenizer.token_bytes if config.skip_special_tokens else tokenizer.all_bytes
+        self._stream = TextStream(config.stops, keep_stop=self._includes_stop)
         if config.stops:
             self._stream.follow(_last_text(prompt_ids, max(map(len, config.stops)), tokenizer))
 
@@ -32,9 +34,15 @@ class SequenceText:
         """Whether a stop string has ended the text."""
         return self._stream.stopped
 
+    @property
+    def matched(self) -> str | None:
+        """The stop string that has ended the text."""
+        return self._stream.matched
+
     def push(self, token_id: int) -> str:
         """The text that is certain with one more token, whose own may be none of it but complete a stop string."""
-        visible = b"" if token_id in self._eos_token_ids else self._tokenizer.token_bytes(token_id)
+        hidden = token_id in self._eos_token_ids and not self._includes_stop
+        visible = b"" if hidden else self._bytes_of(token_id)
         if visible:
             return self._stream.push(visible)
         return self._stream.push_hidden(self._tokenizer.all_bytes(token_id).decode("utf-8", "replace"))

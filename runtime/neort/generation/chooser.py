@@ -16,7 +16,7 @@ from ..errors import ArgumentTypeError, ConfigError, LogitsError
 from ..tokenizer import Tokenizer
 from .config import GenerationConfig
 from .constraints import Constraint
-from .processors import LogitsProcessor, PrefixAllowed, build_processors, changes_argmax
+from .processors import Filters, LogitsProcessor, PrefixAllowed, Temperature, build_processors, changes_argmax
 from .samplers import check_finite, greedy, make_generator, sample
 from .stopping import StoppingCriterion, is_met
 
@@ -96,12 +96,16 @@ class TokenChooser:
 
         Raises LogitsError where they are NaN, +inf, or all -inf, or where the processors leave no token.
         """
+        if not self.processors and self.generator is None:
+            token = greedy(logits)
+            check_finite(logits[token : token + 1], len(ids))  # which is the first NaN where there is one
+            return token
         if not self.repairs:
             check_finite(logits, len(ids))
+        if self.generator is not None:
+            return self._drawn(ids, logits, self.generator)
         for processor in self.processors:
             logits = processor(ids, logits)
-        if self.generator is not None:
-            return sample(logits, self.generator)
         token = greedy(logits)
         if not logits[token] > -np.inf:
             raise LogitsError(
@@ -109,6 +113,24 @@ class TokenChooser:
                 "Check the options that rule out tokens."
             )
         return token
+
+    def _drawn(self, ids: Ids, logits: Logits, generator: np.random.Generator) -> int:
+        """A token from what the processors leave, as if all of the vocabulary went through each of them."""
+        chain = self.processors.copy()
+        filters = temperature = None
+        if chain and isinstance(last := chain[-1], Filters):
+            filters = last
+            chain.pop()
+            if chain and isinstance(last := chain[-1], Temperature):
+                temperature = last
+                chain.pop()
+        for processor in chain:
+            logits = processor(ids, logits)
+        if filters is None:
+            return sample(logits, generator)
+        tokens, candidates = filters.candidates(logits, temperature)
+        drawn = sample(candidates, generator)
+        return drawn if tokens is None else int(tokens[drawn])
 
     @property
     def may_end(self) -> bool:

@@ -28,6 +28,8 @@ from .fields import (
     PenaltyOptions,
     SearchArguments,
     SearchOptions,
+    TextArguments,
+    TextOptions,
 )
 from .hints import for_option
 from .options import Boolean, Choice, Integer, Option, Real, Strings, TokenIds, option, options
@@ -41,7 +43,9 @@ LEAVE_OFF = "use None to leave it off"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions, SearchOptions, GrammarOptions):
+class GenerationConfig(
+    FilterOptions, PenaltyOptions, BiasOptions, LimitOptions, SearchOptions, GrammarOptions, TextOptions
+):
     """How to turn logits into text: one immutable, hashable value.
 
     Sequences are stored as tuples, numpy's scalars as Python's (which are what a type checker asks for). With
@@ -238,7 +242,14 @@ class GenerationConfig(FilterOptions, PenaltyOptions, BiasOptions, LimitOptions,
 
 
 class GenerationOptions(
-    FilterArguments, PenaltyArguments, BiasArguments, LimitArguments, SearchArguments, GrammarArguments, total=False
+    FilterArguments,
+    PenaltyArguments,
+    BiasArguments,
+    LimitArguments,
+    SearchArguments,
+    GrammarArguments,
+    TextArguments,
+    total=False,
 ):
     """The options of a sequence with GenerationConfig's own types, as a type checker knows them in ``**overrides``.
 

@@ -59,8 +59,8 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
     "Completion.text never holds the prompt; write prompt + text where you want both": (
         "return_full_text", "return_text", "return_tensors", "echo",
     ),
-    "Completion.text holds no special tokens; Model.tokenizer.decode shows them, with skip_special_tokens=False": (
-        "skip_special_tokens", "spaces_between_special_tokens", "clean_up_tokenization_spaces",
+    "nothing is put between the texts of tokens here: leave it out": (
+        "spaces_between_special_tokens", "clean_up_tokenization_spaces",
     ),
     "a Completion has text, token_ids, finish_reason and stats in any case: leave it out": ("return_dict_in_generate",),
     "Model.embed gives the hidden states of texts; neort has no attentions": (

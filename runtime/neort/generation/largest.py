@@ -6,15 +6,18 @@ at or above the k-th largest maximum, so at least k entries are, and only those 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from ..arrays import AnyArray, Ids
+from ..arrays import AnyArray, Ids, Logits
 
-__all__ = ["kth_largest", "largest"]
+__all__ = ["kth_largest", "largest", "promising"]
 
 _BUCKETS = 1024  # groups of entries, whose maxima bound the k-th largest one
+_SLACK = 2.0**-20  # relative, of numbers that a division in float32 may make equal
+_LEAST_SLACK = 1e-30  # likewise, where quotients underflow
 
 
 def kth_largest(values: AnyArray, k: int) -> np.floating[Any]:
@@ -26,6 +29,25 @@ def kth_largest(values: AnyArray, k: int) -> np.floating[Any]:
     at = max(values.shape[0] - k, 0)
     kth: np.floating[Any] = np.partition(values, at)[at]
     return kth
+
+
+def promising(logits: Logits, k: int) -> Ids | None:
+    """Return in ascending order the indices of a few entries of float32 [V], the k largest among them.
+
+    Those that a division of all by a positive number may make equal to the k-th largest are there, too, and NaN. None
+    where there are no few such entries.
+    """
+    rows = logits.shape[0] // _BUCKETS
+    if rows < 2 or k > _BUCKETS:
+        return None
+    maxima = logits[: rows * _BUCKETS].reshape(rows, _BUCKETS).max(axis=0)
+    maxima.partition(_BUCKETS - k)
+    bound = float(maxima[_BUCKETS - k])
+    if not math.isfinite(bound):
+        return None
+    less = logits < np.float32(bound - abs(bound) * _SLACK - _LEAST_SLACK)
+    ids: Ids = np.logical_not(less, out=less).nonzero()[0]
+    return ids
 
 
 def largest(values: AnyArray, count: int) -> Ids:

@@ -5,6 +5,8 @@ Knows arrays; knows nothing about text, requests or the model.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,12 +60,22 @@ def sample(logits: Logits, rng: np.random.Generator) -> int:
 
     A token whose probability is zero (-inf, or underflow in float64) is never drawn. Raises what `softmax` does.
     """
-    candidates = np.flatnonzero(logits != _RULED_OUT)
-    weights = _shifted(logits[candidates] if candidates.size else logits)
-    cumulative = np.cumsum(np.exp(weights, out=weights), out=weights)
+    possible = logits != _RULED_OUT
+    count = np.count_nonzero(possible)
+    if count in (0, logits.shape[0]):
+        return _drawn(logits, rng)
+    candidates = np.flatnonzero(possible)
+    return int(candidates[_drawn(logits[candidates], rng)])
+
+
+def _drawn(logits: Logits, rng: np.random.Generator) -> int:
+    """The index that is drawn of candidates [C]. Raises what `softmax` does."""
+    weights = _shifted(logits)
+    np.exp(weights, out=weights).cumsum(out=weights)
+    end = float(weights[-1])
     # The first entry above the point ends a step of positive height; a point below the end has such an entry.
-    point = min(rng.random() * cumulative[-1], np.nextafter(cumulative[-1], 0.0))
-    return int(candidates[np.searchsorted(cumulative, point, side="right")])
+    point = min(rng.random() * end, math.nextafter(end, 0.0))
+    return int(weights.searchsorted(point, side="right"))
 
 
 def make_generator(seed: int | None, index: int = 0, *, stream: int = 0) -> np.random.Generator:

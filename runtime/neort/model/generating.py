@@ -24,7 +24,7 @@ from .parts import ModelParts
 from .requests import Brought, Submitted
 
 if TYPE_CHECKING:
-    from ..asynchronous import AsyncStream
+    from ..asynchronous import AsyncStream, AsyncStreams
 
 __all__ = ["GeneratingModel"]
 
@@ -156,6 +156,31 @@ class GeneratingModel(ModelParts):
         brought = Brought(logits_processor, stopping_criteria, prefix_allowed_tokens_fn, negative_prompt)
         return AsyncStream(self._engine, self._streamed(prompt, config, brought, overrides))
 
+    def astreams(
+        self, prompts: Prompts, config: GenerationConfig | None = None, **overrides: Unpack[GenerationOptions]
+    ) -> AsyncStreams:
+        """Continue a list of prompts for asyncio: ``async for number, piece in model.astreams(prompts)``.
+
+        Sequence ``number`` is the one that `generate` returns in that place: prompt by prompt, its
+        ``num_return_sequences`` side by side. Each token makes a piece, also where no text is certain yet. Leaving the
+        loop ends all sequences, as with `astream`.
+
+        Takes and raises what `generate` does for a list, at the call itself; ``num_beams`` must be 1.
+        """
+        from ..asynchronous import AsyncStreams
+
+        options = self._options(config, overrides)
+        _refuse_beams(options)
+        encoded, collectors = self._encode_all(prompts), []
+        for i, ids in enumerate(encoded):
+            for index in range(options.num_return_sequences):
+                chooser = self._chooser(ids, options, Brought(), i, index)
+                collector = Collector(ids, options, index, self.tokenizer, chooser, streamed=True, every_token=True)
+                with contextlib.nullcontext() if len(encoded) == 1 else about(f"prompt {i} of the list"):
+                    self._engine.check(collector.request)
+                collectors.append(collector)
+        return AsyncStreams(self._engine, collectors)
+
     async def agenerate(
         self,
         prompt: Prompt,
@@ -182,11 +207,7 @@ class GeneratingModel(ModelParts):
         """What collects the only sequence of a prompt, piece by piece."""
         options = self._options(config, overrides)
         _refuse_several(options, "use generate, or several streams")
-        if options.num_beams > 1:
-            raise ConfigError(
-                f"num_beams is {options.num_beams}, and no text of a beam search is certain before it ends; use "
-                "generate, or num_beams=1"
-            )
+        _refuse_beams(options)
         ids, negative_ids = self._encode(prompt), self._negative(brought, options)
         chooser = self._chooser(ids, options, brought)
         return Collector(ids, options, 0, self.tokenizer, chooser, negative_ids, streamed=True)
@@ -263,6 +284,15 @@ class GeneratingModel(ModelParts):
             while (piece := self._engine.next_event(collector.events)) is not None:
                 yield piece
         collector.completion()  # raises the error, if there was one
+
+
+def _refuse_beams(options: GenerationConfig) -> None:
+    """Raise ConfigError for a beam search where text is to be told piece by piece."""
+    if options.num_beams > 1:
+        raise ConfigError(
+            f"num_beams is {options.num_beams}, and no text of a beam search is certain before it ends; use "
+            "generate, or num_beams=1"
+        )
 
 
 def _refuse_several(options: GenerationConfig, remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from ..engine import EngineFigures
 from ..errors import ArgumentTypeError
 from .prefixes import PrefixingModel
 from .reading import ReadingModel
@@ -26,6 +27,11 @@ class Model(PrefixingModel, ReadingModel):
     def num_threads(self) -> int:
         """Threads that one run of the model uses."""
         return self._session.num_threads
+
+    @property
+    def engine_figures(self) -> EngineFigures:
+        """What runs and waits now, and what was done since the model was loaded. Any thread may ask; none waits."""
+        return self._engine.figures
 
     def __reduce__(self) -> NoReturn:
         """Raise ArgumentTypeError: a model is loaded in every process, not sent there."""

@@ -23,8 +23,9 @@ class PrefixingModel(GeneratingModel):
         """Prefill text or token ids once, for all prompts that begin with them.
 
         Every prompt that begins with the same tokens starts from there, `generate` and `stream` need not be told; the
-        logits are those of a prefill of the whole prompt, bit for bit. Only whole runs of the prefill (256 tokens each)
-        can be shared, but for a prompt that is the prefix itself: `Stats.reused_tokens` says how much it was.
+        logits are those of a prefill of the whole prompt, bit for bit. Only whole runs of the prefill (256 tokens
+        each, 128 of large models) can be shared, but for a prompt that is the prefix itself: `Stats.reused_tokens` says
+        how much it was.
 
         The prompts used last are kept in any case (see ``prefix_cache_bytes`` of `neort.load`); a Prefix stays, within
         that or beyond, until it is closed or dropped. It takes the memory that its tokens take in the cache.

@@ -47,8 +47,12 @@ class Submitted:
     def __enter__(self) -> None:
         for collector in self._collectors:
             self._engine.check(collector.request)
-        for collector in self._collectors:
-            self._engine.submit(collector.request)
+        try:
+            for collector in self._collectors:
+                self._engine.submit(collector.request)
+        except BaseException:
+            self.__del__()  # those before: nobody waits for them
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.__del__()

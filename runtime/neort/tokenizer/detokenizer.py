@@ -21,8 +21,8 @@ class TextStream:
     """Text pieces of a byte stream, up to the first stop string.
 
     The joined pieces are `data.decode("utf-8", "replace")` of all the bytes pushed, cut where the first stop string
-    starts. Stop strings are looked for in that text with what was pushed as hidden in its place: after the
-    characters that were complete by then, so that hidden text never breaks a character in two.
+    starts, or ends where it is to be kept. Stop strings are looked for in that text with what was pushed as hidden in
+    its place: after the characters that were complete by then, so that hidden text never breaks a character in two.
 
     The first stop string is the one that is complete first; of several that are complete at the same
     character, the longest, which also starts first. Only the characters so far decide this, so neither the
@@ -36,8 +36,10 @@ class TextStream:
         matched: the stop string that ended the text, or None.
     """
 
-    def __init__(self, stop_strings: Sequence[str] = ()) -> None:
+    def __init__(self, stop_strings: Sequence[str] = (), *, keep_stop: bool = False) -> None:
         """Takes the stop strings; without any, the stream only holds back incomplete characters.
+
+        With ``keep_stop`` the text ends with the stop string, of which it holds what was pushed.
 
         Raises:
             TypeError: stop_strings is a str, or holds something that is not.
@@ -50,6 +52,7 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._matcher = _Matcher(stop_strings)
         self._held: deque[str] = deque()  # of each character that may start a stop string: itself, or "" if hidden
+        self._keep_stop = keep_stop
         self._finished = False
         self.matched: str | None = None
 
@@ -108,7 +111,7 @@ class TextStream:
             self.matched = self._matcher.step(character)
             self._held.append("" if hidden else character)
             if self.matched is not None:
-                certain += list(self._held)[: -len(self.matched)]
+                certain += list(self._held)[: None if self._keep_stop else -len(self.matched)]
                 self._held.clear()
                 break
             while len(self._held) > self._matcher.held:

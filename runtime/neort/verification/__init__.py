@@ -6,7 +6,7 @@ Needs no torch: the exporter compares with torch and stores figures and golden l
 from __future__ import annotations
 
 from .checks import Check, check
-from .differences import batch_difference, chunk_differences, golden_difference, largest
+from .differences import batch_difference, chunk_differences, golden_difference, largest, prompts_difference
 from .golden import Golden, largest_tolerance, record_golden
 from .stored import GOLDEN, VERIFICATION, Stored, read_stored
 from .window import window_to_pass
@@ -23,6 +23,7 @@ __all__ = [
     "golden_difference",
     "largest",
     "largest_tolerance",
+    "prompts_difference",
     "read_stored",
     "record_golden",
     "window_to_pass",

@@ -14,7 +14,7 @@ from ..backend import DECODERS, DecoderSession
 from ..bundle import Bundle, ModelSpec
 from ..errors import ConfigError, UnsupportedError
 from ..kvcache import CACHE_TYPES, CacheType
-from .differences import batch_difference, chunk_differences, golden_difference
+from .differences import batch_difference, chunk_differences, golden_difference, prompts_difference
 from .golden import Golden
 from .stored import Stored, read_stored
 from .window import window_to_pass
@@ -24,6 +24,7 @@ __all__ = ["Check", "check"]
 EXTRA_TOKENS = 40
 WHOSE: dict[CacheType, str] = {"fp32": "", "int8": "int8 cache: "}
 UNVERIFIED = "the bundle was exported without verification and stores none; neort-export verify adds them"
+APART = "its export found that prompts get other bits together, so they are run one by one"
 EARLIER = "the bundle is of an earlier version and stores none for this graph; neort-export verify adds them"
 
 
@@ -89,6 +90,7 @@ def _check_graph(bundle: Bundle, stored: Stored | None, kv_cache: CacheType) -> 
         chunk_limit = 0.0
     whose = WHOSE[kv_cache]
     yield Check(f"{whose}alone against in a batch, max abs difference", batch_difference(session, ids), 0.0)
+    yield _prompts_check(bundle, session, ids, whose)
     yield Check(f"{whose}prompt in chunks against at once, max abs difference", largest, chunk_limit)
 
 
@@ -97,6 +99,13 @@ def _golden_check(session: DecoderSession, golden: Golden | None, stored: Stored
     if golden is None:
         return Check(name, math.nan, None, EARLIER if stored else UNVERIFIED)
     return Check(name, golden_difference(session, golden), golden.tolerance)
+
+
+def _prompts_check(bundle: Bundle, session: DecoderSession, ids: Ids, whose: str) -> Check:
+    name = f"{whose}prompts in one run against alone, max abs difference"
+    if not bundle.prompts_together:
+        return Check(name, math.nan, None, APART)
+    return Check(name, prompts_difference(session, ids), 0.0)
 
 
 def _any_ids(spec: ModelSpec) -> Ids:

@@ -12,14 +12,16 @@ import numpy as np
 
 from ..arrays import Doubles, Floats, Ids
 from ..engine import EngineCore
-from ..runner import ModelRunner
+from ..runner import PREFILL_CHUNK, ModelRunner
 from .golden import Golden, log_sum_exp
 
-__all__ = ["batch_difference", "chunk_differences", "golden_difference", "largest"]
+__all__ = ["batch_difference", "chunk_differences", "golden_difference", "largest", "prompts_difference"]
 
 SINGLE_STEPS = 16  # tokens run one by one when chunking is checked
 ODD_CHUNK = 37
 BATCH_STEPS = 4
+LAST_ROWS = 4
+PROMPTS = (1.0, 0.6, 0.1, 0.35)  # lengths of prompts that share a run, as parts of the longest
 
 
 def largest(values: Iterable[float]) -> float:
@@ -59,6 +61,33 @@ def batch_difference(runner: ModelRunner, token_ids: Ids) -> float:
     runner.move(last, 0, longest)  # which begins with the others: each leaves those shorter than itself alone
     alone = [_decode_forced(runner, token_ids, [length], steps)[0] for length in reversed(lengths)]
     return largest([float(_apart(together, np.stack(alone[::-1])).max())])
+
+
+def prompts_difference(runner: ModelRunner, token_ids: Ids, longest: int = PREFILL_CHUNK) -> float:
+    """Return the largest absolute difference of logits between prompts that share a run and each alone.
+
+    The prompts are ranges of ``token_ids``, of up to ``longest`` tokens and of several lengths. Compared are the logits
+    of their last positions, and those of the next step, which reads all that was stored of them. 0 is identity.
+    """
+    longest = min(longest, len(token_ids) - 1)
+    if longest < 2:
+        return 0.0  # too short to be cut
+    lengths = [max(1, int(longest * part)) for part in PROMPTS][: runner.max_batch_size]
+    starts = [(len(token_ids) - 1 - length) * i // len(lengths) for i, length in enumerate(lengths)]
+    prompts = [token_ids[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+    following = np.array([token_ids[start + length] for start, length in zip(starts, lengths, strict=True)])
+    runner.reserve(len(prompts), [])
+    kept = min(LAST_ROWS, longest)
+    together = runner.prefill_prompts(0, prompts, kept)
+    ends = np.array(lengths, np.int32)
+    next_together = runner.decode(following, ends).copy()
+    found = []
+    for i, prompt in enumerate(prompts):
+        rows = min(kept, len(prompt))
+        alone = runner.prefill(0, prompt, 0, rows)
+        next_alone = runner.decode(following[i : i + 1], ends[i : i + 1])[0]
+        found += [_apart(together[i, kept - rows :], alone), _apart(next_together[i], next_alone)]
+    return largest(float(difference.max()) for difference in found)
 
 
 def chunk_differences(runner: ModelRunner, token_ids: Ids) -> tuple[float, float]:

@@ -460,13 +460,16 @@ def test_logits_are_torch_s_after_every_pass(
 
 
 def test_the_decoder_is_linear_layers_norms_and_attention(stages: dict[str, ir.Model]) -> None:
-    """Two layers: qkv, out_proj, c_fc and c_proj of each, and lm_head; nothing elementwise but sums and FastGelu."""
+    """Two layers: qkv, out_proj, c_fc and c_proj of each, and lm_head; nothing elementwise but sums and FastGelu.
+
+    One sum is of the places of the kept rows.
+    """
     counts = operators(stages["KeepLastLogits"])
     assert counts["Gemm"] == 4 * 2 + 1
     assert counts["GroupQueryAttention"] == counts["FastGelu"] == 2
     assert counts["LayerNormalization"] == 2 * 2 + 1
     assert not counts.keys() & {"MatMul", "Transpose", "Tanh", "Pow", "Identity"}
-    assert counts["Add"] == 1 + 2 * 2
+    assert counts["Add"] == 1 + 2 * 2 + 1
 
 
 def test_a_tied_embedding_becomes_two_initializers_of_equal_rows(stages: dict[str, ir.Model]) -> None:
@@ -496,6 +499,20 @@ def test_kept_logits_are_the_last_positions_of_every_sequence(
     assert logits.shape == (2, keep, 311)
     expected = np.stack([torch_logits(model, ids)[len(ids) - keep :] for ids in IDS])
     np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("keep", [1, 3, 40])
+def test_kept_logits_end_at_each_sequence_s_own_last_token(
+    keep: int, stages: dict[str, ir.Model], model: GPTNeoForCausalLM, tmp_path: Path
+) -> None:
+    """Prompts of 40 and 5 tokens; those before the first one's are the first one's again."""
+    graph = stages["KeepLastLogits"]
+    feeds = feeds_of(graph, keep) | {name: np.array([39, 4], np.int32) for name in ("seqlens_k", "local_seqlens_k")}
+    logits = execute(graph, {name: feeds[name] for name in feeds_of(graph)}, tmp_path)
+    for found, ids, length in zip(logits, IDS, (40, 5), strict=True):
+        expected = torch_logits(model, ids[:length])
+        places = np.maximum(0, np.arange(length - keep, length))
+        np.testing.assert_allclose(found, expected[places], rtol=0, atol=2e-5)
 
 
 def test_folding_covers_every_layer_but_those_after_gelu(stages: dict[str, ir.Model]) -> None:

@@ -34,6 +34,7 @@ def measured(quantized: Agreement | None = GOOD, **figures: Any) -> Verification
         "fp32": None if quantized else GOOD,
         "quantized": quantized,
         "batch_difference": 0.0,
+        "prompts_difference": 0.0,
         "chunk_difference": 0.0,
         "mean_chunk_difference": 0.0,
         "golden": {},

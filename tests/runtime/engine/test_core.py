@@ -27,7 +27,7 @@ from fakes import (
 from neort.arrays import Ids, Logits
 from neort.engine import EngineCore, Request, Stats
 from neort.errors import BusyError, ConfigError, LogitsError, OutOfMemoryError, PromptError
-from neort.generation import GenerationConfig
+from neort.generation import GenerationConfig, TokenChooser
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_greedy_tokens_are_the_argmax_of_all_tokens_before(engine: EngineCore) -
 def test_prompts_are_prefilled_in_chunks_of_which_only_the_last_computes_logits(
     engine: EngineCore, runner: FakeRunner
 ) -> None:
-    submit(engine, range(10), max_new_tokens=1)
-    engine.step()
+    request, _ = submit(engine, range(10), max_new_tokens=1)
+    drive(engine, request)
     assert runner.calls == [("prefill", 0, 0, 4, 0), ("prefill", 0, 4, 4, 0), ("prefill", 0, 8, 2, 1)]
 
 
@@ -65,18 +65,17 @@ def test_prompts_are_prefilled_in_chunks_of_which_only_the_last_computes_logits(
 def test_a_prompt_that_ends_with_a_chunk_needs_no_further_one(
     engine: EngineCore, runner: FakeRunner, length: int, chunks: list[tuple[int, int, int]]
 ) -> None:
-    submit(engine, range(length), max_new_tokens=1)
-    engine.step()
+    request, _ = submit(engine, range(length), max_new_tokens=1)
+    drive(engine, request)
     assert runner.runs("prefill") == [(0, *chunk) for chunk in chunks]
 
 
-def test_one_step_admits_every_request_and_decodes_all_of_them_in_one_run(
+def test_one_step_reads_short_prompts_in_one_run_and_decodes_all_of_them_in_another(
     engine: EngineCore, runner: FakeRunner
 ) -> None:
     sinks = [submit(engine, [1, 2, 3][:length], max_new_tokens=9)[1] for length in (1, 2, 3)]
     engine.step()
-    assert [call[0] for call in runner.calls] == ["prefill", "prefill", "prefill", "decode"]
-    assert runner.runs("decode") == [(3,)]
+    assert runner.calls == [("prefill_prompts", 0, [1, 2, 3], 1), ("decode", 3)]
     assert [len(sink.token_ids) for sink in sinks] == [2, 2, 2]  # one of the prefill, one of the decode step
 
 
@@ -157,6 +156,7 @@ def test_the_last_sequence_takes_the_slot_of_a_finished_one(engine: EngineCore, 
     lengths = {1: 9, 2: 3, 3: 9, 4: 9}  # prompt length: new tokens; the second of four finishes first
     requests = [submit(engine, range(1, n + 1), max_new_tokens=new)[0] for n, new in lengths.items()]
     drive(engine, requests[1])
+    engine.step()
     assert engine.running == [requests[0], requests[3], requests[2]]
     assert runner.runs("move") == [(3, 1, 4 + 2)]  # its 4 prompt tokens, and 2 that were fed since
     drive(engine, *requests)
@@ -193,8 +193,10 @@ def test_more_requests_than_slots_wait_and_get_the_tokens_they_get_alone() -> No
 def test_a_request_that_ends_with_its_prefill_frees_its_slot_in_the_same_step() -> None:
     engine = EngineCore(FakeRunner(max_batch_size=1), prefill_chunk=CHUNK)
     requests = [submit(engine, [token], max_new_tokens=1)[0] for token in (1, 2, 3)]
-    engine.step()
-    assert all(request.done for request in requests)
+    for count in (1, 2, 3):
+        engine.step()
+        assert sum(request.done for request in requests) == count
+    assert not engine.busy
 
 
 # Cancelling
@@ -273,14 +275,15 @@ def test_a_waiting_request_cancelled_during_the_last_step_of_the_last_one_leaves
 def test_a_waiting_request_cancelled_while_another_one_is_prefilled_is_not_prefilled(
     engine: EngineCore, runner: FakeRunner
 ) -> None:
-    first, waiting, third = (submit(engine, [token], max_new_tokens=3) for token in (1, 2, 3))
+    first, waiting, third = (submit(engine, [token] * 5, max_new_tokens=9) for token in (1, 2, 3))
     runner.before_prefill = in_another_thread(lambda: engine.cancel(waiting[0]))
-    engine.step()
-    assert len(runner.runs("prefill")) == 2
+    while not third[1].token_ids:
+        engine.step()
+    assert [slot for slot, *_ in runner.runs("prefill")] == [0, 0, 2, 2]
     assert waiting[1].token_ids == []
     assert engine.running == [first[0], third[0]]
     drive(engine, first[0], third[0])
-    assert third[1].token_ids == alone([3], max_new_tokens=3).token_ids
+    assert third[1].token_ids == alone([3] * 5, max_new_tokens=9).token_ids
 
 
 def test_the_rest_of_a_prompt_is_not_prefilled_once_its_request_is_cancelled(
@@ -290,7 +293,7 @@ def test_the_rest_of_a_prompt_is_not_prefilled_once_its_request_is_cancelled(
     other, _ = submit(engine, [1, 2], max_new_tokens=3)
     runner.before_prefill = in_another_thread(lambda: engine.cancel(cancelled))
     drive(engine, other)
-    assert runner.runs("prefill") == [(0, 0, CHUNK, 0), (0, 0, 2, 1)]
+    assert runner.runs("prefill") == [(0, 0, CHUNK, 0), (1, 0, 2, 1)]
     assert (sink.token_ids, sink.results) == ([], [])
     assert other.token_ids == alone([1, 2], max_new_tokens=3).token_ids
 
@@ -309,19 +312,16 @@ def test_a_request_cancelled_in_the_last_chunk_of_its_prompt_gets_no_token(
 def test_a_request_cancelled_when_its_context_is_full_is_told_nothing_more(
     engine: EngineCore, runner: FakeRunner, overflow: str
 ) -> None:
-    other, _ = submit(engine, [1] * LIMIT, max_new_tokens=9, overflow="truncate_left")
-    full, sink = submit(engine, [2] * LIMIT, max_new_tokens=9, overflow=overflow)
+    def cancel(_: Ids, logits: Logits) -> Logits:
+        engine.cancel(full)
+        return logits
 
-    def cancel_when_the_other_one_restarts() -> None:
-        if full.token_ids:
-            engine.cancel(full)
-
-    runner.before_prefill = cancel_when_the_other_one_restarts
-    engine.step()
+    full, sink = submit(engine, [2] * LIMIT, max_new_tokens=9, overflow=overflow, chooser=TokenChooser([cancel]))
+    drive(engine, full)
+    engine.settle()
     assert (len(sink.token_ids), sink.results) == (1, [])
-    assert [start for slot, start, *_ in runner.runs("prefill") if slot == 1] == list(range(0, LIMIT, CHUNK))
-    drive(engine, other)
-    assert other.token_ids == alone([1] * LIMIT, max_new_tokens=9, overflow="truncate_left").token_ids
+    assert len(runner.runs("prefill")) == LIMIT // CHUNK
+    assert not engine.busy
 
 
 def test_a_cancel_that_comes_when_a_step_has_dropped_its_own_is_settled_by_the_next_one(
@@ -431,7 +431,7 @@ def test_an_interrupted_run_leaves_the_engine_usable(
     with monkeypatch.context() as patch:
         patch.setattr(runner, method, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            engine.step()
+            drive(engine, request)
     engine.cancel(request)
     engine.settle()
     assert (engine.running, list(engine.waiting)) == ([], [])
@@ -650,14 +650,14 @@ def test_arrivals_and_cancellations_do_not_change_what_a_finished_request_gets(
     made = [make(spec["prompt"], **spec["options"]) for spec in specs]
     last_event = max(max(spec["arrival"], spec["cancel"] or 0) for spec in specs)
     step = 0
-    while step <= last_event or engine.waiting or engine.running:
+    while step <= last_event or engine.busy:
         for spec, (request, _) in zip(specs, made, strict=True):
             if spec["arrival"] == step:
                 engine.submit(request)
             if spec["cancel"] == step and spec["cancel"] >= spec["arrival"]:
                 engine.cancel(request)
         engine.step()
-        assert len(engine.running) <= slots
+        assert len(engine.running) + len(engine.prefilling) <= slots
         step += 1
     for spec, (request, sink) in zip(specs, made, strict=True):
         expected = alone(spec["prompt"], **spec["options"])

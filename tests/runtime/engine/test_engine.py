@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 import neort
-from fakes import CHUNK, FakeRunner, Sink, alone, make, run_threads
+from fakes import CHUNK, FakeRunner, Sink, alone, drive, make, run_threads
 from neort import EngineError, Model
+from neort.arrays import Ids, Logits
 from neort.engine import Engine, EngineCore, Request
 from patience import PATIENCE
 
@@ -111,16 +112,42 @@ def test_a_request_from_within_a_step_is_refused(engine: Engine, runner: FakeRun
 
 def test_an_error_of_a_prefill_ends_its_own_request_only(engine: Engine, runner: FakeRunner) -> None:
     def fail_on_the_second() -> None:
-        if len(runner.runs("prefill")) == 2:
+        if len(runner.runs("prefill")) == 3:
             raise RuntimeError("out of cheese")
 
     runner.before_prefill = fail_on_the_second
-    made = [submit(engine, [token], max_new_tokens=5) for token in (1, 2, 3)]
+    made = [submit(engine, [token] * (CHUNK + 1), max_new_tokens=5) for token in (1, 2, 3)]
     for _, sink in made:
         engine.next_event(sink.events)
     assert [[str(error) for error in sink.errors] for _, sink in made] == [[], ["out of cheese"], []]
     for token, (request, _) in ((1, made[0]), (3, made[2])):
-        assert request.token_ids == alone([token], max_new_tokens=5).token_ids
+        assert request.token_ids == alone([token] * (CHUNK + 1), max_new_tokens=5).token_ids
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_run_of_several_prompts_that_fails_is_tried_again_with_each_by_itself(
+    engine: Engine, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    def prefill_prompts(*_: object) -> Logits:
+        raise MemoryError("too large")
+
+    def prefill(slot: int, ids: Ids, start: int, logits_to_keep: int) -> Logits:
+        if ids[0] == place:
+            raise MemoryError("still too large")
+        return original(slot, ids, start, logits_to_keep)
+
+    original = runner.prefill
+    monkeypatch.setattr(runner, "prefill_prompts", prefill_prompts)
+    monkeypatch.setattr(runner, "prefill", prefill)
+    made = [make([token], max_new_tokens=5) for token in (0, 1, 2)]
+    for request, _ in made:
+        engine.core.submit(request)
+    for token, (request, sink) in enumerate(made):
+        drive(engine.core, request)
+        if token == place:
+            assert [type(error) for error in sink.errors] == [neort.OutOfMemoryError]
+        else:
+            assert request.token_ids == alone([token], max_new_tokens=5).token_ids
 
 
 def test_what_fails_for_no_request_is_tried_again(engine: Engine, runner: FakeRunner) -> None:

@@ -39,19 +39,19 @@ def started(scheduler: Scheduler) -> list[Group]:
     """Start what may start, as an engine does."""
     requests = []
     while (request := scheduler.next_request()) is not None:
-        scheduler.reserve_next()
-        fill(scheduler, len(scheduler.slots), request)
-        scheduler.start(request)
+        scheduler.admit(request)
+        fill(scheduler, request)
         requests.append(request)
     return requests
 
 
-def fill(scheduler: Scheduler, first: int, request: Group) -> None:
+def fill(scheduler: Scheduler, request: Group) -> None:
     runner = scheduler.runner
     assert isinstance(runner, FakeRunner)
-    for slot, sequence in enumerate(request.sequences, first):
-        runner.slots[slot] = list(sequence.context)
+    for sequence in request.sequences:
+        runner.slots[scheduler.slots.places[sequence]] = list(sequence.context)
         sequence.cached = len(sequence.context)
+    request.filling = False
 
 
 def test_requests_start_in_the_order_in_which_they_came_as_long_as_slots_last() -> None:
@@ -61,7 +61,7 @@ def test_requests_start_in_the_order_in_which_they_came_as_long_as_slots_last() 
     requests[0].done = True
     scheduler.drop_done()
     assert started(scheduler) == requests[2:]
-    assert scheduler.running == [requests[1], requests[2]]
+    assert scheduler.running == [requests[2], requests[1]]  # in the first one's slot
 
 
 def test_a_request_waits_until_it_is_started() -> None:
@@ -105,12 +105,28 @@ def test_what_is_refused_is_checked_again_and_never_queued() -> None:
     assert not scheduler.waiting
 
 
+def test_a_slot_between_others_can_be_borrowed_and_is_nobodys_until_it_is_given_back() -> None:
+    scheduler = Scheduler(Counting(max_batch_size=3))
+    first, *_ = [submitted(scheduler, [token]) for token in (1, 2, 3)]
+    started(scheduler)
+    first.done = True
+    scheduler.drop_done()
+    assert scheduler.borrow_slots([3, 3]) == range(1)
+    submitted(scheduler, [4])
+    scheduler.slots.close_up()
+    assert (started(scheduler), scheduler.slots.free) == ([], 0)
+    scheduler.slots.give_back()
+    assert len(started(scheduler)) == 1
+
+
 def test_a_slot_that_is_borrowed_lies_after_those_of_the_running_requests() -> None:
     scheduler = Scheduler(Counting(max_batch_size=2))
     assert scheduler.borrow_slot(3) == 0
+    scheduler.slots.give_back()
     submitted(scheduler, [1])
     started(scheduler)
     assert scheduler.borrow_slot(3) == 1
+    scheduler.slots.give_back()
     submitted(scheduler, [2])
     started(scheduler)
     with pytest.raises(BusyError):
@@ -127,7 +143,8 @@ def test_a_full_context_finishes_or_drops_its_oldest_tokens() -> None:
         request.sequences[0].cached = LIMIT
     assert list(scheduler.full()) == [going_on]
     assert (stopping.done, going_on.done, beside.done) == (True, False, False)
-    scheduler.truncate(going_on)
+    scheduler.restart(going_on)
+    assert scheduler.prompts == [going_on]
     assert len(going_on.sequences[0].context) < LIMIT
     assert len(beside.sequences[0].context) == 4
 
@@ -149,11 +166,11 @@ def test_memory_of_idle_slots_is_kept_for_those_who_wait() -> None:
 
 def test_scores_of_more_tokens_than_positions_are_refused() -> None:
     scheduler = Scheduler(Counting(), max_cache_bytes=100)
-    scheduler.check_positions(10)
+    scheduler.limits.check_positions(10)
     with pytest.raises(PromptError, match="11 tokens need 110 bytes of cache; max_cache_bytes is 100"):
-        scheduler.check_positions(11)
+        scheduler.limits.check_positions(11)
     with pytest.raises(PromptError, match="more than the model's 32 positions"):
-        scheduler.check_positions(LIMIT + 1)
+        scheduler.limits.check_positions(LIMIT + 1)
 
 
 def test_all_requests_are_let_go_whatever_their_state() -> None:

@@ -73,7 +73,7 @@ def test_branches_go_on_after_what_was_read_once() -> None:
 def test_readings_begin_together_and_go_on_alone() -> None:
     core = EngineCore(runner := FakeRunner(), prefill_chunk=CHUNK)
     score(core, [reading([1] * 9, [2] * 2), reading([3] * 3, [4])])
-    assert runner.runs("prefill_prompts") == [(0, [4, 3], 2)]
+    assert runner.runs("prefill_prompts") == [(0, [4, 3], 1)]  # of the first nothing is wanted yet
     assert runner.runs("prefill") == [(0, 4, 4, 1), (0, 8, 1, 1)]
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from neort.arrays import Ids, Logits
+from neort.arrays import AnyArray, Ids, Logits
 from neort.errors import ArgumentTypeError, ConfigError, LogitsError
 from neort.generation import GenerationConfig, TokenChooser, make_generator, own_processors, sample
+from neort.generation.largest import promising
 
 LOGITS = np.linspace(0, 2, 8, dtype=np.float32)
 IDS = np.arange(3)
@@ -217,3 +221,80 @@ def test_processors_that_leave_no_token_are_an_error(seed: int | None, bad: floa
     chooser = TokenChooser([lambda ids, logits: np.full_like(logits, bad)], generator(seed))
     with pytest.raises(LogitsError, match="Check the options that rule out tokens"):
         chooser.choose(IDS, LOGITS)
+
+
+# What is drawn, of a few promising tokens, is what all of the vocabulary going through each processor gives
+
+
+def spread(kind: str, size: int, rng: np.random.Generator) -> Logits:
+    """Logits of several kinds, with ties that are there, or that a temperature makes."""
+    normal = rng.standard_normal(size).astype(np.float32)
+    halves = np.round(2 * normal) / 2
+    kinds: dict[str, AnyArray] = {
+        "usual": 5 * normal,
+        "many equal": halves,
+        "all equal": np.full_like(normal, 3.0),
+        "equal once divided": np.float32(-7) * (1 - rng.integers(0, 5, size).astype(np.float32) * 2**-24),
+        "few possible": np.where(rng.random(size) < 0.01, normal, -np.inf).astype(np.float32),
+        "huge": np.float32(1e37) * halves,
+        "tiny": np.float32(1e-44) * halves,
+        "none possible": np.full_like(normal, -np.inf),
+        "NaN": np.where(rng.random(size) < 0.001, np.nan, normal).astype(np.float32),
+        "infinite": np.where(rng.random(size) < 0.001, np.inf, normal).astype(np.float32),
+    }
+    return kinds[kind].astype(np.float32)
+
+
+def drawn_one_by_one(chooser: TokenChooser, ids: Ids, logits: Logits) -> int:
+    assert chooser.generator is not None
+    for processor in chooser.processors:
+        logits = processor(ids, logits)
+    return sample(logits, chooser.generator)
+
+
+def drawn_or_refused(draw: Callable[[], int]) -> int | str:
+    with np.errstate(invalid="ignore"):
+        try:
+            return draw()
+        except LogitsError as error:
+            return str(error)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["usual", "many equal", "all equal", "equal once divided", "few possible", "huge", "tiny", "none possible", "NaN",
+     "infinite"],
+)  # fmt: skip
+@given(
+    size=st.sampled_from([2048, 2049, 3000]),
+    seed=st.integers(0, 2**32 - 1),
+    temperature=st.sampled_from([None, 1e-5, 0.3, 0.8, 1.0, 1.7, 1e5]),
+    top_k=st.sampled_from([0, 1, 50, 1024, 1025, 2999]),
+    others=st.sampled_from(
+        [{}, {"top_p": 0.9}, {"repetition_penalty": 1.3, "top_p": 0.5}, {"min_p": 0.1}, {"top_n_sigma": 2.0}]
+    ),
+)
+@settings(max_examples=15)
+def test_a_draw_is_the_one_after_each_processor_in_turn(
+    kind: str, size: int, seed: int, temperature: float | None, top_k: int, others: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits, ids = spread(kind, size, rng), rng.integers(0, size, 30)
+    config = GenerationConfig(do_sample=True, seed=seed, temperature=temperature, top_k=top_k, **others)
+    one, other = (TokenChooser.from_config(config, 10) for _ in range(2))
+    one.repairs = True  # so that the processors see what they cannot be asked to cope with
+    found = drawn_or_refused(lambda: one.choose(ids, logits))
+    assert found == drawn_or_refused(lambda: drawn_one_by_one(other, ids, logits))
+    assert one.generator is not None
+    assert other.generator is not None
+    assert one.generator.random() == other.generator.random()
+
+
+def test_of_many_tokens_few_are_promising() -> None:
+    logits = np.random.default_rng(0).standard_normal(50_000).astype(np.float32)
+    found = promising(logits, 50)
+    assert found is not None
+    assert len(found) < 100
+    assert set(np.argsort(logits)[-50:]) <= set(found)
+    assert (np.diff(found) > 0).all()
+    assert promising(logits[:2000], 50) is None

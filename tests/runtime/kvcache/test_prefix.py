@@ -65,6 +65,8 @@ class _Sink:
     def push(self, token_id: int) -> bool:
         return False
 
+    def go_on(self) -> None: ...
+
     def finish(self, *_: object) -> None: ...
 
     def fail(self, error: BaseException) -> None:

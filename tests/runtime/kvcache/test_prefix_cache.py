@@ -262,7 +262,7 @@ def test_what_is_kept_changes_no_answer_and_stays_within_the_budget(
         engine.step()
         pinned = sum(block.nbytes for pin in pins.values() for block in pin.blocks)
         assert kept(engine).nbytes <= budget + pinned
-        if step > 20 and not engine.waiting and not engine.running:
+        if step > 20 and not engine.busy:
             break
     for spec, (request, sink) in zip(specs, made, strict=True):
         expected = cold(kind, spec["prompt"], **spec["options"])

@@ -28,16 +28,18 @@ def prompts_of(lengths: Sequence[int], vocab_size: int) -> list[Ids]:
 def test_prompts_that_are_read_together_get_the_bits_of_each_alone(
     bundle_path: Path, kv_cache: CacheType, num_threads: int
 ) -> None:
-    """Rows of the cache and logits of every position, and the last one's where nothing else is wanted."""
+    """Rows of the cache and logits of every position, and each one's own last where nothing else is wanted."""
     session = DecoderSession(Bundle(bundle_path), num_threads=num_threads, max_batch_size=5, kv_cache=kv_cache)
     session.reserve(5, [])
     for lengths in LENGTHS:
         prompts = prompts_of(lengths, session.spec.vocab_size)
         logits = session.prefill_prompts(1, prompts, max(lengths))
+        last = session.prefill_prompts(1, prompts, 1)
         rows = [session.read(slot, 0, len(prompt)) for slot, prompt in enumerate(prompts, start=1)]
-        for prompt, together, kept in zip(prompts, logits, rows, strict=True):
+        for prompt, together, final, kept in zip(prompts, logits, last, rows, strict=True):
             whole = session.prefill(0, prompt, 0, len(prompt))
-            np.testing.assert_array_equal(together[: len(prompt)], whole)
+            np.testing.assert_array_equal(together[max(lengths) - len(prompt) :], whole)
+            np.testing.assert_array_equal(final, whole[-1:])
             np.testing.assert_array_equal(session.prefill(0, prompt, 0, 1)[0], whole[-1])
             for name, part in session.read(0, 0, len(prompt)).items():
                 np.testing.assert_array_equal(part, kept[name])

@@ -103,7 +103,7 @@ def _roll(graph: ir.Graph, first: ir.Node, inputs: list[ir.Value], padding: ir.V
         tokens = add_node(first, "GatherElements", [value, rolled], {"axis": 1}, name=f"{value.name}_rolled")
         for use in lookups:
             use.node.replace_input_with(use.idx, tokens)
-    kept = next(node for node in nodes(graph, "Slice") if node.outputs[0].name == names.LAST_BY_SEQUENCE)
+    kept = next(node for node in nodes(graph, "GatherND") if node.outputs[0].name == names.LAST_BY_SEQUENCE)
     before = add_node(kept, "Sub", [places, padding], name="places_before_padding")
     original = add_node(kept, "Mod", [before, new_tokens], name="original_places")
     last = constant(graph, "last_axis", np.array([-1], np.int64))

@@ -8,6 +8,7 @@ from .grammars import GrammarArguments, GrammarOptions
 from .limits import LimitArguments, LimitOptions
 from .penalties import PenaltyArguments, PenaltyOptions
 from .search import MOST_SEQUENCES, SearchArguments, SearchOptions
+from .text import TextArguments, TextOptions
 
 __all__ = [
     "MOST_SEQUENCES",
@@ -23,4 +24,6 @@ __all__ = [
     "PenaltyOptions",
     "SearchArguments",
     "SearchOptions",
+    "TextArguments",
+    "TextOptions",
 ]

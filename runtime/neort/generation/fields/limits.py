@@ -1,4 +1,4 @@
-"""Options that say when a text ends, and what becomes of logits that are no numbers."""
+"""Options that say when a text begins and ends, and what becomes of logits that are no numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LimitArguments", "LimitOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions:
-    """When a text ends."""
+    """When a text begins, and when it ends."""
 
     max_length: int | None = option(
         None,
@@ -22,7 +22,14 @@ class LimitOptions:
     max_time: float | None = option(
         None,
         Real(0.0, 1e9, "use None to set no limit of time"),
-        "seconds after which no further token is generated, counted from the call, the prompt's prefill included",
+        "seconds after which no further token is generated, counted from the call: waiting for a slot and the prompt's "
+        "prefill included",
+    )
+    priority: int = option(
+        0,
+        Integer(-(1 << 31), "use a number that is not so low", (1 << 31) - 1),
+        "among requests that wait for a slot the lowest number comes first, and of equal ones the oldest",
+        required=True,
     )
     ignore_eos: bool = option(
         False, Boolean(), "go on after end-of-text tokens, as if the model had none", required=True
@@ -40,6 +47,7 @@ class LimitArguments(TypedDict, total=False):
 
     max_length: int | None
     max_time: float | None
+    priority: int
     ignore_eos: bool
     remove_invalid_values: bool
     renormalize_logits: bool

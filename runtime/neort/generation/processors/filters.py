@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays import Ids, Logits
-from ..largest import kth_largest
+from ..largest import kth_largest, promising
 from .protocol import RULED_OUT, have_candidates
+from .scaling import Temperature
 
 __all__ = ["Filter", "Filters", "Kept", "MinP", "TopK", "TopNSigma", "TopP", "Xtc", "weights"]
 
 Kept = NDArray[np.bool_]
+
+NO_IDS = np.empty(0, np.int64)  # for what does not look at the text
 
 
 class Filter(ABC):
@@ -55,20 +58,39 @@ class Filters:
         """See `LogitsProcessor`."""
         if not have_candidates(logits):
             return logits
-        tokens, candidates = None, logits
-        for each in self.filters:
-            with np.errstate(over="ignore"):
-                kept = each.keep(candidates)
-            if kept is None or kept.all():
-                continue
-            chosen = np.flatnonzero(kept)
-            candidates = candidates[chosen]
-            tokens = chosen if tokens is None else tokens[chosen]
+        tokens, candidates = self._passed(None, logits)
         if tokens is None:
             return logits
         filtered = np.full_like(logits, RULED_OUT)
         filtered[tokens] = candidates
         return filtered
+
+    def candidates(self, logits: Logits, temperature: Temperature | None = None) -> tuple[Ids | None, Logits]:
+        """Return the tokens that remain, in ascending order, and their logits; None for all tokens.
+
+        What `Temperature` and then these filters leave of ``logits`` but for -inf, found without a pass over the
+        vocabulary for each: where the first filter is top_k, few tokens are looked at at all.
+        """
+        first = self.filters[0]
+        tokens = promising(logits, first.k) if isinstance(first, TopK) else None
+        if tokens is not None:
+            scaled = _over(temperature, logits[tokens])
+            if np.isfinite(scaled).all():
+                return self._passed(tokens, scaled)
+        scaled = _over(temperature, logits)
+        return self._passed(None, scaled) if have_candidates(scaled) else (None, scaled)
+
+    def _passed(self, tokens: Ids | None, candidates: Logits) -> tuple[Ids | None, Logits]:
+        """What the filters leave of ``candidates`` [C], the logits of ``tokens``; None stands for all tokens."""
+        with np.errstate(over="ignore"):
+            for each in self.filters:
+                kept = each.keep(candidates)
+                if kept is None or np.count_nonzero(kept) == kept.shape[0]:
+                    continue
+                (chosen,) = kept.nonzero()
+                candidates = candidates[chosen]
+                tokens = chosen if tokens is None else tokens[chosen]
+        return tokens, candidates
 
 
 @dataclass(frozen=True)
@@ -104,16 +126,17 @@ class TopP(Filter):
         total = weight.sum(dtype=np.float64)
         # V weights below tail / 2V of the total stay below the tail all together: no need to sort them.
         likely = weight > np.float32(total * tail / (2 * logits.shape[0]))
-        ordered = np.sort(logits[likely])
+        ordered = logits[likely]
         if ordered.shape[0] < self.least:
-            ordered = np.sort(logits)
+            ordered = logits.copy()
+        ordered.sort()
         summands = np.exp(ordered - largest, dtype=np.float64)
         unlikely = max(0.0, total - summands.sum())
-        cumulative = ((np.cumsum(summands) + unlikely) / total).astype(np.float32)
-        dropped = int(np.searchsorted(cumulative, tail, side="right"))
+        cumulative = ((summands.cumsum() + unlikely) / total).astype(np.float32)
+        dropped = int(cumulative.searchsorted(tail, side="right"))
         dropped = max(min(dropped, ordered.shape[0] - self.least), 0)
         kept: Kept = logits >= ordered[dropped]
-        ties = dropped - int(np.searchsorted(ordered, ordered[dropped]))
+        ties = dropped - int(ordered.searchsorted(ordered[dropped]))
         if ties > 0:
             kept[np.flatnonzero(logits == ordered[dropped])[:ties]] = False
         return kept
@@ -187,3 +210,7 @@ def weights(logits: Logits) -> Logits:
     """The probabilities of logits [C], each divided by the largest."""
     weight: Logits = np.exp(logits - logits.max())
     return weight
+
+
+def _over(temperature: Temperature | None, logits: Logits) -> Logits:
+    return logits if temperature is None else temperature(NO_IDS, logits)

@@ -1,0 +1,8 @@
+"""Sockets and connections: where a server listens, and how long it bears with a client."""
+
+from __future__ import annotations
+
+from .connections import Connection, Connections, allowed_connections
+from .sockets import address_in_words, is_loopback, listening_socket
+
+__all__ = ["Connection", "Connections", "address_in_words", "allowed_connections", "is_loopback", "listening_socket"]
