@@ -68,16 +68,18 @@ def sampling(results: dict[str, Any]) -> list[str]:
         ]
     several = max(results["step_milliseconds"], key=int)
     step = results["step_milliseconds"][several]
+    choices, engine = results["choice_milliseconds"], results.get("engine_milliseconds", {})
 
-    def row(name: str, milliseconds: float) -> str:
-        whole = int(several) * milliseconds
-        return f"| {name} | {milliseconds:.2f} | {whole:.1f} | {100 * whole / (whole + step):.0f} % |"
+    def row(name: str) -> str:
+        whole = engine[name] if engine else int(several) * choices[name]
+        return f"| {name} | {choices[name]:.2f} | {whole:.1f} | {100 * whole / (whole + step):.0f} % |"
 
     return [
         f"| {results['vocab_size']:,} logits after {results['length']} tokens, {machine(results)}; ms | a token | "
-        f"{several} tokens | share of a step of {several} sequences, {results['bundle']} ({step:.0f} ms) |",
+        f"{several} {'streams, all but the model' if engine else 'tokens'} | share of a step of {several} sequences, "
+        f"{results['bundle']} ({step:.0f} ms) |",
         "|---|---|---|---|",
-        *(row(name, milliseconds) for name, milliseconds in results["choice_milliseconds"].items()),
+        *map(row, choices),
     ]
 
 

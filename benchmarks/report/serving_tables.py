@@ -15,8 +15,8 @@ def serving(results: dict[str, Any]) -> list[str]:
     """Both servers for every number of clients: medians over the rounds."""
     ours, theirs = results["medians"].items()
     return [
-        f"| {results['name']}, {machine(results)}, {results['slots']} slots | clients | tokens/s | as a multiple | "
-        "TTFT p50, ms | TTFT p95, ms | TPOT p50, ms | TPOT p95, ms |",
+        f"| {results['name']}, {machine(results)}, {results['slots']} slots | clients | tokens/s | "
+        f"as a multiple of {theirs[0]} | TTFT p50, ms | TTFT p95, ms | TPOT p50, ms | TPOT p95, ms |",
         "|---|---|---|---|---|---|---|---|",
         *(
             row(f"**{name}**" if name == ours[0] else name, clients, cell, theirs[1][clients])

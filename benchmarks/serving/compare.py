@@ -80,17 +80,17 @@ def measure(system: str, args: argparse.Namespace, round_number: int) -> dict[st
         command = llama_command(args.server, args.gguf, args.slots, args.context, args.threads)
     cells = {}
     with TemporaryDirectory() as folder, Server(command, Path(folder, "log")) as server:
-        load(server, args, min(args.clients[-1], args.slots), 1 << 20)  # warms up
+        load(server, args, max(args.clients), 1 << 20, requests=1)  # warms up
         for clients in args.clients:
-            cells[str(clients)] = load(server, args, clients, 1000 * round_number + clients)
+            cells[str(clients)] = load(server, args, clients, 1000 * round_number + clients, args.requests)
             print(system, clients, json.dumps(cells[str(clients)]), flush=True)
         held = server.held()
     return {"start_seconds": round(server.start_seconds, 2), "resident_mb": held.resident_mb, "cells": cells}
 
 
-def load(server: Server, args: argparse.Namespace, clients: int, seed: int) -> dict[str, Any]:
+def load(server: Server, args: argparse.Namespace, clients: int, seed: int, requests: int) -> dict[str, Any]:
     """One cell. Raises RuntimeError where an answer is not what was asked for: the figures would mean nothing."""
-    count = max(FEWEST, args.requests * clients)
+    count = max(FEWEST, requests * clients)
     lengths = Lengths(tuple(args.prompt), tuple(args.answer))
     options = {"temperature": 0, "ignore_eos": True, "stream_options": {"include_usage": True}}
     asked = of_ids(seed, count, lengths, args.vocabulary, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.engine.profile_nodes import BETWEEN, kind, median, split
-from benchmarks.report.engine_tables import kv_cache, profile, threads
+from benchmarks.report.engine_tables import kv_cache, profile, short_prompts, stall, threads
 from benchmarks.report.format_tables import block_sizes, far_channels
 
 MACHINE = {"cpu": "Some CPU", "cpus": 2}
@@ -117,3 +117,20 @@ def test_threads_are_told_apart_by_whether_they_outnumber_the_heads() -> None:
     assert "1 to 4 threads" in lines[0]
     assert "5 to 16 threads" in lines[0]
     assert lines[2:] == ["| int4, fp32 cache | 0 | 2e-02 | 3e-07 | 0 |"]
+
+
+def test_a_stall_is_shown_beside_the_streams_usual_gap() -> None:
+    row = {"usual_gap": 15.0, "largest_gap": 700.4, "p99_gap": 650.0, "time_to_first_token": 690.0}
+    results = {
+        "machine": MACHINE,
+        "bundle": "b",
+        "prompt": 2000,
+        "arrival_milliseconds": {"whole": row, "chunks of 128": {**row, "largest_gap": 60.0}},
+        "short_prompts_milliseconds": {"8 x 32": {"one_by_one": 90.0, "together": 45.0}},
+    }
+    assert stall(results)[2:] == [
+        "| whole | 700 | 650 | 690 |",
+        "| chunks of 128 | 60 | 650 | 690 |",
+        "| no prompt | 15 | | |",
+    ]
+    assert short_prompts(results)[-1] == "| 8 x 32 | 90 | 45 | 2.00 |"

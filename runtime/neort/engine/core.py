@@ -17,14 +17,14 @@ import numpy as np
 
 from ..arrays import Ids, Logits
 from ..kvcache import PrefixCache
-from ..runner import IDLE, ModelRunner, prefill_chunk_of
+from ..runner import ModelRunner, prefill_chunk_of
 from ..speculative import Speculator
+from .decoding import Decoding
 from .figures import Counts, EngineFigures
-from .group import ChargedTo, Group, Sequence, fail
+from .group import ChargedTo, Group
 from .limits import check_ids
 from .prefill import Prefill
 from .reading import MOST_ROWS, Reading, ReadingResult, RowSource, first_batch, read_batch
-from .request import Request
 from .scheduler import Scheduler
 
 __all__ = ["EngineCore"]
@@ -64,7 +64,8 @@ class EngineCore:
         self.prefixes = prefixes
         self.counts = Counts()
         self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, max_queue=max_queue, prefixes=prefixes)
-        self._prefill = Prefill(runner, self.scheduler, self.prefill_chunk, prefixes, self.counts, self._take)
+        self._decoding = Decoding(runner, self.scheduler, self.counts, speculate)
+        self._prefill = Prefill(runner, self.scheduler, self.prefill_chunk, prefixes, self.counts, self._decoding.take)
 
     @property
     def busy(self) -> bool:
@@ -140,7 +141,7 @@ class EngineCore:
         for _ in range(self.prefill_runs):
             if not self._prefill.turn(self._most_rows):
                 break
-        self._decode()
+        self._decoding.step(self._prefill)
         self._settle()
 
     def _settle(self) -> None:
@@ -208,7 +209,7 @@ class EngineCore:
 
         Returns whether the text is still ``wanted``.
         """
-        self._decode()
+        self._decoding.step(self._prefill)
         if self.waiting or self.prefilling:
             self._step()
         return wanted()
@@ -217,102 +218,3 @@ class EngineCore:
     def _most_rows(self) -> int:
         """How many tokens a run of several prompts may have: few where others wait for it."""
         return self.prefill_chunk if self.running else max(self.prefill_chunk, MOST_ROWS)
-
-    def _take(self, request: Group, rows: list[Logits]) -> None:
-        """Let a request decide on its next tokens, and its sequences' rows follow."""
-        before, places = request.new_tokens, self.scheduler.slots.places
-        for copy in request.take(rows):
-            self.runner.move(places[copy.source], places[copy.target], copy.stop, copy.start)
-        self.counts.generated_tokens += request.new_tokens - before
-
-    def _restart_full(self) -> None:
-        """End the requests whose context is full, or have them read again what is left when the oldest is dropped."""
-        for request in self.scheduler.full():
-            with ChargedTo(request):
-                self.scheduler.restart(request)
-                if isinstance(request, Request):
-                    request.speculator = None  # it followed the longer context
-        self.scheduler.drop_done()
-
-    def _decode(self) -> None:
-        """One token for each running sequence; several for a single one, where drafts are right."""
-        self._restart_full()
-        places = self.scheduler.slots.places
-        running = {sequence: slot for sequence, slot in places.items() if not sequence.group.filling}
-        requests = self.running
-        if list(running.values()) == [0] and isinstance(requests[0], Request):
-            with ChargedTo(requests[0]):
-                self._decode_alone(requests[0])
-        elif running:
-            self._decode_together(running, requests)
-
-    def _decode_together(self, running: dict[Sequence, int], requests: list[Group]) -> None:
-        try:
-            token_ids = np.zeros(max(running.values()) + 1, np.int64)
-            lengths = np.full(len(token_ids), IDLE, np.int32)
-            for sequence, slot in running.items():
-                token_ids[slot], lengths[slot] = sequence.context[-1], sequence.cached
-            logits = self.runner.decode(token_ids, lengths)
-        except Exception:  # whose it is shows when each is run by itself, with the same bits
-            for request in requests:
-                with ChargedTo(request):
-                    request.filling = True
-                    self._prefill.finish(request)
-            return
-        for request in requests:
-            try:
-                active = request.active
-                for sequence in active:
-                    sequence.cached += 1
-                self._take(request, [logits[running[sequence]] for sequence in active])
-            except BaseException as error:  # as `ChargedTo`, which takes longer
-                fail(request, error)
-
-    def _decode_alone(self, request: Request) -> None:
-        drafted = self._draft(request)
-        if request.done:
-            return
-        if drafted:
-            self._extend(request, drafted)
-        else:
-            (sequence,) = request.sequences
-            lengths = np.array([sequence.cached], np.int32)
-            self._advance(request, self.runner.decode(np.array(sequence.context[-1:]), lengths)[0])
-
-    def _draft(self, request: Request) -> list[int]:
-        """Tokens that may come next; several sequences share a run's weights already, so only one alone has any.
-
-        Raises ConfigError where one of the request's processors cannot be copied, as a draft model needs it.
-        """
-        if self.speculate is None:
-            return []
-        (sequence,) = request.sequences
-        request.speculator = request.speculator or self.speculate()
-        positions = self.runner.spec.max_position_embeddings - sequence.cached
-        wanted = request.config.max_new_tokens - len(request.token_ids)
-        return request.speculator.draft(sequence.context, min(positions, wanted) - 1, request.fork)
-
-    def _extend(self, request: Request, drafted: list[int]) -> None:
-        """Run the last token and the drafted ones; hand out tokens up to the first that was not drafted.
-
-        The cache then holds rows of rejected tokens, beyond ``cached``, which the next run overwrites.
-        """
-        (sequence,) = request.sequences
-        ids = np.array([sequence.context[-1], *drafted], np.int64)
-        before = request.accepted
-        request.drafted += len(drafted)
-        self.counts.drafted += len(drafted)
-        logits = self.runner.extend(ids, sequence.cached)
-        for row, expected in zip(logits, [*drafted, None], strict=True):
-            self._advance(request, row)
-            if request.done or sequence.context[-1] != expected:
-                break
-            request.accepted += 1
-            self.counts.accepted += 1
-        if request.speculator:
-            request.speculator.learn(len(drafted), request.accepted - before)
-
-    def _advance(self, request: Request, row: Logits) -> None:
-        """Note that the last token is in the cache, and let the request choose the next one from ``row`` [V]."""
-        request.sequences[0].cached += 1
-        self._take(request, [row])

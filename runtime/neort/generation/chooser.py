@@ -6,6 +6,7 @@ Knows token ids and logits; knows nothing about text, other sequences or the mod
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -98,12 +99,13 @@ class TokenChooser:
         """
         if not self.processors and self.generator is None:
             token = greedy(logits)
-            check_finite(logits[token : token + 1], len(ids))  # which is the first NaN where there is one
+            if not math.isfinite(logits[token]):  # the first NaN where there is one
+                check_finite(logits, len(ids))
             return token
-        if not self.repairs:
-            check_finite(logits, len(ids))
         if self.generator is not None:
             return self._drawn(ids, logits, self.generator)
+        if not self.repairs:
+            check_finite(logits, len(ids))
         for processor in self.processors:
             logits = processor(ids, logits)
         token = greedy(logits)
@@ -124,11 +126,15 @@ class TokenChooser:
             if chain and isinstance(last := chain[-1], Temperature):
                 temperature = last
                 chain.pop()
+        if (chain or filters is None) and not self.repairs:
+            check_finite(logits, len(ids))
         for processor in chain:
             logits = processor(ids, logits)
         if filters is None:
             return sample(logits, generator)
         tokens, candidates = filters.candidates(logits, temperature)
+        if tokens is None and not chain and not self.repairs:  # with tokens the logits are sound
+            check_finite(logits, len(ids))
         drawn = sample(candidates, generator)
         return drawn if tokens is None else int(tokens[drawn])
 

@@ -70,7 +70,10 @@ def sample(logits: Logits, rng: np.random.Generator) -> int:
 
 def _drawn(logits: Logits, rng: np.random.Generator) -> int:
     """The index that is drawn of candidates [C]. Raises what `softmax` does."""
-    weights = _shifted(logits)
+    largest = logits.max()
+    if not math.isfinite(largest):
+        _shifted(logits)  # says what is wrong
+    weights = np.subtract(logits, largest, dtype=np.float64)
     np.exp(weights, out=weights).cumsum(out=weights)
     end = float(weights[-1])
     # The first entry above the point ends a step of positive height; a point below the end has such an entry.

@@ -1,10 +1,10 @@
-"""Texts that go on after prompts: whole, piece by piece, and for asyncio."""
+"""Texts that go on after prompts: whole, and piece by piece."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import Any, Unpack, overload
 
 from ..arrays import Ids
 from ..engine import BeamCollector, Collecting, Collector, Completion, Piece, check_ids
@@ -23,10 +23,7 @@ from ..prompts import Prompt, Prompts, about, is_one_prompt
 from .parts import ModelParts
 from .requests import Brought, Submitted
 
-if TYPE_CHECKING:
-    from ..asynchronous import AsyncStream, AsyncStreams
-
-__all__ = ["GeneratingModel"]
+__all__ = ["GeneratingModel", "refuse_beams", "refuse_several"]
 
 
 class GeneratingModel(ModelParts):
@@ -106,7 +103,7 @@ class GeneratingModel(ModelParts):
         brought = Brought(logits_processor, stopping_criteria, prefix_allowed_tokens_fn, negative_prompt)
         one = is_one_prompt(prompt)
         if one and "num_return_sequences" not in overrides:
-            _refuse_several(options, "give it in the call itself, which then returns a list")
+            refuse_several(options, "give it in the call itself, which then returns a list")
         prompts = [self._encode(prompt)] if one else self._encode_all(prompt)
         collectors = list(self._collectors(prompts, options, brought, one=one))
         self._run(collectors)
@@ -134,80 +131,11 @@ class GeneratingModel(ModelParts):
         self._engine.check(collector.request)
         return self._pieces(collector)
 
-    def astream(
-        self,
-        prompt: Prompt,
-        config: GenerationConfig | None = None,
-        *,
-        logits_processor: Sequence[LogitsProcessor] | None = None,
-        stopping_criteria: Sequence[StoppingCriterion] | None = None,
-        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
-        negative_prompt: Prompt | None = None,
-        **overrides: Unpack[GenerationOptions],
-    ) -> AsyncStream:
-        """As `stream`, for asyncio: ``async for piece in model.astream(...)``.
-
-        Takes and raises what `stream` does, at the call itself. Leaving the loop, by whatever way, ends the sequence;
-        in the middle of a prompt after one run of the prefill (256 tokens) at most. Any number of streams run in one
-        event loop, beside others in threads, and take no thread of their own.
-        """
-        from ..asynchronous import AsyncStream
-
-        brought = Brought(logits_processor, stopping_criteria, prefix_allowed_tokens_fn, negative_prompt)
-        return AsyncStream(self._engine, self._streamed(prompt, config, brought, overrides))
-
-    def astreams(
-        self, prompts: Prompts, config: GenerationConfig | None = None, **overrides: Unpack[GenerationOptions]
-    ) -> AsyncStreams:
-        """Continue a list of prompts for asyncio: ``async for number, piece in model.astreams(prompts)``.
-
-        Sequence ``number`` is the one that `generate` returns in that place: prompt by prompt, its
-        ``num_return_sequences`` side by side. Each token makes a piece, also where no text is certain yet. Leaving the
-        loop ends all sequences, as with `astream`.
-
-        Takes and raises what `generate` does for a list, at the call itself; ``num_beams`` must be 1.
-        """
-        from ..asynchronous import AsyncStreams
-
-        options = self._options(config, overrides)
-        _refuse_beams(options)
-        encoded, collectors = self._encode_all(prompts), []
-        for i, ids in enumerate(encoded):
-            for index in range(options.num_return_sequences):
-                chooser = self._chooser(ids, options, Brought(), i, index)
-                collector = Collector(ids, options, index, self.tokenizer, chooser, streamed=True, every_token=True)
-                with contextlib.nullcontext() if len(encoded) == 1 else about(f"prompt {i} of the list"):
-                    self._engine.check(collector.request)
-                collectors.append(collector)
-        return AsyncStreams(self._engine, collectors)
-
-    async def agenerate(
-        self,
-        prompt: Prompt,
-        config: GenerationConfig | None = None,
-        *,
-        logits_processor: Sequence[LogitsProcessor] | None = None,
-        stopping_criteria: Sequence[StoppingCriterion] | None = None,
-        prefix_allowed_tokens_fn: AllowedTokensFunction | None = None,
-        negative_prompt: Prompt | None = None,
-        **overrides: Unpack[GenerationOptions],
-    ) -> Completion:
-        """As `generate` for one prompt and one sequence, for asyncio; a cancelled task ends the sequence.
-
-        Several prompts are decoded together all the same: ``await asyncio.gather(*map(model.agenerate, prompts))``.
-        """
-        from ..asynchronous import completed
-
-        brought = Brought(logits_processor, stopping_criteria, prefix_allowed_tokens_fn, negative_prompt)
-        options = self._options(config, overrides)
-        _refuse_several(options, "use generate, or several calls")
-        return await completed(self._engine, self._collector(self._encode(prompt), options, brought))
-
     def _streamed(self, prompt: Prompt, config: GenerationConfig | None, brought: Brought, overrides: Any) -> Collector:
         """What collects the only sequence of a prompt, piece by piece."""
         options = self._options(config, overrides)
-        _refuse_several(options, "use generate, or several streams")
-        _refuse_beams(options)
+        refuse_several(options, "use generate, or several streams")
+        refuse_beams(options)
         ids, negative_ids = self._encode(prompt), self._negative(brought, options)
         chooser = self._chooser(ids, options, brought)
         return Collector(ids, options, 0, self.tokenizer, chooser, negative_ids, streamed=True)
@@ -286,7 +214,7 @@ class GeneratingModel(ModelParts):
         collector.completion()  # raises the error, if there was one
 
 
-def _refuse_beams(options: GenerationConfig) -> None:
+def refuse_beams(options: GenerationConfig) -> None:
     """Raise ConfigError for a beam search where text is to be told piece by piece."""
     if options.num_beams > 1:
         raise ConfigError(
@@ -295,7 +223,7 @@ def _refuse_beams(options: GenerationConfig) -> None:
         )
 
 
-def _refuse_several(options: GenerationConfig, remedy: str) -> None:
+def refuse_several(options: GenerationConfig, remedy: str) -> None:
     """Raise ConfigError for more than one sequence where one is returned."""
     if options.num_return_sequences != 1:
         raise ConfigError(

@@ -10,13 +10,13 @@ from ..generation import GenerationConfig
 from ..kvcache import Pin, Prefix, PrefixFormat
 from ..paths import given_path
 from ..prompts import Prompt
-from .generating import GeneratingModel
 from .requests import Brought
+from .streaming import StreamingModel
 
 __all__ = ["PrefixingModel"]
 
 
-class PrefixingModel(GeneratingModel):
+class PrefixingModel(StreamingModel):
     """A model that keeps prefixes."""
 
     def prefix(self, text: Prompt) -> Prefix:

@@ -22,8 +22,6 @@ __all__ = ["Filter", "Filters", "Kept", "MinP", "TopK", "TopNSigma", "TopP", "Xt
 
 Kept = NDArray[np.bool_]
 
-NO_IDS = np.empty(0, np.int64)  # for what does not look at the text
-
 
 class Filter(ABC):
     """A logits processor that rules out tokens and leaves the logits of the others as they are.
@@ -58,7 +56,8 @@ class Filters:
         """See `LogitsProcessor`."""
         if not have_candidates(logits):
             return logits
-        tokens, candidates = self._passed(None, logits)
+        with np.errstate(over="ignore"):
+            tokens, candidates = self._passed(None, logits)
         if tokens is None:
             return logits
         filtered = np.full_like(logits, RULED_OUT)
@@ -69,27 +68,28 @@ class Filters:
         """Return the tokens that remain, in ascending order, and their logits; None for all tokens.
 
         What `Temperature` and then these filters leave of ``logits`` but for -inf, found without a pass over the
-        vocabulary for each: where the first filter is top_k, few tokens are looked at at all.
+        vocabulary for each: where the first filter is top_k, few tokens are looked at at all. Where logits hold NaN or
+        +inf, or are all -inf, so do those that are returned, of all tokens.
         """
         first = self.filters[0]
-        tokens = promising(logits, first.k) if isinstance(first, TopK) else None
-        if tokens is not None:
-            scaled = _over(temperature, logits[tokens])
-            if np.isfinite(scaled).all():
-                return self._passed(tokens, scaled)
-        scaled = _over(temperature, logits)
-        return self._passed(None, scaled) if have_candidates(scaled) else (None, scaled)
+        with np.errstate(over="ignore", invalid="ignore"):
+            tokens = promising(logits, first.k) if isinstance(first, TopK) else None
+            if tokens is not None:
+                scaled = _over(temperature, logits[tokens])
+                if np.isfinite(scaled).all():
+                    return self._passed(tokens, scaled)
+            scaled = _over(temperature, logits)
+            return self._passed(None, scaled) if have_candidates(scaled) else (None, scaled)
 
     def _passed(self, tokens: Ids | None, candidates: Logits) -> tuple[Ids | None, Logits]:
         """What the filters leave of ``candidates`` [C], the logits of ``tokens``; None stands for all tokens."""
-        with np.errstate(over="ignore"):
-            for each in self.filters:
-                kept = each.keep(candidates)
-                if kept is None or np.count_nonzero(kept) == kept.shape[0]:
-                    continue
-                (chosen,) = kept.nonzero()
-                candidates = candidates[chosen]
-                tokens = chosen if tokens is None else tokens[chosen]
+        for each in self.filters:
+            kept = each.keep(candidates)
+            if kept is None or np.count_nonzero(kept) == kept.shape[0]:
+                continue
+            (chosen,) = kept.nonzero()
+            candidates = candidates[chosen]
+            tokens = chosen if tokens is None else tokens[chosen]
         return tokens, candidates
 
 
@@ -213,4 +213,4 @@ def weights(logits: Logits) -> Logits:
 
 
 def _over(temperature: Temperature | None, logits: Logits) -> Logits:
-    return logits if temperature is None else temperature(NO_IDS, logits)
+    return logits if temperature is None else temperature.over(logits)

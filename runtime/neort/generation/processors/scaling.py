@@ -27,7 +27,11 @@ class Temperature:
     def __call__(self, ids: Ids, logits: Logits, /) -> Logits:
         """See `LogitsProcessor`."""
         with np.errstate(over="ignore"):  # of the largest numbers, which RemoveInvalid makes
-            scaled: Logits = logits / np.float32(self.temperature)
+            return self.over(logits)
+
+    def over(self, logits: Logits) -> Logits:
+        """Divide logits of any shape."""
+        scaled: Logits = logits / np.float32(self.temperature)
         return scaled
 
 

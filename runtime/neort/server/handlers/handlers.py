@@ -39,6 +39,7 @@ from .generating import (
     prompts_of,
     size_of,
     streamed,
+    with_max_tokens,
 )
 from .prefixes import Prefixes
 from .preparing import Preparing
@@ -91,7 +92,7 @@ class Handlers:
 
     async def completions(self, payload: object, call: Call) -> Answer | Events:
         """POST /v1/completions."""
-        request = read(CompletionRequest, payload, self.bounds)
+        request = with_max_tokens(read(CompletionRequest, payload, self.bounds))
         served = self._find(request.model)
         check(request)
         prompts = prompts_of(request.prompt)

@@ -33,13 +33,17 @@ def described(served: ServedModel) -> dict[str, Any]:
     """What there is to know about a tokenizer."""
     model = served.model
     names = TokenNames(model.tokenizer.all_bytes)
+    ends, prefix = model.generation_config.eos_token_ids, model.tokenizer.prefix_ids
+    eos = names.name(ends[0]) if ends else None
     return {
         "model": served.name,
         "tokenizer_class": "GPT2Tokenizer",
         "vocab_size": model.tokenizer.vocab_size,
         "max_model_len": model.spec.max_position_embeddings,
-        "eos_token_ids": list(model.generation_config.eos_token_ids),
-        "eos_tokens": [names.name(token_id) for token_id in model.generation_config.eos_token_ids],
+        "bos_token": names.name(prefix[0]) if prefix else eos,  # GPT's models have one token for both
+        "eos_token": eos,
+        "eos_token_ids": list(ends),
+        "eos_tokens": [names.name(token_id) for token_id in ends],
         "added_tokens": model.tokenizer.added_tokens,
         "special_tokens": model.tokenizer.special_tokens,
         "chat_template": served.chat_template,

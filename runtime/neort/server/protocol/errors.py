@@ -22,6 +22,7 @@ from ...errors import (
 __all__ = ["LONGEST_MESSAGE", "RequestError", "as_request_error", "error_body", "error_type"]
 
 LONGEST_MESSAGE = 1000  # characters of a message: a request may hold megabytes, its error does not
+LONGEST_PARAM = 100
 RETRY_AFTER = 1  # seconds
 
 _TYPES = {
@@ -93,10 +94,15 @@ def as_request_error(error: BaseException) -> RequestError:
 
 
 def error_body(error: RequestError) -> dict[str, Any]:
-    """The JSON document of an error, whose message is cut short."""
+    """The JSON document of an error, whose texts are cut short and can be written in UTF-8."""
     message = error.message
     if len(message) > LONGEST_MESSAGE:
         half = (LONGEST_MESSAGE - 5) // 2
         message = f"{message[:half]} ... {message[-half:]}"
-    message = message.encode("utf-8", "backslashreplace").decode("utf-8")
-    return {"error": {"message": message, "type": error.type, "param": error.param, "code": error.code}}
+    param = None if error.param is None else _writable(error.param[:LONGEST_PARAM])
+    return {"error": {"message": _writable(message), "type": error.type, "param": param, "code": error.code}}
+
+
+def _writable(text: str) -> str:
+    """The text with lone surrogates, which are no characters, as Python escapes them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -219,6 +219,24 @@ def test_an_endless_body_is_refused_at_its_limit() -> None:
     assert "100 bytes" in found.error["message"]
 
 
+@pytest.mark.parametrize(("parts", "left"), [(5, 0), (100, 79)])
+def test_a_refused_body_is_read_on_if_it_is_not_long_so_that_its_client_reads_why(parts: int, left: int) -> None:
+    async def scenario() -> None:
+        app, _, _ = made(max_body_bytes=100)
+        found, pieces = Asked(), [b"x" * 10] * parts
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
+
+        head = [(b"host", b"localhost"), (b"content-type", b"text/plain")]
+        about = {"type": "http", "method": "POST", "path": POST, "query_string": b"", "headers": head}
+        await app(about, receive, found.send)
+        assert found.status == 415
+        assert len(pieces) == left
+
+    run(scenario())
+
+
 def test_a_length_beyond_the_limit_is_refused_before_anything_is_read() -> None:
     app, _, _ = made(max_body_bytes=100)
     fields = {"content-length": "1" + "0" * 30, "expect": "100-continue"}

@@ -108,6 +108,14 @@ def test_a_head_that_stops_is_given_up(hasty: Server, length: int) -> None:
     assert f"{SHORT:g} s" in message
 
 
+def test_a_head_that_stops_in_a_connection_that_had_an_answer_is_given_up(hasty: Server) -> None:
+    with hasty.client() as client:
+        client.sendall(GET)
+        assert read_answer(client)[0] == 200
+        client.sendall(POST)
+        assert error_of(read_all(client))[0] == 408
+
+
 def test_a_head_that_comes_byte_by_byte_is_given_up(hasty: Server) -> None:
     with hasty.client() as client:
         client.settimeout(0.01)

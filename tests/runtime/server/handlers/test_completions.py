@@ -40,7 +40,13 @@ def test_choices_are_the_sequences_of_generate(model: neort.Model, ask: Ask) -> 
 
 
 def test_sixteen_tokens_are_the_default(ask: Ask) -> None:
-    assert ask("completions", {"prompt": PROMPT, "ignore_eos": True})["usage"]["completion_tokens"] == 16
+    for fields, count in (
+        ({}, 16),
+        ({"max_completion_tokens": 3}, 3),
+        ({"max_tokens": 2, "max_completion_tokens": 3}, 2),
+    ):
+        body = ask("completions", {"prompt": PROMPT, "ignore_eos": True, **fields})
+        assert body["usage"]["completion_tokens"] == count
 
 
 def test_the_default_number_of_tokens_gives_way_to_the_context(model: neort.Model, ask: Ask) -> None:

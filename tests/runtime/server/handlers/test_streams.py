@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import neort
-from handler_calls import call, run
+from handler_calls import answer, call, run
 from neort.server.handlers import Events, Finished, Handlers, ServedModel
 from neort.server.protocol import RequestError
 
@@ -180,9 +180,9 @@ def test_a_timeout_ends_the_sequences_and_names_the_limit(
     model: neort.Model, watched: Handlers, notes: Notes, stream: bool
 ) -> None:
     async def late() -> None:
-        answer = await watched.completions({**LONG, "stream": stream}, call(timeout=0.02))
-        assert isinstance(answer, Events)
-        async for _ in answer.chunks:
+        result = await watched.completions({**LONG, "stream": stream}, call(timeout=0.02))
+        assert isinstance(result, Events)
+        async for _ in result.chunks:
             pass
 
     with pytest.raises(RequestError, match=r"longer than 0\.02 seconds") as caught:
@@ -222,3 +222,54 @@ def test_priority_is_the_request_s_else_the_call_s(
     run(watched.completions({"prompt": PROMPT, "max_tokens": 1}, call(priority=3)))
     run(watched.completions({"prompt": PROMPT, "max_tokens": 1, "priority": -1}, call(priority=3)))
     assert seen == [3, -1]
+
+
+def test_requests_that_run_at_once_get_what_each_gets_alone(model: neort.Model, watched: Handlers) -> None:
+    payloads = [{"prompt": f"{PROMPT} {i}", "max_tokens": 3 + i, "seed": i, "stream": i % 2 == 1} for i in range(8)]
+
+    async def text(payload: dict[str, Any]) -> str:
+        result = await answer(watched, "completions", payload)
+        chunks = result if isinstance(result, list) else [result]
+        return "".join(chunk["choices"][0]["text"] for chunk in chunks)
+
+    async def all_of_them() -> list[str]:
+        return await asyncio.gather(*map(text, payloads))
+
+    expected = [
+        model.generate(f"{PROMPT} {i}", max_new_tokens=3 + i, seed=i, do_sample=True, temperature=1.0, top_k=0).text
+        for i in range(8)
+    ]
+    assert run(all_of_them()) == expected
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_full_queue_is_told_at_once_and_leaves_no_sequence(
+    model: neort.Model, watched: Handlers, notes: Notes, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = model._engine.submit
+    submitted: list[Any] = []
+
+    def second_is_too_many(request: Any) -> None:
+        if submitted:
+            raise neort.BusyError("1 request waits, as many as may")
+        submitted.append(request)
+        submit(request)
+
+    monkeypatch.setattr(model._engine, "submit", second_is_too_many)
+    with pytest.raises(neort.BusyError):
+        run(answer(watched, "completions", {**LONG, "stream": stream}))
+    assert all(request.done for request in submitted)
+    assert notes.told == [("started", "mini"), ("failed", 429), ("ended", "mini")]
+
+
+def test_a_long_prompt_is_read_beside_the_event_loop(model: neort.Model, watched: Handlers) -> None:
+    async def beside() -> None:
+        task = asyncio.create_task(answer(watched, "tokenize", {"prompt": "word " * 50_000}))
+        turns = 0
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 2
+        assert (await task)["count"] > 50_000
+
+    run(beside())

@@ -360,8 +360,21 @@ def test_a_tap_shows_the_card_and_a_tap_elsewhere_hides_it(server: CompletionSer
     generate(page)
     tokens(page).nth(1).tap()
     expect(page.locator(".card")).to_be_visible()
-    page.locator("h1").tap()
+    page.locator(".given").tap()
     expect(page.locator(".card")).to_be_hidden()
+
+
+def test_on_a_phone_the_card_never_covers_its_token(server: CompletionServer, pages: Pages) -> None:
+    server.reply = lambda _: completed([" word"] * 200)
+    page = pages.open(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    generate(page)
+    scroll = "(element, block) => element.scrollIntoView({ block })"
+    for block in ("start", "end"):
+        tokens(page).nth(100).evaluate(scroll, block)
+        tokens(page).nth(100).tap()
+        word, card = tokens(page).nth(100).bounding_box(), page.locator(".card").bounding_box()
+        assert word["y"] + word["height"] <= card["y"] or card["y"] + card["height"] <= word["y"]
+        page.keyboard.press("Escape")
 
 
 def test_tokens_that_only_together_make_a_character_are_one_piece(server: CompletionServer, pages: Pages) -> None:

@@ -42,6 +42,8 @@ def test_what_went_wrong_inside_is_not_told() -> None:
 
 def test_messages_are_cut_short_and_can_be_written() -> None:
     body = error_body(RequestError(400, "x" * 100_000 + "\ud800", param="prompt"))
+    odd = error_body(RequestError(400, "a", param="\ud800" * 1000))
+    assert len(json.dumps(odd, ensure_ascii=False).encode("utf-8")) < 1000
     assert len(json.dumps(body)) < 1200
     json.dumps(body, ensure_ascii=False).encode("utf-8")
     assert body["error"]["param"] == "prompt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .chats import ChatForm, check_chat, prepare_chat
-from .completions import CompletionForm, check, prepare
+from .completions import CompletionForm, check, prepare, with_max_tokens
 from .forms import Form, Prepared, answered, streamed
 from .prompts import ids_of, prompts_of, size_of
 from .templates import ChatTemplate
@@ -23,4 +23,5 @@ __all__ = [
     "prompts_of",
     "size_of",
     "streamed",
+    "with_max_tokens",
 ]

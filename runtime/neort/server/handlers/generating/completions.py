@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,14 @@ from .options import options_of, stop_ids
 from .prompts import check_length, ids_of, prompts_of
 from .texts import EchoedPrompt, NewTokens, reason_for
 
-__all__ = ["CompletionForm", "check", "prepare"]
+__all__ = ["CompletionForm", "check", "prepare", "with_max_tokens"]
+
+
+def with_max_tokens(request: CompletionRequest) -> CompletionRequest:
+    """The request with max_tokens where it has them by their other name."""
+    if request.max_tokens is not None or request.max_completion_tokens is None:
+        return request
+    return dataclasses.replace(request, max_tokens=request.max_completion_tokens)
 
 
 def check(request: CompletionRequest) -> None:

@@ -84,11 +84,14 @@ export class Card {
     return row;
   }
 
-  /** Below the token, or above it where there is more room; narrow screens have it at their lower edge. */
+  /** Below the token, or above it where there is more room; narrow screens have it at the edge that is farther. */
   #place() {
     const { style } = this.element;
     style.left = style.top = "";
-    if (getComputedStyle(this.element).position === "fixed") return;
+    if (getComputedStyle(this.element).position === "fixed") {
+      this.element.classList.toggle("upper", this.#anchor.getBoundingClientRect().top > innerHeight / 2);
+      return;
+    }
     const frame = this.element.offsetParent.getBoundingClientRect();
     const rects = this.#anchor.getClientRects();
     const token = rects[0] ?? frame;

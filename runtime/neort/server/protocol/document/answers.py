@@ -136,6 +136,8 @@ ANSWERS: dict[str, Schema] = {
             "tokenizer_class": TEXT,
             "vocab_size": COUNT,
             "max_model_len": COUNT,
+            "bos_token": _or_null(TEXT),
+            "eos_token": _or_null(TEXT),
             "eos_token_ids": IDS,
             "eos_tokens": _list(TEXT),
             "added_tokens": {"type": "object", "additionalProperties": COUNT},

@@ -32,7 +32,7 @@ ERRORS = {
     504: "The request took too long",
     507: "There is no room on the disk",
 }
-OF_GET = (401, 404, 405, 429, 500, 503)
+OF_GET = (400, 401, 404, 405, 429, 500, 503)
 OPEN = (405, 429, 500, 503)
 CHUNKS = {"Completion": "CompletionChunk", "ChatCompletion": "ChatCompletionChunk"}
 

@@ -23,6 +23,9 @@ class CompletionRequest(GeneratingFields):
     max_tokens: int | None = wire(
         Integer(0, "max_tokens"), f"most new tokens, {DEFAULT_MAX_TOKENS} by itself; 0 only with echo"
     )
+    max_completion_tokens: int | None = wire(
+        Integer(1, "max_tokens"), "the same by the name that chats have, where there is no max_tokens"
+    )
     best_of: int | None = wire(
         Integer(1, "max_choices"), "make so many texts and answer with the n of the best mean log-probability"
     )
@@ -36,7 +39,6 @@ class CompletionRequest(GeneratingFields):
         **UNUSED,
     }
     ELSEWHERE: ClassVar = {
-        "max_completion_tokens": "use max_tokens",
         "messages": "POST /v1/chat/completions takes messages; here it is prompt",
         "input": "use prompt",
         "top_logprobs": "use logprobs, the number of most probable tokens in each place",
