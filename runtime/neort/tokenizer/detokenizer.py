@@ -11,6 +11,7 @@ import codecs
 import copy
 from collections import deque
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from ..errors import ArgumentTypeError, ConfigError
 
@@ -121,44 +122,62 @@ class TextStream:
         return "".join(certain)
 
 
-class _Matcher:
-    """Aho and Corasick's automaton: its state is the longest end of the text that starts a stop string."""
+class _Automaton:
+    """Aho and Corasick's: each state is an end of a text that starts a stop string. Never changes."""
 
     def __init__(self, stop_strings: Sequence[str]) -> None:
-        self._next: list[dict[str, int]] = [{}]  # of each state, the state that a character leads to
-        self._depth = [0]  # how many characters the state stands for
-        self._match: list[str | None] = [None]  # the longest stop string that the state ends with
+        self.next: list[dict[str, int]] = [{}]  # of each state, the state that a character leads to
+        self.depth = [0]  # how many characters the state stands for
+        self.match: list[str | None] = [None]  # the longest stop string that the state ends with
         for stop in stop_strings:
             state = 0
             for depth, character in enumerate(stop, start=1):
-                state = self._next[state].setdefault(character, len(self._next))
-                if state == len(self._next):
-                    self._next.append({})
-                    self._depth.append(depth)
-                    self._match.append(None)
-            self._match[state] = stop
-        self._fallback = self._fallbacks()
-        self._state = 0
+                state = self.next[state].setdefault(character, len(self.next))
+                if state == len(self.next):
+                    self.next.append({})
+                    self.depth.append(depth)
+                    self.match.append(None)
+            self.match[state] = stop
+        self.fallback = self._fallbacks()
 
     def _fallbacks(self) -> list[int]:
         """Of each state, the state of its longest proper end; goes from short states to long ones."""
-        fallback = [0] * len(self._next)
-        queue = deque(self._next[0].values())
+        fallback = [0] * len(self.next)
+        queue = deque(self.next[0].values())
         while queue:
             parent = queue.popleft()
-            self._match[parent] = self._match[parent] or self._match[fallback[parent]]
-            for character, state in self._next[parent].items():
+            self.match[parent] = self.match[parent] or self.match[fallback[parent]]
+            for character, state in self.next[parent].items():
                 shorter = fallback[parent]
-                while shorter and character not in self._next[shorter]:
+                while shorter and character not in self.next[shorter]:
                     shorter = fallback[shorter]
-                fallback[state] = self._next[shorter].get(character, 0)
+                fallback[state] = self.next[shorter].get(character, 0)
                 queue.append(state)
         return fallback
+
+
+_AUTOMATA: WeakValueDictionary[tuple[str, ...], _Automaton] = WeakValueDictionary()
+
+
+class _Matcher:
+    """Follows a text: its state is the longest end of it that starts a stop string.
+
+    All that look for the same strings at one time, the choices of a request, share an automaton, which is large.
+    """
+
+    def __init__(self, stop_strings: Sequence[str]) -> None:
+        key = tuple(stop_strings)
+        automaton = _AUTOMATA.get(key)
+        if automaton is None:
+            automaton = _AUTOMATA[key] = _Automaton(key)
+        self._automaton = automaton  # which lives as long as one that follows a text by it
+        self._next, self._fallback, self._match = automaton.next, automaton.fallback, automaton.match
+        self._state = 0
 
     @property
     def held(self) -> int:
         """How many characters at the end of the text may be the start of a stop string."""
-        return self._depth[self._state]
+        return self._automaton.depth[self._state]
 
     def step(self, character: str, *, stops: bool = True) -> str | None:
         """Takes one more character; returns the longest stop string that the text now ends with, if it ``stops``."""

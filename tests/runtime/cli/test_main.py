@@ -283,6 +283,7 @@ def test_errors_are_one_sentence_and_status_1(run: Any, args: list[str], parts: 
 
 
 def test_a_missing_bundled_model_is_one_sentence(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEORT_MODEL")
     monkeypatch.setattr(neort_models, "_BUNDLED", tmp_path)
     status, out, err = run("info")
     assert (status, out) == (1, "")

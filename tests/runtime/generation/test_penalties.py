@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import neort
 from neort.arrays import Ids, Logits
 from neort.generation import GenerationConfig, PrefixAllowed, build_processors, processors
+from neort.generation.processors import dry
 from neort.generation.processors.dry import LONGEST_TAIL
 
 INF = math.inf
@@ -157,6 +159,21 @@ def test_a_breaker_is_found_within_tokens_and_across_them(model: neort.Model) ->
     (newline,) = tokenizer.encode("\n")
     assert processors.breakers_of(["?", "\n"], tokenizer).holds(newline)
     assert LONGEST_TAIL == 20
+
+
+def test_breakers_that_differ_beyond_what_is_looked_at_are_looked_up_once(model: neort.Model) -> None:
+    known = len(dry._KNOWN[model.tokenizer]) if model.tokenizer in dry._KNOWN else 0
+    long = "?" * dry.LONGEST_BREAKER
+    processors.breakers_of([long + "a", long + "b"], model.tokenizer)
+    assert len(dry._KNOWN[model.tokenizer]) <= known + 1
+
+
+def test_no_more_than_some_breakers_are_remembered(model: neort.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry, "KEPT", 3)
+    monkeypatch.setattr(dry, "_KNOWN", WeakKeyDictionary())
+    for number in range(8):
+        processors.breakers_of([f"~{number}"], model.tokenizer)
+    assert list(dry._KNOWN[model.tokenizer]) == [b"~5", b"~6", b"~7"]
 
 
 def test_dry_stops_at_the_breakers_of_the_configuration(model: neort.Model) -> None:

@@ -201,6 +201,14 @@ def test_a_character_costs_the_same_however_long_the_stop_string(length: int) ->
     assert stream.finish() == "a" * length
 
 
+def test_streams_share_what_is_made_of_the_same_stop_strings() -> None:
+    """A request of many choices has it once, however long its stop strings are."""
+    stops = ["a" * 20_000]
+    first = TextStream(stops)
+    assert lines_executed(lambda: [TextStream(stops) for _ in range(100)]) < 100 * 40
+    assert first.push(b"a" * 10) == ""
+
+
 def test_a_single_str_is_refused_as_stop_strings() -> None:
     with pytest.raises(TypeError, match="list of str, not 'END'"):
         TextStream("END")

@@ -7,6 +7,7 @@ included.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -21,6 +22,7 @@ __all__ = ["Breakers", "Dry", "breakers_of"]
 
 LONGEST_BREAKER, LONGEST_TAIL = 40, 20  # bytes and tokens of a breaker beyond which llama.cpp looks no further
 LARGEST_LOG = 88.7228391  # of a float32
+KEPT = 64  # breakers of a tokenizer that are remembered
 
 Tails = tuple[tuple[int, ...], ...]
 
@@ -112,23 +114,35 @@ class Dry:
         return self.allowed_length + largest if largest > 0 else 2**31
 
 
-_KNOWN: WeakKeyDictionary[Tokenizer, dict[str, dict[int, Tails]]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Tokenizer, dict[bytes, dict[int, Tails]]] = WeakKeyDictionary()
+_KNOWN_LOCK = threading.Lock()
 
 
 def breakers_of(strings: Iterable[str], tokenizer: Tokenizer) -> Breakers:
-    """Return where text in ``strings`` stands in a tokenizer's tokens; what was found before is remembered."""
-    known = _KNOWN.setdefault(tokenizer, {})
+    """Return where text in ``strings`` stands in a tokenizer's tokens; what was found last is remembered."""
     heads: dict[int, Tails] = {}
     for string in strings:
-        if string not in known:
-            known[string] = _heads(string, tokenizer)
-        for token, tails in known[string].items():
+        breaker = string.encode("utf-8", "surrogatepass")[:LONGEST_BREAKER]
+        for token, tails in _known_heads(breaker, tokenizer).items():
             heads[token] = (*heads.get(token, ()), *tails)
     return Breakers(heads)
 
 
-def _heads(string: str, tokenizer: Tokenizer) -> dict[int, Tails]:
-    breaker = string.encode("utf-8", "surrogatepass")[:LONGEST_BREAKER]
+def _known_heads(breaker: bytes, tokenizer: Tokenizer) -> dict[int, Tails]:
+    with _KNOWN_LOCK:
+        found = _KNOWN.setdefault(tokenizer, {}).get(breaker)
+    if found is None:
+        found = _heads(breaker, tokenizer)
+    with _KNOWN_LOCK:
+        known = _KNOWN.setdefault(tokenizer, {})
+        known.pop(breaker, None)
+        known[breaker] = found  # the last one
+        if len(known) > KEPT:
+            del known[next(iter(known))]
+    return found
+
+
+def _heads(breaker: bytes, tokenizer: Tokenizer) -> dict[int, Tails]:
     heads = {}
     for token in tokenizer.token_ids:
         tails = tuple(dict.fromkeys(_tails(tokenizer.all_bytes(token), breaker, tokenizer)))

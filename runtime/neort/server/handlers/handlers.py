@@ -48,6 +48,7 @@ from .tokens import described, detokenized, tokenized
 __all__ = ["Handlers"]
 
 LONG = 20_000  # characters and ids that take the event loop some milliseconds
+MOST_STOPPING = 2000  # characters of stop strings
 MOST_CHOOSERS = 32  # sequences that are made ready in the event loop
 
 Result = TypeVar("Result")
@@ -98,7 +99,7 @@ class Handlers:
         prompts = prompts_of(request.prompt)
         sequences = len(prompts) * (request.best_of or request.n)
         self._check_sequences(sequences, "prompt")
-        slow = size_of(prompts) > LONG or sequences > MOST_CHOOSERS or _has_grammar(request)
+        slow = size_of(prompts) > LONG or sequences > MOST_CHOOSERS or _takes_long(request)
         request = _with_priority(request, call)
         prepared = await self._soon(
             functools.partial(prepare, request, served, self.bounds["max_tokens"]), call, slow=slow
@@ -115,7 +116,7 @@ class Handlers:
         check_chat(request)
         self._check_sequences(request.n, "n")
         size = sum(len(message.text) for message in request.messages)
-        slow = size > LONG or request.n > MOST_CHOOSERS or _has_grammar(request)
+        slow = size > LONG or request.n > MOST_CHOOSERS or _takes_long(request)
         request = _with_priority(request, call)
         prepared = await self._soon(
             functools.partial(prepare_chat, request, served, template, self.bounds["max_tokens"]), call, slow=slow
@@ -217,5 +218,9 @@ def _entry(served: ServedModel) -> dict[str, Any]:
     return model_entry(served.name, served.created, served.model.spec.max_position_embeddings)
 
 
-def _has_grammar(request: ChatRequest | CompletionRequest) -> bool:
-    return request.response_format is not None or request.structured_outputs is not None
+def _takes_long(request: ChatRequest | CompletionRequest) -> bool:
+    """Whether there is a grammar to compile, breakers to look up in the vocabulary, or much text to look out for."""
+    if request.response_format is not None or request.structured_outputs is not None:
+        return True
+    stops = 0 if request.stop is None else sum(map(len, request.stop))
+    return stops > MOST_STOPPING or bool(request.dry_multiplier and request.dry_sequence_breakers)

@@ -11,7 +11,9 @@ import pytest
 from neort.generation.config import OPTIONS
 from neort.server.protocol import RequestError
 from neort.server.protocol.fields import fields_of, read, schema_of
+from neort.server.protocol.kinds import Array
 from neort.server.protocol.requests import REQUESTS
+from neort.server.protocol.requests.common import TOKEN
 
 BOUNDS = {"max_prompts": 3, "max_choices": 4, "max_logprobs": 5, "max_tokens": 50, "largest_id": 99}
 LEAVES: list[Any] = [
@@ -19,7 +21,7 @@ LEAVES: list[Any] = [
     "stop", "save", "json_object", "user", "a b", "x" * 300, [], {}, [1], ["a"], [1, "a"], ["a", [1]], [[1]], [[]],
     [None], {"12": 5}, {"12": 500}, {"a": 1}, {"01": 1}, {"include_usage": True}, {"type": "text"}, {"type": "x"},
     {"regex": "a"}, {"role": "user", "content": "a"}, [{"role": "user", "content": "a"}],
-    [{"role": "user", "content": [{"type": "text"}]}],
+    [{"role": "user", "content": [{"type": "text"}]}], "x" * 1001, ["a"] * 20, ["a"] * 65, ["x" * 101],
 ]  # fmt: skip
 MINIMAL: dict[str, dict[str, Any]] = {
     "CompletionRequest": {"prompt": "a"},
@@ -78,3 +80,18 @@ def test_null_is_as_good_as_nothing(name: str) -> None:
     minimal: object = read(REQUESTS[name], MINIMAL[name], BOUNDS)
     nulls = dict.fromkeys(schema_of(REQUESTS[name], BOUNDS)["properties"])
     assert read(REQUESTS[name], {**nulls, **MINIMAL[name]}, BOUNDS) == minimal
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 2.0, 99], [0], [1, True], [1, "a"], [1, -1], [100], [1, 2.5], [1, 10**30], [None]]
+)
+def test_ids_in_a_list_are_read_as_one_by_one(values: list[Any]) -> None:
+    def told(check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except RequestError as error:
+            return error.message, error.param
+
+    found = told(lambda: Array(TOKEN).check("tokens", values, BOUNDS))
+    assert found == told(lambda: [TOKEN.check(f"tokens[{i}]", value, BOUNDS) for i, value in enumerate(values)])
+    assert isinstance(found, tuple) or all(type(each) is int for each in found)

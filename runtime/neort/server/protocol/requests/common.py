@@ -11,7 +11,7 @@ from ....generation.options import Real
 from ..fields import Unused, wire
 from ..kinds import Array, Integer, Kind, Number, OneOf, Text
 
-__all__ = ["ANY_PROMPT", "ELSEWHERE", "IDS", "ONE_PROMPT", "TOKEN", "UNUSED", "model_field", "passed"]
+__all__ = ["ANY_PROMPT", "ELSEWHERE", "IDS", "ONE_PROMPT", "TOKEN", "UNUSED", "model_field", "passed", "several"]
 
 TOKEN = Integer(0, "largest_id")
 IDS = Array(TOKEN, 1)
@@ -105,9 +105,13 @@ def passed(name: str, default: Any = None) -> Any:
     kind: Kind
     if isinstance(facts.kind, Real):
         kind = Number(facts.kind.least, facts.kind.most)
-    elif isinstance(facts.kind, IntegerOption):
-        kind = Integer(facts.kind.least, facts.kind.most)
     else:
-        strings = Text(empty=False)
-        kind = OneOf((strings, Array(strings)), "a string or a list of strings")
+        assert isinstance(facts.kind, IntegerOption)
+        kind = Integer(facts.kind.least, facts.kind.most)
     return wire(kind, facts.help, option=name, default=default)
+
+
+def several(most: int, longest: int) -> Kind:
+    """A string or a list of them, whose number and length are what may be made ready for each sequence."""
+    string = Text(empty=False, longest=longest)
+    return OneOf((string, Array(string, 0, most)), f"a string or a list of up to {most} strings")

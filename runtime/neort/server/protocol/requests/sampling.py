@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ..fields import Nested, wire
 from ..kinds import AnyValue, Array, Bias, Boolean, Choice, Integer, Number, OneOf, Text
-from .common import TOKEN, model_field, passed
+from .common import TOKEN, model_field, passed, several
 
 __all__ = ["GeneratingFields", "JsonSchemaFormat", "ResponseFormat", "StreamOptions", "StructuredOutputs"]
 
@@ -88,13 +88,17 @@ class GeneratingFields:
     dry_base: float | None = passed("dry_base")
     dry_allowed_length: int | None = passed("dry_allowed_length")
     dry_penalty_last_n: int | None = passed("dry_penalty_last_n")
-    dry_sequence_breakers: Any = passed("dry_sequence_breakers")
+    dry_sequence_breakers: Any = wire(
+        several(16, 100),
+        "text of up to 100 characters at which repetitions end for DRY",
+        option="dry_sequence_breakers",
+    )
     seed: int | None = wire(
         Integer(-1, (1 << 63) - 1), "makes the texts repeatable: choice i is always the same; -1 is as good as none"
     )
     stop: Any = wire(
-        OneOf((Text(empty=False), Array(Text(empty=False), 0, 64)), "a string or a list of up to 64 strings"),
-        "text that ends the text and is no part of it; one that begins in the prompt does not",
+        several(64, 1000),
+        "text of up to 1,000 characters that ends the text and is no part of it; not one that begins in the prompt",
     )
     stop_token_ids: list[int] | None = wire(Array(TOKEN, 0, 64), "ids of further tokens that end the text")
     include_stop_str_in_output: bool | None = wire(
