@@ -82,7 +82,8 @@ applies them, only pipelines of its release 4 do.
 
 A stop string may be the text of a special token, or hold one; it ends the text, which never shows special
 tokens. As in transformers it may begin in the prompt: `"\\n\\n"` stops at the first line feed after a prompt that ends
-with one. It is no part of the text, where transformers keeps it.
+with one. `stop_in_new_text=True` lets such a one pass, and those that end within the first `min_new_tokens`, as
+OpenAI's and vLLM's servers do. It is no part of the text, where transformers keeps it.
 
 On the command line `\\n`, `\\r`, `\\t`, `\\\\` and `\\uXXXX` in `--stop` stand for a line feed, a
 carriage return, a tab, one backslash and the character of that number, as in JSON, in every shell: `--stop

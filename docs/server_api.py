@@ -33,7 +33,7 @@ it is made of the tables that check the requests.
 - Unless a request or the bundle's `generation_config.json` says else, tokens are sampled at temperature 1.0 from the
   whole vocabulary. Temperature 0 takes the most probable token each time, whatever else is said of sampling.
 - With a `seed`, choice i of a prompt is `Model.generate(prompt, do_sample=True, temperature=1.0, top_k=0, seed=seed,
-  num_return_sequences=n)[i]`, bit for bit, whatever runs beside it.
+  num_return_sequences=n)[i]`, bit for bit, whatever runs beside it. Stop strings are those of `stop_in_new_text=True`.
 - The choices of several prompts stand in their order: choice i of prompt p has the index p * n + i.
 - A stream has one event for each token, also where its text is not certain yet, and none before the first token. An
   event's text is what became certain; joined texts are the text of the whole answer. `finish_reason`, `stop_reason` and
@@ -89,10 +89,14 @@ limit and the remedy, cut to 1,000 characters, so that a large request is not se
 |---|---|
 | 400 | a request that is not sound, or cannot be served; `param` names the field |
 | 401 | no key, or a wrong one |
+| 403 | the request calls the server by a name that it does not have; `--allowed-host` gives it one |
 | 404 | no such model (`model_not_found`), file, or chat template (`no_chat_template`) |
-| 413, 415 | a body that is too large, or compressed |
+| 405 | the path has another method; `Allow` names it |
+| 408 | the head or the body of the request took too long to come |
+| 413, 415 | a body that is too large, or compressed, or does not say that it is `application/json` |
 | 422 | options that leave no token to choose in some place, a grammar and `allowed_token_ids` say |
 | 429 | as many requests wait as may; `Retry-After` says when to try again |
+| 431 | the head of the request has too many fields |
 | 500 | the server failed; its log says why |
 | 501 | a part of neort is not installed: grammars need `neort[grammar]` |
 | 503 | the server is about to end, or the system has no memory |
@@ -104,7 +108,8 @@ limit and the remedy, cut to 1,000 characters, so that a large request is not se
 PARTS = """
 ## What it is made of
 
-`pip install "neort[serve]"` brings what a server needs, and nothing of it is imported by `import neort`:
+`pip install "neort[serve]"`, or `pip install ".[serve]"` in neort's folder, brings what a server needs, 2.6 MB beside
+the rest. Nothing of it is imported by `import neort`:
 
 | library | for | kept by | brings along |
 |---|---|---|---|

@@ -1,4 +1,4 @@
-"""Loads the package `benchmarks` from its folder, and takes the clock away from hypothesis.
+"""Loads the package `benchmarks` from its folder, takes the clock away from hypothesis, and has a small model bundled.
 
 The repository's root is not on the path: the folders `runtime` and `export` would then be importable, too.
 """
@@ -6,6 +6,7 @@ The repository's root is not on the path: the folders `runtime` and `export` wou
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 
 import hypothesis
@@ -14,6 +15,8 @@ from folders import ROOT
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine may take seconds for an example
 hypothesis.settings.load_profile("patient")
+
+os.environ.setdefault("NEORT_MODEL", str(ROOT / "tests" / "bundles" / "neo-mini"))  # a third of neo-books' size
 
 FOLDER = ROOT / "benchmarks"
 

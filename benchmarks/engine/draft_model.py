@@ -31,10 +31,12 @@ from ..harness.results import earlier_results, write_results
 
 PROMPT = 160
 SHAPES = ("gpt-neo-125m", "gpt-neo-1.3b")  # of the draft model and of the model, in the computed speed-ups
+PLAIN = {"top_p": 1.0, "repetition_penalty": 1.0}  # whatever the bundle's own options are
 MODES: dict[str, dict[str, Any]] = {
-    "greedy": {},
-    "temperature 1": {"do_sample": True, "temperature": 1.0},
-    "temperature 0.8, top_p 0.95": {"do_sample": True, "temperature": 0.8, "top_p": 0.95},
+    "greedy": {**PLAIN, "do_sample": False},
+    "temperature 1": {**PLAIN, "do_sample": True, "temperature": 1.0},
+    "temperature 0.8, top_p 0.95": {**PLAIN, "do_sample": True, "temperature": 0.8, "top_p": 0.95},
+    "the bundle's own options": {},
 }
 
 

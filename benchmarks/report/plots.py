@@ -4,8 +4,8 @@ Needs matplotlib: pip install -e ".[bench]".
 
     python -m benchmarks.report.plots
 
-For every shape that was measured: results/decode-SHAPE.svg, prefill-SHAPE.svg, memory-SHAPE.svg and serving-SHAPE.svg.
-The same results make the same files, byte for byte.
+For every shape that was measured: results/decode-SHAPE.svg, prefill-SHAPE.svg, memory-SHAPE.svg and serving-SHAPE.svg;
+besides results/training.svg. The same results make the same files, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from neort.files import published_file
 
 from ..harness.arguments import script_parser
 from ..harness.files import RESULTS
+from ..harness.results import read_results
 from ..peers.catalog import OURS
 from .peer_tables import single_rates
 
@@ -40,6 +41,8 @@ def main() -> None:
             save(memory(results), f"memory-{results['shape']}")
         for results in measured("serving"):
             save(serving(results), f"serving-{results['name']}")
+        if (run := read_results("training")) is not None:
+            save(training(run), "training")
 
 
 def measured(question: str) -> Iterator[dict[str, Any]]:
@@ -75,6 +78,20 @@ def memory(results: dict[str, Any]) -> Figure:
     for name, a, b in zip(names, own, files, strict=True):
         panel.annotate(f"{a + b:.2f}", (a + b, name), xytext=(3, 0), textcoords="offset points", va="center")
     figure.supxlabel(f"resident memory, GB: own (dark) and mapped files (light), {results['shape']}", fontsize=9)
+    return figure
+
+
+def training(results: dict[str, Any]) -> Figure:
+    """Bits per byte of text that was not read, over the tokens that were: a line for each model."""
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    panel = figure.subplots()
+    for (name, facts), shade in zip(results["models"].items(), (OWN, OTHER), strict=True):
+        tokens, bits = ([row[key] for row in facts["curve"]] for key in ("tokens", "held_out_bits_per_byte"))
+        panel.plot([count / 1e6 for count in tokens], bits, color=shade, label=f"{name}: {bits[-1]:.3f}")
+    panel.legend(frameon=False)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set_ylabel("bits per byte")
+    figure.supxlabel(f"million tokens read, on one {results['machine']['gpu']}", fontsize=9)
     return figure
 
 

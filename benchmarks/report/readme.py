@@ -17,7 +17,15 @@ from typing import Any
 from ..harness.arguments import script_parser
 from ..harness.files import ROOT, write_whole
 from ..harness.results import read_results
-from . import engine_tables, exporter_tables, format_tables, peer_tables, serving_tables, speculation_tables
+from . import (
+    engine_tables,
+    exporter_tables,
+    format_tables,
+    peer_tables,
+    serving_tables,
+    speculation_tables,
+    training_tables,
+)
 
 NAMES = (
     "benchmarks.md",
@@ -26,6 +34,7 @@ NAMES = (
     "formats.md",
     "quantization.md",
     "speculation.md",
+    "training.md",
     "verification.md",
 )
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in NAMES))
@@ -60,6 +69,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "judge": serving_tables.judge,
     "stall": engine_tables.stall,
     "short_prompts": engine_tables.short_prompts,
+    "training": training_tables.training,
 }
 SOURCES = {
     "shares": "generate",

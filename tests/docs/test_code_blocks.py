@@ -16,7 +16,7 @@ from command_lines import check_usage, run_line
 from folders import ROOT
 from neort.bundle import bundled_path
 
-CARD = ROOT / "models" / "neort_models" / "neo-mini" / "README.md"
+CARD = ROOT / "models" / "neort_models" / "neo-books" / "README.md"
 PAGES = [ROOT / "README.md", CARD, *sorted((ROOT / "docs").rglob("*.md"))]
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 NOT_CODE = {"text", "{toctree}", "{eval-rst}", "{include}"}

@@ -118,7 +118,7 @@ class Subject:
         prefixes = PrefixCache(session, budget=PREFIX_BYTES, block_size=core.prefill_chunk)
         session._bound.clear()
         session._cache = KVCache(session.spec, session._cache.max_slots, session._cache.kv_cache)
-        self.model._engine = Engine(EngineCore(session, speculate=core.speculate, prefixes=prefixes))
+        self.model._engine = Engine(EngineCore(session, speculate=core.decoding.speculate, prefixes=prefixes))
 
     def check(self, scenario: str) -> None:
         """Raises BrokenError where the scenario gives something else than at first, or something stays behind."""

@@ -110,11 +110,22 @@ def test_comparable_figures_are_figures_that_were_published(name: str) -> None:
 
 
 def test_bundled_returns_the_folder_that_holds_a_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEORT_MODEL")
     monkeypatch.setattr(neort_models, "_BUNDLED", tmp_path)
     with pytest.raises(FileNotFoundError, match="no bundled model"):
         neort_models.bundled()
     (tmp_path / "manifest.json").write_text("{}")
     assert neort_models.bundled() == tmp_path
+
+
+def test_the_environment_names_another_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEORT_MODEL", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"^NEORT_MODEL=.* is no folder of a bundle: .* or unset NEORT_MODEL$"):
+        neort_models.bundled()
+    (tmp_path / "manifest.json").write_text("{}")
+    assert neort_models.bundled() == tmp_path
+    monkeypatch.setenv("NEORT_MODEL", "")
+    assert neort_models.bundled().name == "neo-books"
 
 
 @pytest.mark.parametrize("module", ["neort_models", "neort_export.training.command"])

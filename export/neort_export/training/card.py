@@ -42,10 +42,22 @@ def describe(options: Options, result: Result) -> str:
         f"{options.context} positions; byte-level BPE with `{END_OF_TEXT}` = {END_ID}.",
         "",
         f"Trained by neort_export.training on {names} ({result.tokens:,} tokens): {len(result.losses):,} steps of "
-        f"{options.batch_size} x {options.context} tokens, AdamW, peak rate {options.learning_rate:g}, "
+        f"{options.batch_size} x {options.context} tokens, {_optimizer(options)}, "
         f"seed {options.seed}. Last training loss: {result.loss:.3f} nats per token.",
     ]
     if result.valid and options.valid:
         valid = code(options.valid.name)
         lines.append(f"On {valid}: {result.valid} (fp32, blocks of {options.context} tokens).")
     return "\n".join([*lines, "", "## Limitations and biases", "", LIMITS]) + "\n"
+
+
+def _optimizer(options: Options) -> str:
+    """The optimizer with its rates, dropout and the teacher, where there are any."""
+    parts = [f"AdamW, peak rate {options.learning_rate:g}"]
+    if options.optimizer == "muon":
+        parts.insert(0, f"Muon for the layers' matrices, peak rate {options.matrix_rate:g}")
+    if options.dropout:
+        parts.append(f"dropout {options.dropout:g}")
+    if options.teacher:
+        parts.append(f"learning the predictions of {code(options.teacher.name)}")
+    return ", ".join(parts)

@@ -2,11 +2,13 @@
 
     python -m neort_export.training books.txt.xz -o neo-mini --minutes 50 --valid other-books.txt
 
-With --tokenizer it takes another checkpoint's tokenizer: a smaller model made so can draft for that one. A draft for
-neo-mini (it predicts other books at 5.2 nats per token, neo-mini at 4.8):
+With --tokenizer it takes another checkpoint's tokenizer, with --teacher its predictions, too: a smaller model made so
+can draft for that one. --preset has the recipes of the bundled model and its draft:
 
-    python -m neort_export.training books.txt.xz -o neo-mini-draft --tokenizer neo-mini/tokenizer.json \
-        --hidden-size 96 --num-layers 3 --num-heads 3 --batch-size 2 --steps 1600
+    python -m neort_export.training books.txt.xz -o neo-books --preset neo-books --save-every 5
+    python -m neort_export.training books.txt.xz -o neo-books-draft --preset neo-books-draft --teacher neo-books
+
+With --save-every an interrupted run goes on when the same command is given again.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from neort.cli.streams import Output, ReaderGoneError
 from neort.errors import NeortError, StorageError
 
 from .options import Options
+from .presets import PRESETS
 from .train import run
 
 __all__ = ["main", "parse_args"]
@@ -32,9 +35,17 @@ SETTINGS = (
     ("context", int, "positions, and tokens per example"),
     ("window", int, "tokens a local layer sees"),
     ("batch-size", int, "examples per step"),
+    ("optimizer", str, "adamw, or muon for the layers' matrices and AdamW for the rest"),
     ("learning-rate", float, "peak rate"),
+    ("matrix-rate", float, "peak rate of Muon"),
+    ("weight-decay", float, "share of a step's rate by which matrices shrink"),
+    ("dropout", float, "share of the outputs of embeddings and layers that is dropped"),
     ("steps", int, "length of the run in steps"),
     ("minutes", float, "length of the run in minutes, instead of steps"),
+    ("save-every", float, "minutes between files to go on from, beside the output"),
+    ("temperature", float, "default of generate(), which then samples"),
+    ("top-p", float, "likewise"),
+    ("repetition-penalty", float, "default of generate()"),
     ("seed", int, "of weights and batches"),
     ("device", str, "auto, cpu or cuda"),
     ("threads", int, "CPU threads of torch"),
@@ -48,6 +59,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
         description="Trains a small GPT-Neo and its tokenizer from plain text.",
         epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     parser.add_argument("texts", nargs="+", type=named_path, metavar="TEXT", help="UTF-8 text file, .txt or .txt.xz")
@@ -57,14 +69,21 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
         "--tokenizer", type=named_path, metavar="FILE", help="tokenizer.json to take instead of training one"
     )
     parser.add_argument("--force", action="store_true", help="replace a checkpoint that is there")
+    parser.add_argument(
+        "--teacher", type=named_path, metavar="CHECKPOINT", help="learn its predictions, with its tokenizer"
+    )
+    parser.add_argument("--preset", choices=PRESETS, help="the recipe of a model, where no other option says otherwise")
     length = parser.add_mutually_exclusive_group()
     for name, kind, meaning in SETTINGS:
         default = getattr(Options, name.replace("-", "_"))
         owner = length if name in ("steps", "minutes") else parser
         shown = "" if default is None else f" (default {default})"
-        owner.add_argument(f"--{name}", type=kind, default=default, metavar=name[0].upper(), help=meaning + shown)
-    values = vars(parser.parse_args(arguments))
-    return Options(texts=tuple(values.pop("texts")), **values)
+        owner.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=meaning + shown)
+    given = vars(parser.parse_args(arguments))
+    preset = PRESETS.get(given.pop("preset", ""), {})
+    if "steps" in given:
+        preset = {name: value for name, value in preset.items() if name != "minutes"}
+    return Options(texts=tuple(given.pop("texts")), **{**preset, **given})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

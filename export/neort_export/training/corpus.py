@@ -106,8 +106,10 @@ def encode(texts: Iterable[Path], tokenizer: Tokenizer, target: Path) -> Corpus:
     return Corpus(np.memmap(target, dtype, mode="r"), text_bytes)
 
 
-def draw_batches(tokens: TokenIds, context: int, batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield batches [B, context + 1] without end.
+def draw_batches(
+    tokens: TokenIds, context: int, batch_size: int, seed: int, skip: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """Yield batches [B, context + 1] without end, but for the first ``skip``.
 
     An epoch is all of the tokens, cut at a random offset, in random order.
     """
@@ -118,6 +120,6 @@ def draw_batches(tokens: TokenIds, context: int, batch_size: int, seed: int) -> 
             offset = generator.integers(min(context, len(tokens) - context))
             yield from offset + context * generator.permutation((len(tokens) - 1 - offset) // context)
 
-    source = starts()
+    source = islice(starts(), skip * batch_size, None)
     while True:
         yield np.stack([tokens[start : start + context + 1] for start in islice(source, batch_size)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The steps of a run: batches, the optimizer, the learning rate, and a line of progress now and then."""
+"""The steps of a run: batches, rates, a line of progress now and then, and the file to go on from."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from neort.errors import ConfigError
 
 from .corpus import TokenIds, TrainingError, draw_batches
 from .model import next_token_loss
+from .optimizers import learning_rate_factor, make_optimizers, set_rates
 from .options import Options
+from .resuming import read_saved, write_saved
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Progress", "fit", "learning_rate_factor", "make_optimizer", "reproducible"]
+__all__ = ["Progress", "fit", "reproducible"]
 
-WARM_UP = 0.02  # share of the run in which the learning rate rises
-BETAS, WEIGHT_DECAY, GRADIENT_NORM = (0.9, 0.95), 0.1, 1.0
+GRADIENT_NORM = 1.0
 
 
 def _now() -> float:
@@ -38,6 +42,7 @@ class Progress:
     tokens_per_step: int
     losses: list[float] = field(default_factory=list)  # nats per token, one per step
     started: float = field(default_factory=_now)
+    saved: float = 0.0  # seconds into the run
     _pending: list[torch.Tensor] = field(default_factory=list)
     _printed: float = 0.0
 
@@ -56,6 +61,18 @@ class Progress:
         """Mean of the last 50 steps, in nats per token."""
         recent = self.losses[-50:]
         return sum(recent) / len(recent)
+
+    def state(self) -> dict[str, Any]:
+        """What a run goes on from: the losses and the seconds that it has had."""
+        return {"losses": list(self.losses), "elapsed": self.elapsed}
+
+    def resume(self, state: Mapping[str, Any]) -> int:
+        """Go on from a run's state, if it is not empty; returns the number of steps done."""
+        if state:
+            self.losses = list(state["losses"])
+            self.saved = self._printed = state["elapsed"]
+            self.started = _now() - self.saved
+        return len(self.losses)
 
     def add(self, loss: torch.Tensor, share_done: float) -> None:
         """Take one step's loss; read it from the device only when it is time for a line."""
@@ -76,49 +93,43 @@ class Progress:
         print(f"{line}  {left / 60:.1f} min left   ", end=end, flush=True)
 
 
-def learning_rate_factor(share_done: float) -> float:
-    """Return the factor of the peak rate: it rises in a line to 1, then falls to 0 along a cosine."""
-    return min(share_done / WARM_UP, (1 + math.cos(math.pi * share_done)) / 2)
+def fit(model: Any, tokens: TokenIds, options: Options, teacher: Any = None) -> Progress:
+    """Train the model in place until the steps or the minutes are used up; an unfinished run goes on where it was.
 
-
-def make_optimizer(model: Any) -> torch.optim.Optimizer:
-    """Make an AdamW that decays matrices, not biases and norms."""
-    from torch.optim import AdamW
-
-    weights = list(model.parameters())
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": WEIGHT_DECAY},
-        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, betas=BETAS)
-
-
-def fit(model: Any, tokens: TokenIds, options: Options) -> Progress:
-    """Train the model in place until the steps or the minutes are used up.
-
-    Raises TrainingError if the loss is not finite.
+    Raises TrainingError if the loss is not finite, or an unfinished run's file cannot be used.
     """
-    import torch
-
-    device = model.device
-    optimizer = make_optimizer(model)
+    optimizers = make_optimizers(model, options)
     progress = Progress(options.batch_size * options.context)
+    first = progress.resume(read_saved(options, model, optimizers))
     model.train()
-    for step, rows in enumerate(draw_batches(tokens, options.context, options.batch_size, options.seed)):
+    batches = draw_batches(tokens, options.context, options.batch_size, options.seed, skip=first)
+    for step, rows in enumerate(batches, first):
         done = progress.elapsed / (60 * options.minutes) if options.minutes else (step + 0.5) / options.steps
         if step and done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * learning_rate_factor(min(done, 1))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = next_token_loss(model, torch.from_numpy(rows).to(device))
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        optimizer.step()
-        progress.add(loss.detach(), min(done, 1))
+        set_rates(optimizers, learning_rate_factor(min(done, 1), options.optimizer))
+        progress.add(_step(model, rows, optimizers, teacher), min(done, 1))
+        if options.save_every and progress.elapsed - progress.saved >= 60 * options.save_every:
+            progress.show(min(done, 1))
+            progress.saved = progress.elapsed
+            write_saved(options, model, optimizers, progress.state())
     progress.show(1)
     return progress
+
+
+def _step(model: Any, rows: NDArray[np.int64], optimizers: list[torch.optim.Optimizer], teacher: Any) -> torch.Tensor:
+    """Take one step with the rows [B, S + 1]; returns the loss before it."""
+    import torch
+
+    device = model.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        loss = next_token_loss(model, torch.from_numpy(rows).to(device), teacher)
+    model.zero_grad()
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+    for optimizer in optimizers:
+        optimizer.step()
+    return loss.detach()
 
 
 @contextmanager

@@ -10,17 +10,18 @@ from __future__ import annotations
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neort.errors import MissingExtraError
 
 from ..staging import staged_folder
 from .card import Result, describe
-from .corpus import END_ID, END_OF_TEXT, Corpus, TrainingError, encode, train_tokenizer
+from .corpus import END_ID, END_OF_TEXT, Corpus, TokenIds, TrainingError, encode, train_tokenizer
 from .evaluation import evaluate
-from .loop import fit, reproducible
-from .model import build_model, fuse_attention, save
+from .loop import Progress, fit, reproducible
+from .model import begin_for_muon, build_model, fold_scale, fuse_attention, save, set_dropout
 from .options import Options
+from .resuming import saved_path
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,21 +41,61 @@ def require_libraries() -> None:
 
 
 def load_or_train_tokenizer(options: Options) -> Tokenizer:
-    """Return the tokenizer that --tokenizer names, or one of the texts' own.
+    """Return the tokenizer that --tokenizer names, or the teacher's, or one of the texts' own.
 
     Raises TrainingError for a file that is none, or whose separator has another id than END_ID.
     """
-    if options.tokenizer is None:
+    file = options.tokenizer or (options.teacher and options.teacher / "tokenizer.json")
+    if file is None:
         return train_tokenizer(options.texts, options.vocab_size)
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(options.tokenizer))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing more specific
-        raise TrainingError(f"--tokenizer {options.tokenizer}: {error}") from error
+        raise TrainingError(f"--tokenizer {file}: {error}") from error
     if tokenizer.token_to_id(END_OF_TEXT) != END_ID:
-        raise TrainingError(f"--tokenizer {options.tokenizer}: {END_OF_TEXT} is not its token {END_ID}")
+        raise TrainingError(f"--tokenizer {file}: {END_OF_TEXT} is not its token {END_ID}")
     return tokenizer
+
+
+def load_teacher(options: Options, vocab_size: int) -> Any:
+    """Return the model that --teacher names, or None.
+
+    Raises TrainingError for a folder that holds none, or one of other tokens or fewer positions.
+    """
+    if options.teacher is None:
+        return None
+    from transformers import GPTNeoForCausalLM
+
+    try:
+        teacher = GPTNeoForCausalLM.from_pretrained(options.teacher, local_files_only=True)
+    except Exception as error:  # transformers and safetensors raise what they like
+        raise TrainingError(f"--teacher {options.teacher}: {type(error).__name__}: {error}") from error
+    config = teacher.config
+    if config.vocab_size != vocab_size or config.max_position_embeddings < options.context:
+        raise TrainingError(
+            f"--teacher {options.teacher} has {config.vocab_size} tokens and {config.max_position_embeddings} "
+            f"positions, this model {vocab_size} and {options.context}: take its tokenizer and a --context it has"
+        )
+    fuse_attention(teacher)
+    return teacher
+
+
+def train(model: Any, tokens: TokenIds, options: Options) -> Progress:
+    """Train a model with random weights in place."""
+    teacher = load_teacher(options, model.config.vocab_size)
+    scale = None
+    if options.optimizer == "muon":  # whose steps have one length, so that scores must grow by it as slowly as the rest
+        begin_for_muon(model)
+        scale = (options.hidden_size // options.num_heads) ** -0.5
+    fuse_attention(model, scale)
+    set_dropout(model, options.dropout)
+    progress = fit(model, tokens, options, teacher and teacher.to(model.device))
+    if scale is not None:
+        fold_scale(model, scale)
+        fuse_attention(model)
+    return progress
 
 
 def encode_corpora(options: Options, tokenizer: Tokenizer, scratch: Path) -> tuple[Corpus, Corpus | None]:
@@ -92,8 +133,7 @@ def run(options: Options) -> Result:
         model = build_model(options, tokenizer.get_vocab_size()).to(device)
         kinds, parameters = tokenizer.get_vocab_size(), model.num_parameters()
         print(f"{len(corpus.tokens):,} tokens of {kinds:,} kinds; {parameters:,} parameters, on {device}")
-        fuse_attention(model)
-        progress = fit(model, corpus.tokens, options)
+        progress = train(model, corpus.tokens, options)
         result = Result(
             checkpoint=options.output,
             parameters=parameters,
@@ -103,7 +143,8 @@ def run(options: Options) -> Result:
             tokens_per_second=progress.tokens_per_second,
             valid=evaluate(model, held_out) if held_out else None,
         )
-        save(model, tokenizer, folder)
+        save(model, tokenizer, folder, options.sampling)
         (folder / "README.md").write_text(describe(options, result), encoding="utf-8")
+    saved_path(options).unlink(missing_ok=True)
     print(f"wrote {options.output}" + (f"; {options.valid}: {result.valid}" if result.valid else ""))
     return result

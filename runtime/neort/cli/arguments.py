@@ -61,7 +61,7 @@ def named_path(text: str) -> Path:
     return Path(named(text))
 
 
-def add_kv_cache(parser: argparse.ArgumentParser) -> None:
+def add_kv_cache(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
 
 

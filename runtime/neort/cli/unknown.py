@@ -28,6 +28,19 @@ ELSEWHERE = {
     "stream": "one prompt's text is printed as it comes: leave it out",
     "streamer": "one prompt's text is printed as it comes: leave it out",
     "batch_size": "use --max-batch-size",
+    "max_num_seqs": "use --max-batch-size",
+    "np": "use --max-batch-size",
+    "parallel": "use --max-batch-size",
+    "served_model_name": "neort serve --bundle NAME=BUNDLE names a model",
+    "a": "neort serve --bundle NAME=BUNDLE names a model",
+    "alias": "neort serve --bundle NAME=BUNDLE names a model",
+    "api_key": "use --api-key-file, since other users of the machine see a command's arguments",
+    "chat_template_file": "use --chat-template",
+    "slot_save_path": "use --prefix-folder",
+    "workers": "one process serves all CPUs that --num-threads says",
+    "ssl_keyfile": "a proxy in front, whose name --allowed-host has, speaks TLS",
+    "ssl_certfile": "a proxy in front, whose name --allowed-host has, speaks TLS",
+    "allowed_origins": "no page of another site may ask; --allowed-host is for names of this server",
 }
 IN_PYTHON = ("Model.", "neort.load", "logits_processor", "configure_session", "max_cache_bytes", "prefix_cache_bytes")
 
@@ -52,8 +65,9 @@ def _hint(parser: argparse.ArgumentParser, flag: str) -> str:
     said = for_option(name, []).removeprefix("neort.load takes it: ")
     if not said.startswith("known options"):
         return _as_flags(said)
-    close = difflib.get_close_matches(flag, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists what there is"
+    names = {each.lstrip("-"): each for each in known}  # dashes are no likeness
+    close = difflib.get_close_matches(flag.lstrip("-"), names, n=1)
+    return f"did you mean {names[close[0]]}?" if close else f"{parser.prog} --help lists what there is"
 
 
 def _as_flags(sentence: str) -> str:

@@ -60,12 +60,11 @@ class EngineCore:
         self.runner = runner
         self.prefill_chunk = prefill_chunk or prefill_chunk_of(runner.spec)
         self.prefill_runs = prefill_runs
-        self.speculate = speculate
         self.prefixes = prefixes
         self.counts = Counts()
         self.scheduler = Scheduler(runner, max_cache_bytes=max_cache_bytes, max_queue=max_queue, prefixes=prefixes)
-        self._decoding = Decoding(runner, self.scheduler, self.counts, speculate)
-        self._prefill = Prefill(runner, self.scheduler, self.prefill_chunk, prefixes, self.counts, self._decoding.take)
+        self.decoding = Decoding(runner, self.scheduler, self.counts, speculate)
+        self._prefill = Prefill(runner, self.scheduler, self.prefill_chunk, prefixes, self.counts, self.decoding.take)
 
     @property
     def busy(self) -> bool:
@@ -141,7 +140,7 @@ class EngineCore:
         for _ in range(self.prefill_runs):
             if not self._prefill.turn(self._most_rows):
                 break
-        self._decoding.step(self._prefill)
+        self.decoding.step(self._prefill)
         self._settle()
 
     def _settle(self) -> None:
@@ -209,7 +208,7 @@ class EngineCore:
 
         Returns whether the text is still ``wanted``.
         """
-        self._decoding.step(self._prefill)
+        self.decoding.step(self._prefill)
         if self.waiting or self.prefilling:
             self._step()
         return wanted()

@@ -31,7 +31,7 @@ class Decoding:
         self._runner = runner
         self._scheduler = scheduler
         self._counts = counts
-        self._speculate = speculate
+        self.speculate = speculate
 
     def take(self, request: Group, rows: list[Logits]) -> None:
         """Let a request decide on its next tokens, and its sequences' rows follow."""
@@ -104,10 +104,10 @@ class Decoding:
 
         Raises ConfigError where one of the request's processors cannot be copied, as a draft model needs it.
         """
-        if self._speculate is None:
+        if self.speculate is None:
             return []
         (sequence,) = request.sequences
-        request.speculator = request.speculator or self._speculate()
+        request.speculator = request.speculator or self.speculate()
         positions = self._runner.spec.max_position_embeddings - sequence.cached
         wanted = request.config.max_new_tokens - len(request.token_ids)
         return request.speculator.draft(sequence.context, min(positions, wanted) - 1, request.fork)

@@ -75,22 +75,24 @@ class TextStream:
             self._matcher.step(character)
         self._held.extend([""] * self._matcher.held)
 
-    def push(self, data: bytes) -> str:
+    def push(self, data: bytes, *, stops: bool = True) -> str:
         """Takes the next bytes; returns the text that is certain now, "" once the stream has stopped.
+
+        A stop string that they complete is let pass where they are not to be its end: ``stops`` is False.
 
         Raises:
             ValueError: after `finish`.
         """
         self._check_open()
-        return "" if self.stopped else self._advance(self._decoder.decode(data))
+        return "" if self.stopped else self._advance(self._decoder.decode(data), stops=stops)
 
-    def push_hidden(self, text: str) -> str:
+    def push_hidden(self, text: str, *, stops: bool = True) -> str:
         """Takes text, a special token's say, that may complete a stop string and is no part of the result.
 
-        Returns and raises what `push` does.
+        Returns and raises what `push` does, and ``stops`` is what it is there.
         """
         self._check_open()
-        return "" if self.stopped else self._advance(text, hidden=True)
+        return "" if self.stopped else self._advance(text, hidden=True, stops=stops)
 
     def finish(self) -> str:
         """Ends the stream; returns what was held back, with U+FFFD for an incomplete character."""
@@ -106,10 +108,10 @@ class TextStream:
         if self._finished:
             raise ValueError("push after finish: make a new TextStream for another text")
 
-    def _advance(self, new: str, *, hidden: bool = False) -> str:
+    def _advance(self, new: str, *, hidden: bool = False, stops: bool = True) -> str:
         certain: list[str] = []
         for character in new:
-            self.matched = self._matcher.step(character)
+            self.matched = self._matcher.step(character, stops=stops)
             self._held.append("" if hidden else character)
             if self.matched is not None:
                 certain += list(self._held)[: None if self._keep_stop else -len(self.matched)]
@@ -177,9 +179,9 @@ class _Matcher:
         """How many characters at the end of the text may be the start of a stop string."""
         return self._automaton.depth[self._state]
 
-    def step(self, character: str) -> str | None:
-        """Takes one more character; returns the longest stop string that the text now ends with."""
+    def step(self, character: str, *, stops: bool = True) -> str | None:
+        """Takes one more character; returns the longest stop string that the text now ends with, if it ``stops``."""
         while self._state and character not in self._next[self._state]:
             self._state = self._fallback[self._state]
         self._state = self._next[self._state].get(character, 0)
-        return self._match[self._state]
+        return self._match[self._state] if stops else None

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from neort.errors import ConfigError, MissingExtraError
-from neort_export.training import command, corpus, loop, train
+from neort_export.training import command, corpus, loop, optimizers, train
 from neort_export.training.card import Result
 from neort_export.training.corpus import END_ID, END_OF_TEXT, Corpus, TrainingError
 from neort_export.training.evaluation import evaluate
@@ -208,12 +208,16 @@ def test_an_epoch_reads_the_text_once(length: int) -> None:
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    factors = [loop.learning_rate_factor(share) for share in (0, loop.WARM_UP / 2, loop.WARM_UP, 0.5, 1)]
-    assert factors == pytest.approx([0, 0.5, 1, 0.5, 0], abs=2e-3)
+    shares = (0, optimizers.WARM_UP / 2, optimizers.WARM_UP, 0.25, 1)
+    along_a_cosine = [optimizers.learning_rate_factor(share) for share in shares]
+    along_a_line = [optimizers.learning_rate_factor(share, "muon") for share in shares]
+    assert along_a_cosine == pytest.approx([0, 0.5, 1, 0.854, 0], abs=2e-3)
+    assert along_a_line == pytest.approx([0, 0.5, 0.98, 0.75, 0])
 
 
-def test_only_matrices_decay(model: Any) -> None:
-    matrices, vectors = loop.make_optimizer(model).param_groups
+def test_only_matrices_decay(model: Any, options: Options) -> None:
+    (optimizer,) = optimizers.make_optimizers(model, options)
+    matrices, vectors = optimizer.param_groups
     assert matrices["weight_decay"] > 0
     assert vectors["weight_decay"] == 0
     assert {weight.ndim for weight in matrices["params"]} == {2}

@@ -102,6 +102,7 @@ def test_the_home_folder_of_nobody_is_refused() -> None:
 
 
 def test_an_installation_without_the_bundled_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEORT_MODEL")
     monkeypatch.setattr(neort_models, "_BUNDLED", tmp_path)
     with pytest.raises(neort.BundleError, match="no bundled model"):
         neort.load()

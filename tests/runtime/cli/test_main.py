@@ -190,6 +190,23 @@ def test_a_flag_of_another_program_is_told_what_to_use(
     assert told in err
 
 
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--served-model-name", "NAME=BUNDLE"),
+        ("--parallel", "use --max-batch-size"),
+        ("--api-key", "use --api-key-file"),
+        ("--slot-save-path", "use --prefix-folder"),
+        ("--max-token", "did you mean --max-tokens?"),
+        ("--bogus", "neort serve --help"),
+    ],
+)
+def test_a_flag_of_another_server_is_told_what_to_use(flag: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", flag, "x"])
+    assert told in capsys.readouterr().err
+
+
 def test_a_flag_that_this_command_lacks_is_not_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["tokenize", "hi", "--file", "x"])
@@ -266,6 +283,7 @@ def test_errors_are_one_sentence_and_status_1(run: Any, args: list[str], parts: 
 
 
 def test_a_missing_bundled_model_is_one_sentence(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEORT_MODEL")
     monkeypatch.setattr(neort_models, "_BUNDLED", tmp_path)
     status, out, err = run("info")
     assert (status, out) == (1, "")

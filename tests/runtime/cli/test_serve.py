@@ -131,6 +131,13 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
     assert "cannot name a model" in refusal(capsys, "a b=x")
     assert "cannot be read" in refusal(capsys, "--api-key-file", str(tmp_path / "none"))
     assert "cannot be read" in refusal(capsys, "--chat-template", str(tmp_path / "none"))
+    template = tmp_path / "template"
+    template.write_text("{{ messages }}")
+    assert "'c', which is no model; there are a, b" in refusal(capsys, "a=x", "b=y", "--chat-template", f"c={template}")
+    twice = ["--chat-template", f"a={template}"] * 2
+    assert "two chat templates are for a" in refusal(capsys, "a=x", *twice)
+    assert "is no folder" in refusal(capsys, "--prefix-folder", str(tmp_path / "none"))
+    assert "leaves no room" in refusal(capsys, "--max-cache-bytes", "0")
     assert "is no size" in refusal(capsys, "--max-body-bytes", "1.5Q")
     assert "is no time" in refusal(capsys, "--timeout", "nan")
     assert "is no count" in refusal(capsys, "--max-connections", "0")

@@ -61,8 +61,8 @@ def allowed(held: Constraint, ids: Ids, size: int = 4096) -> list[int]:
 
 def draft_eagerly(model: neort.Model) -> None:
     """Let drafts be taken for cheap, so that there are many."""
-    core = model._engine.core
-    speculate = core.speculate
+    decoding = model._engine.core.decoding
+    speculate = decoding.speculate
     assert speculate is not None
 
     def eager() -> Speculator:
@@ -70,7 +70,7 @@ def draft_eagerly(model: neort.Model) -> None:
         speculator._cost = Cost(0.0, 0.05)
         return speculator
 
-    core.speculate = eager
+    decoding.speculate = eager
 
 
 def test_json_follows_its_schema_greedily_and_sampled(model: neort.Model) -> None:

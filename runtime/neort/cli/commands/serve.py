@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models")
+    add_kv_cache(group)
     group.add_argument(
         "--num-threads", "--threads", type=int, metavar="N", help="of each model; default: the CPUs of this process"
     )
@@ -92,13 +94,12 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         help=f"sequences that may wait beside those; further ones get status 429; default: {QUEUE}",
     )  # fmt: skip
     group.add_argument(
-        "--max-cache-bytes", type=_size, metavar="SIZE",
+        "--max-cache-bytes", type=_size_above_zero, metavar="SIZE",
         help="memory for keys and values of running sequences, as 8G; default: half of the machine's",
     )  # fmt: skip
     group.add_argument(
         "--prefix-cache-bytes", type=_size, metavar="SIZE", help="memory for beginnings of prompts that come again"
     )
-    add_kv_cache(parser)
     group.add_argument("--draft", metavar="HOW", help="prompt-lookup, or a smaller model's bundle: faster")
     group.add_argument("--packed-weights", metavar="FOLDER", help="keep packed weights there: processes share them")
     group.add_argument(
@@ -121,7 +122,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         help="that running requests have once the server is told to end; default: 30",
     )  # fmt: skip
     group.add_argument(
-        "--max-body-bytes", type=_size, default=4 << 20, metavar="SIZE", help="of a request; default: 4M"
+        "--max-body-bytes", type=_size_above_zero, default=4 << 20, metavar="SIZE", help="of a request; default: 4M"
     )
     group.add_argument("--max-connections", type=_count, default=1024, metavar="N", help="open at once; default: 1024")
     group.add_argument("--max-prompts", type=_count, metavar="N", help="of a request; default: 256")
@@ -134,8 +135,9 @@ def run(args: argparse.Namespace, output: Output) -> int:
     """Raises what `load` does; ConfigError for an address, keys or a template of no use; MissingExtraError."""
     from ...server.app import listening_socket, serve  # which only this command needs
 
-    bundles, templates = _bundles(args), _templates(args)
-    settings = _settings(args)
+    bundles = _bundles(args)
+    templates = _templates(args, bundles)
+    settings, limits = _settings(args), _limits(args)
     listening = listening_socket(settings)
     with listening:
         models = [_served(name, path, args, templates, len(bundles)) for name, path in bundles.items()]
@@ -143,7 +145,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
         def ready(address: str) -> None:
             output.line(f"{address} serves {', '.join(bundles)}")
 
-        return serve(settings, models, _limits(args), listening=listening, ready=ready)
+        return serve(settings, models, limits, listening=listening, ready=ready)
 
 
 def _bundles(args: argparse.Namespace) -> dict[str, Path]:
@@ -160,10 +162,17 @@ def _bundles(args: argparse.Namespace) -> dict[str, Path]:
     return bundles
 
 
-def _templates(args: argparse.Namespace) -> dict[str | None, str]:
+def _templates(args: argparse.Namespace, names: Collection[str]) -> dict[str | None, str]:
     """Chat templates by the names of models; None is for all others. Raises ConfigError for one that cannot be read."""
     templates: dict[str | None, str] = {}
     for each in args.chat_template:
+        if each.name is not None and each.name not in names:
+            args.refuse(
+                f"--chat-template is for {shortened(each.name)}, which is no model; there are {', '.join(names)}"
+            )
+        if each.name in templates:
+            whose = "all models" if each.name is None else each.name
+            args.refuse(f"two chat templates are for {whose}; give one, or NAME=FILE for another model")
         try:
             templates[each.name] = read_regular(each.path, LARGEST_TEMPLATE).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -190,8 +199,11 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _limits(args: argparse.Namespace) -> Limits:
+    """Raises ConfigError where prefixes cannot be in the folder that is to have them."""
     from ...server.handlers import Limits
 
+    if (folder := args.prefix_folder) is not None and not folder.is_dir():
+        raise ConfigError(f"prefix folder {folder} is no folder; make it, or name another one by --prefix-folder")
     names = ("max_prompts", "max_choices", "max_tokens", "max_logprobs", "prefix_folder")
     return Limits(**{name: value for name in names if (value := getattr(args, name)) is not None})
 
@@ -237,6 +249,13 @@ def _size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{shortened(text)} is no size; write bytes, or 512M, or 8G")
     return int(found[1]) * UNITS[found[2].upper()]
+
+
+def _size_above_zero(text: str) -> int:
+    size = _size(text)
+    if size == 0:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} leaves no room for anything; write a size, as 512M or 8G")
+    return size
 
 
 def _count(text: str) -> int:

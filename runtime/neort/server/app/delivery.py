@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapp
 from typing import Any
 
 from ..handlers import Answer, Events
-from ..protocol import RequestError, as_request_error, error_body
+from ..protocol import CLIENT_GONE, RequestError, as_request_error, error_body
 from .bodies import ClientGoneError, Receive
 
 __all__ = ["Reply", "Send", "deliver"]
@@ -33,14 +33,14 @@ class Reply:
     """The answer to one request, as far as it has gone out.
 
     Attributes:
-        status: of the answer; 499 where the client went away before there was one.
+        status: of the answer; CLIENT_GONE where the client went away before there was one.
         tokens: that the answer says it has, or the events that it is made of; None where it is of neither kind.
         error: what has ended the answer once it had begun, or the client's absence.
     """
 
     def __init__(self, send: Send, fields: Mapping[str, str]) -> None:
         """``fields`` stand in the head of every answer."""
-        self.status = 499
+        self.status = CLIENT_GONE
         self.tokens: int | None = None
         self.error: BaseException | None = None
         self.begun = self._streams = False

@@ -120,12 +120,12 @@ class Serving:
         """Once the end has begun, wait for running requests as long as they may take, then end them."""
         await self._stop.wait()
         self._running.draining = True
-        LOG.info("ending: %d requests run", len(self._running))
+        LOG.info("ending; requests that run: %d", len(self._running))
         try:
             async with asyncio.timeout(self._settings.shutdown_timeout):
                 await self._running.emptied()
         except TimeoutError:
-            LOG.info("ending: %d requests are broken off", len(self._running))
+            LOG.info("ending; requests that are broken off: %d", len(self._running))
             self._running.end_all(ENDED)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Floats
-from ..protocol import as_request_error
+from ..protocol import CLIENT_GONE, as_request_error
 from ..protocol.answers import embedding, embedding_list
 from ..protocol.requests import EmbeddingRequest
 from .contract import Call, Finished, Observer, ServedModel
@@ -21,7 +21,6 @@ from .preparing import Preparing
 __all__ = ["embedded"]
 
 TOKENS_AT_ONCE = 4096  # a request that nobody waits for any more ends after so many
-CLIENT_GONE = 499
 
 
 async def embedded(

@@ -5,6 +5,6 @@ Plain values: knows nothing about models, event loops or sockets.
 
 from __future__ import annotations
 
-from .errors import RequestError, as_request_error, error_body
+from .errors import CLIENT_GONE, RequestError, as_request_error, error_body
 
-__all__ = ["RequestError", "as_request_error", "error_body"]
+__all__ = ["CLIENT_GONE", "RequestError", "as_request_error", "error_body"]

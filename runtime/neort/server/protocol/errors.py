@@ -19,10 +19,11 @@ from ...errors import (
     UnsupportedError,
 )
 
-__all__ = ["LONGEST_MESSAGE", "RequestError", "as_request_error", "error_body", "error_type"]
+__all__ = ["CLIENT_GONE", "LONGEST_MESSAGE", "RequestError", "as_request_error", "error_body", "error_type"]
 
 LONGEST_MESSAGE = 1000  # characters of a message: a request may hold megabytes, its error does not
 LONGEST_PARAM = 100
+CLIENT_GONE = 499  # the status of a request whose client went away, as nginx has it
 RETRY_AFTER = 1  # seconds
 
 _TYPES = {
@@ -48,7 +49,7 @@ class RequestError(Exception):
     Attributes:
         status: of the HTTP response.
         message: one sentence that names the value, the limit and the remedy.
-        type: the kind of error, by OpenAI's names.
+        type: the kind of error, by names that OpenAI's and like servers have.
         param: the field of the request that it is about, if it is about one.
         code: a short name for programs, if there is one.
         headers: further ones of the response.
@@ -72,7 +73,7 @@ class RequestError(Exception):
 
 
 def error_type(status: int) -> str:
-    """OpenAI's name for the kind of error that a status stands for."""
+    """The name of the kind of error that a status stands for."""
     return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 

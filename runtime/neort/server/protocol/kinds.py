@@ -183,7 +183,8 @@ class Choice(Kind):
 
     def check(self, path: str, value: object, bounds: Bounds) -> str:
         if not isinstance(value, str) or value not in self.words:
-            raise refused(path, f"{path} is {shortened(value)}; it must be one of {', '.join(self.words)}")
+            known = f"{'one of ' if len(self.words) > 1 else ''}{', '.join(self.words)}"
+            raise refused(path, f"{path} is {shortened(value)}; it must be {known}")
         return value
 
     def schema(self, bounds: Bounds) -> Schema:

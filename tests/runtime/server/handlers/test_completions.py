@@ -105,6 +105,12 @@ def test_temperature_0_is_greedy_whatever_else_is_said_of_sampling(model: neort.
     assert texts(body) == [generated(model, PROMPT, do_sample=False, max_new_tokens=16)[0].text]
 
 
+def test_stop_strings_stand_in_the_new_text_and_end_it_after_min_tokens(ask: Ask) -> None:
+    greedy = {"prompt": PROMPT, "temperature": 0, "max_tokens": 8}
+    assert texts(ask("completions", {**greedy, "stop": [PROMPT[-4:] + ",", " and"]})) == [","]
+    assert texts(ask("completions", {**greedy, "stop": [",", " an"], "min_tokens": 1})) == [","]
+
+
 def test_stop_reason_is_the_stop_string_or_the_token_of_the_request(ask: Ask) -> None:
     greedy = {"prompt": PROMPT, "temperature": 0, "max_tokens": 12}
     by_string = ask("completions", {**greedy, "stop": [" and"]})["choices"][0]

@@ -11,7 +11,7 @@ from ...protocol.logprobs import chat_logprobs, prompt_logprobs
 from ...protocol.requests import ChatRequest
 from ..contract import ServedModel
 from .forms import Form, Prepared
-from .options import options_of, stop_ids
+from .options import check_stream, options_of, stop_ids
 from .prompts import check_length, ids_of
 from .templates import ChatTemplate
 from .texts import reason_for
@@ -24,12 +24,7 @@ def check_chat(request: ChatRequest) -> None:
     if request.top_logprobs and not request.logprobs:
         message = f"top_logprobs is {request.top_logprobs} without logprobs; set logprobs=true, or leave it out"
         raise RequestError(400, message, param="top_logprobs")
-    if request.stream and request.prompt_logprobs is not None:
-        raise RequestError(400, "prompt_logprobs are not told in a stream; use stream=false", param="prompt_logprobs")
-    if request.stream_options is not None and not request.stream:
-        raise RequestError(
-            400, "stream_options are given without stream; set stream=true, or leave them out", param="stream_options"
-        )
+    check_stream(request)
 
 
 def prepare_chat(request: ChatRequest, served: ServedModel, template: ChatTemplate, most_tokens: int) -> Prepared:

@@ -14,7 +14,7 @@ from ...protocol.requests import CompletionRequest
 from ...protocol.requests.completions import DEFAULT_MAX_TOKENS
 from ..contract import Call, ServedModel
 from .forms import Form, Prepared
-from .options import options_of, stop_ids
+from .options import check_stream, options_of, stop_ids
 from .prompts import check_length, ids_of, prompts_of
 from .texts import EchoedPrompt, NewTokens, reason_for
 
@@ -42,13 +42,7 @@ def check(request: CompletionRequest) -> None:
     if request.stream and best_of is not None and best_of > n:
         message = f"best_of is {best_of} and n is {n} in a stream, whose texts cannot be ranked; use n alone"
         raise RequestError(400, message, param="best_of")
-    if request.stream and request.prompt_logprobs is not None:
-        message = "prompt_logprobs are not told in a stream; use echo with logprobs, or stream=false"
-        raise RequestError(400, message, param="prompt_logprobs")
-    if request.stream_options is not None and not request.stream:
-        raise RequestError(
-            400, "stream_options are given without stream; set stream=true, or leave them out", param="stream_options"
-        )
+    check_stream(request)
 
 
 def prepare(request: CompletionRequest, served: ServedModel, most_tokens: int) -> Prepared:

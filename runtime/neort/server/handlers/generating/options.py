@@ -10,9 +10,19 @@ from ...protocol import RequestError
 from ...protocol.fields import fields_of
 from ...protocol.requests import GeneratingFields
 
-__all__ = ["is_greedy", "options_of", "stop_ids"]
+__all__ = ["check_stream", "is_greedy", "options_of", "stop_ids"]
 
 COLDEST = 1e-6  # the least temperature that differs from greedy decoding
+
+
+def check_stream(request: GeneratingFields) -> None:
+    """Raise RequestError for what a stream does not tell, and for what only a stream has."""
+    if request.stream and request.prompt_logprobs is not None:
+        message = "prompt_logprobs are not told in a stream; completions have echo with logprobs, or set stream=false"
+        raise RequestError(400, message, param="prompt_logprobs")
+    if request.stream_options is not None and not request.stream:
+        message = "stream_options are given without stream; set stream=true, or leave them out"
+        raise RequestError(400, message, param="stream_options")
 
 
 def options_of(
@@ -79,7 +89,7 @@ def _sampling(request: GeneratingFields, base: GenerationConfig) -> dict[str, An
 
 def _ends(request: GeneratingFields, base: GenerationConfig) -> dict[str, Any]:
     """What ends a text, what makes it repeatable, and biases."""
-    ends: dict[str, Any] = {}
+    ends: dict[str, Any] = {"stop_in_new_text": True}
     further = stop_ids(request)
     if further:
         ends["eos_token_id"] = further if request.ignore_eos else [*base.eos_token_ids, *further]

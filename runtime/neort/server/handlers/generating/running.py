@@ -8,13 +8,11 @@ from types import TracebackType
 
 from ....asynchronous import AsyncStreams
 from ....engine import Piece, Stats
-from ...protocol import as_request_error
+from ...protocol import CLIENT_GONE, as_request_error
 from ..contract import Call, Finished, Observer
 from ..preparing import deadline_of, timed_out
 
 __all__ = ["Running"]
-
-CLIENT_GONE = 499
 
 
 class Running:

@@ -18,6 +18,7 @@ __all__ = ["document"]
 ERRORS = {
     400: "The request is not sound, or cannot be served",
     401: "The key is missing or wrong",
+    403: "The request calls the server by a name that it does not have",
     404: "There is no such model or file",
     405: "The path has another method",
     408: "The request did not arrive in time",
@@ -25,6 +26,7 @@ ERRORS = {
     415: "The body is compressed, or no JSON",
     422: "The options leave no token to choose",
     429: "Too many requests wait; try again later",
+    431: "The head is too large",
     499: "The client went away",
     500: "The server failed",
     501: "A part of neort is not installed",
@@ -32,8 +34,8 @@ ERRORS = {
     504: "The request took too long",
     507: "There is no room on the disk",
 }
-OF_GET = (400, 401, 404, 405, 429, 500, 503)
-OPEN = (405, 429, 500, 503)
+OF_GET = (400, 401, 403, 404, 405, 408, 429, 431, 500, 503)
+OPEN = (400, 403, 405, 408, 429, 431, 500, 503)
 CHUNKS = {"Completion": "CompletionChunk", "ChatCompletion": "ChatCompletionChunk"}
 
 

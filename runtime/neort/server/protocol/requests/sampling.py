@@ -96,14 +96,19 @@ class GeneratingFields:
     seed: int | None = wire(
         Integer(-1, (1 << 63) - 1), "makes the texts repeatable: choice i is always the same; -1 is as good as none"
     )
-    stop: Any = wire(several(64, 1000), "text of up to 1,000 characters that ends the text and is no part of it")
+    stop: Any = wire(
+        several(64, 1000),
+        "text of up to 1,000 characters that ends the text and is no part of it; not one that begins in the prompt",
+    )
     stop_token_ids: list[int] | None = wire(Array(TOKEN, 0, 64), "ids of further tokens that end the text")
     include_stop_str_in_output: bool | None = wire(
         Boolean(), "keep what ended the text as its end", option="include_stop_str_in_output"
     )
     ignore_eos: bool = wire(Boolean(), "go on after end-of-text tokens", default=False)
     min_tokens: int | None = wire(
-        Integer(0, "max_tokens"), "no end of the text before so many tokens", option="min_new_tokens"
+        Integer(0, "max_tokens"),
+        "no end of the text, a stop string's neither, before so many tokens",
+        option="min_new_tokens",
     )
     logit_bias: dict[int, float] | None = wire(Bias(), "is added to the logits of token ids; -100 rules out")
     allowed_token_ids: list[int] | None = wire(
@@ -114,7 +119,8 @@ class GeneratingFields:
     )
     prompt_logprobs: int | None = wire(
         Integer(0, "max_logprobs"),
-        "log-probabilities of the prompt's tokens, with so many most probable ones; not in streams",
+        "log-probabilities of the prompt's tokens, with so many most probable ones; rank is null beyond these; not in "
+        "streams",
         option="prompt_logprobs",
     )
     truncate_prompt_tokens: int | None = wire(
