@@ -194,11 +194,13 @@ def test_a_client_that_leaves_after_any_byte_of_a_stream_ends_it(server: Server)
     until(lambda: server.handlers.running == 0 and all(stream.closed for stream in streams))
 
 
-def test_a_client_that_leaves_while_it_waits_ends_its_handler(server: Server) -> None:
+@pytest.mark.parametrize("more", [b"", b"\r\n", GET], ids=["nothing", "a line's end", "a request"])
+def test_a_client_that_leaves_while_it_waits_ends_its_handler(server: Server, more: bytes) -> None:
     server.handlers.work = for_ever
     with server.client() as client:
         client.sendall(post(b"{}"))
         until(lambda: server.handlers.running == 1)
+        client.sendall(more)
     until(lambda: server.handlers.running == 0)
 
 
@@ -267,6 +269,13 @@ def test_a_refused_body_does_not_become_the_next_request(server: Server) -> None
         client.sendall(post(GET * 30) + GET)
         assert read_answer(client)[0] == 413
         assert read_answer(client)[::2] == (200, b'{"status":"ok"}')
+
+
+def test_a_body_with_two_lengths_is_refused_and_what_follows_it_too(server: Server) -> None:
+    """A proxy may have taken the other length for the body's, and have another client's request in it."""
+    found = server.talk(POST + b"Content-Length: 30\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GET)
+    assert error_of(found)[0] == 400
+    assert found.count(b"HTTP/1.1 ") == 1
 
 
 # Many connections

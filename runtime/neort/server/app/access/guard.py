@@ -96,6 +96,12 @@ class Guard:
                 431,
                 f"the head has {len(scope['headers'])} fields; {self._settings.max_fields} are the most; send fewer",
             )
+        if field_of(scope, b"transfer-encoding") is not None and field_of(scope, b"content-length") is not None:
+            raise RequestError(  # a proxy in front may have taken the other one's word for where the body ends
+                400,
+                "the head has both Content-Length and Transfer-Encoding, of which one counts; send one",
+                headers={"Connection": "close"},
+            )
         if scope.get("state", {}).get("crowded"):
             raise RequestError(
                 503,

@@ -109,6 +109,7 @@ class Connection(H11Protocol):
         self._admitted = self._admitted or self._known.excess <= 0
         self.app_state = {**self.app_state, "crowded": not self._admitted}  # what a request's scope has as its state
         super().data_received(data)
+        self._go_on_reading()
         self._look()
 
     def on_response_complete(self) -> None:
@@ -138,6 +139,15 @@ class Connection(H11Protocol):
     @property
     def _has_request(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _go_on_reading(self) -> None:
+        """Read on behind a complete request, which uvicorn does not: else nobody sees that its client leaves.
+
+        So until the next request, which has come too early, is a head's length.
+        """
+        whole = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+        if self._has_request and whole and len(self.conn.trailing_data[0]) < self._limits.max_head_bytes:
+            self.flow.resume_reading()
 
     def _look(self) -> None:
         """See whether there is a request, or a head is awaited, of which something has come."""
