@@ -120,6 +120,7 @@ def test_options_reach_the_model_and_the_server(served: dict[str, Any], tmp_path
     assert (settings.max_connections, settings.allowed_hosts) == (33, frozenset({"model.example"}))
     assert settings.keys.admit("0123456789abcdef")
     assert (limits.max_prompts, limits.max_tokens, limits.prefix_folder) == (3, 99, tmp_path)
+    assert limits.max_sequences == 7 + 9  # a request of more would never be let in
     assert [each.chat_template for each in served["models"]] == ["{{ messages }}", None]
 
 

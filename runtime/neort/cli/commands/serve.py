@@ -204,8 +204,11 @@ def _limits(args: argparse.Namespace) -> Limits:
 
     if (folder := args.prefix_folder) is not None and not folder.is_dir():
         raise ConfigError(f"prefix folder {folder} is no folder; make it, or name another one by --prefix-folder")
+    sequences = min(Limits.max_sequences, args.max_batch_size + args.max_queue)  # more at once would never find room
     names = ("max_prompts", "max_choices", "max_tokens", "max_logprobs", "prefix_folder")
-    return Limits(**{name: value for name in names if (value := getattr(args, name)) is not None})
+    return Limits(
+        max_sequences=max(sequences, 1), **{name: value for name in names if (value := getattr(args, name)) is not None}
+    )
 
 
 def _served(

@@ -28,7 +28,15 @@ from .application import create_app
 from .metrics import Metrics
 from .running import Running
 from .settings import Settings
-from .transport import Connection, Connections, address_in_words, allowed_connections, is_loopback, listening_socket
+from .transport import (
+    Connection,
+    Connections,
+    address_in_words,
+    allowed_connections,
+    is_loopback,
+    listening_socket,
+    removed_at_end,
+)
 
 __all__ = ["Serving", "serve"]
 
@@ -82,7 +90,7 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._drain())]
         try:
-            with self._signals():
+            with self._signals(), removed_at_end(self._bound):
                 await self._server.serve(sockets=[self._bound])
         finally:
             for task in beside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,14 @@ LONGEST_MESSAGE = 1000  # characters of a message: a request may hold megabytes,
 LONGEST_PARAM = 100
 CLIENT_GONE = 499  # the status of a request whose client went away, as nginx has it
 RETRY_AFTER = 1  # seconds
+
+WORDS = {
+    "max_new_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
+    "num_return_sequences": "n",
+    "stop_strings": "stop",
+}
+OPTION = re.compile(rf"\b({'|'.join(WORDS)})\b")
 
 _TYPES = {
     401: "authentication_error",
@@ -90,8 +99,14 @@ def as_request_error(error: BaseException) -> RequestError:
     for kinds, status in _STATUSES:
         if isinstance(error, kinds):
             headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else None
-            return RequestError(status, str(error), headers=headers)
+            return RequestError(status, _in_requests_words(str(error)), headers=headers)
     return RequestError(500, str(error))
+
+
+def _in_requests_words(message: str) -> str:
+    """A message about `Model.generate` as one about a request."""
+    message = message.replace("of neort.load", "where the server is started")
+    return re.sub(OPTION, lambda word: WORDS[word[0]], message)
 
 
 def error_body(error: RequestError) -> dict[str, Any]:

@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client")
 from neort import ConfigError, StorageError
 from neort.server.app import Keys, Settings, listening_socket
 from neort.server.app.bodies import DEEPEST, decoded
-from neort.server.app.transport import address_in_words, allowed_connections
+from neort.server.app.transport import address_in_words, allowed_connections, removed_at_end
 from neort.server.protocol import RequestError
 
 KEY = "0123456789abcdef"
@@ -154,6 +154,13 @@ def test_a_socket_with_a_path_is_its_owners_and_takes_the_place_of_one_that_was_
         with pytest.raises(StorageError, match="something else"):
             bound(unix_socket=other)
         assert other.read_text() == "mine"
+        with removed_at_end(second):
+            assert path.exists()
+        assert not path.exists()
+        with removed_at_end(bound(unix_socket=path)):
+            path.unlink()
+            path.write_text("another's")
+        assert path.exists()
 
 
 @POSIX

@@ -34,6 +34,11 @@ def test_each_error_has_its_status_and_keeps_its_sentence(error: Exception, stat
     assert ("Retry-After" in told.headers) == (isinstance(error, (neort.BusyError, neort.OutOfMemoryError)))
 
 
+def test_the_engine_s_words_are_those_of_a_request() -> None:
+    told = as_request_error(neort.PromptError("lower max_new_tokens, or raise max_queue of neort.load"))
+    assert told.message == "lower max_tokens, or raise max_queue where the server is started"
+
+
 def test_what_went_wrong_inside_is_not_told() -> None:
     told = as_request_error(KeyError("/home/secret"))
     assert told.status == 500

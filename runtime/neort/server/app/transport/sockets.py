@@ -11,13 +11,14 @@ import ipaddress
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from ....errors import ConfigError, StorageError
 from ....wording import shortened
 from ..settings import Settings
 
-__all__ = ["address_in_words", "is_loopback", "listening_socket"]
+__all__ = ["address_in_words", "is_loopback", "listening_socket", "removed_at_end"]
 
 FREE = 0
 LARGEST_PORT = 65_535
@@ -57,6 +58,19 @@ def address_in_words(bound: socket.socket) -> str:
     if address.is_unspecified:
         return f"http://{socket.gethostname()}:{port}"
     return f"http://[{host}]:{port}" if address.version == 6 else f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def removed_at_end(bound: socket.socket) -> Iterator[None]:
+    """Remove the path of a socket of the file system at the end, unless another server has it by then."""
+    path = Path(bound.getsockname()) if bound.family == UNIX else None
+    made = None if path is None else path.lstat()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if path is not None and made is not None and os.path.samestat(path.lstat(), made):
+                path.unlink()
 
 
 def _resolved(host: str) -> tuple[int, str]:
