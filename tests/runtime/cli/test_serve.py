@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import socket
@@ -69,6 +71,19 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         status = ended.code
     assert status in (1, 2)
     return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("fault", [errno.EPIPE, errno.ENOSPC])
+def test_a_server_goes_on_where_nobody_can_read_that_it_is_ready(
+    served: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr("sys.stdout", Broken())
+    assert main(["serve", "--port", "0"]) == 0
+    assert capsys.readouterr().err.endswith(f"http://there serves {bundled_path().name}\n")
 
 
 def test_without_a_bundle_the_demonstration_model_is_served_on_loopback(

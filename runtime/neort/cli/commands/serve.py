@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...bundle import bundled_path
 from ...diagnostics import machine_facts
-from ...errors import ConfigError
+from ...errors import ConfigError, StorageError
 from ...loading import load
 from ...paths import read_regular
 from ...wording import shortened
 from ..arguments import FOLDER, add_kv_cache, named, named_path
-from ..streams import Output, tell
+from ..streams import Output, ReaderGoneError, tell
 
 if TYPE_CHECKING:
     from ...server.app import Settings
@@ -143,7 +143,11 @@ def run(args: argparse.Namespace, output: Output) -> int:
         models = [_served(name, path, args, templates, len(bundles)) for name, path in bundles.items()]
 
         def ready(address: str) -> None:
-            output.line(f"{address} serves {', '.join(bundles)}")
+            line = f"{address} serves {', '.join(bundles)}"
+            try:
+                output.line(line)
+            except (StorageError, ReaderGoneError):  # nobody looks there: no reason to end
+                tell(line)
 
         return serve(settings, models, limits, listening=listening, ready=ready)
 
