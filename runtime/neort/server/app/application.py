@@ -20,8 +20,8 @@ from ..protocol import RequestError
 from .access import Guard
 from .bodies import Receive, check_media_type, decoded, read_body
 from .delivery import Reply, Send, deliver
+from .in_flight import InFlight
 from .metrics import CONTENT_TYPE, Metrics
-from .running import Running
 from .settings import Settings
 
 __all__ = ["create_app"]
@@ -37,14 +37,14 @@ PAGE_FIELDS = {
 
 
 def create_app(
-    handlers: Handlers, settings: Settings, *, running: Running | None = None, local: bool = True
+    handlers: Handlers, settings: Settings, *, running: InFlight | None = None, local: bool = True
 ) -> Starlette:
     """The application of these handlers; it can be asked without a socket, too.
 
     ``running`` counts the requests, for who ends the server; ``local`` says that it listens on loopback, where the
     field Host must name this machine.
     """
-    running = Running() if running is None else running
+    running = InFlight() if running is None else running
     observer = handlers.observer
     metrics = observer if isinstance(observer, Metrics) else Metrics(list(handlers.served.values()))
     pages = _pages()
@@ -88,7 +88,7 @@ def _route(route: Route, answer: Answering) -> StarletteRoute:
     return StarletteRoute(path, _Endpoint(route.path, answer), methods=[route.method])
 
 
-def _answer(route: Route, handlers: Handlers, settings: Settings, running: Running, own: _Own) -> Answering:
+def _answer(route: Route, handlers: Handlers, settings: Settings, running: InFlight, own: _Own) -> Answering:
     """What answers the requests of a route."""
     if route.app:
         simple: Answering = getattr(own, route.handler)
@@ -145,7 +145,7 @@ class _Own:
     """The routes that ask no model."""
 
     def __init__(
-        self, handlers: Handlers, running: Running, metrics: Metrics, pages: Mapping[str, tuple[bytes, str]]
+        self, handlers: Handlers, running: InFlight, metrics: Metrics, pages: Mapping[str, tuple[bytes, str]]
     ) -> None:
         self._handlers, self._running, self._metrics, self._pages = handlers, running, metrics, pages
         self._document: Mapping[str, Any] | None = None

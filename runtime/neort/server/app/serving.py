@@ -25,8 +25,8 @@ from ..handlers import Handlers, Limits, ServedModel
 from ..protocol import RequestError
 from .access.guard import LOG
 from .application import create_app
+from .in_flight import InFlight
 from .metrics import Metrics
-from .running import Running
 from .settings import Settings
 from .transport import (
     Connection,
@@ -80,7 +80,7 @@ class Serving:
     ) -> None:
         """``bound`` is a socket of `listening_socket`, which the server closes; ``ready`` is called as `serve` says."""
         self._settings, self._handlers, self._bound = settings, handlers, bound
-        self._running = Running()
+        self._running = InFlight()
         self._stop = asyncio.Event()
         self._status = DONE
         self._server = _Server(self._config(), lambda: ready(address_in_words(bound)))

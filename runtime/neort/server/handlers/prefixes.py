@@ -56,7 +56,7 @@ class Prefixes:
             "filename": request.filename,
             "model": served.name,
             "tokens": len(prefix),
-            "bytes": prefix.nbytes,
+            "held_bytes": prefix.nbytes,
             "held": (served.name, request.filename) in self._held,
         }
 

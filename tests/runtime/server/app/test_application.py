@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client")
 from asgi import Application, Asked, FakeHandlers, Stream, ask, for_ever, refused
 from neort import BusyError, OutOfMemoryError, PromptError
 from neort.server.app import Keys, Settings, create_app
-from neort.server.app.running import Running
+from neort.server.app.in_flight import InFlight
 from neort.server.handlers import ROUTES, Answer
 
 KEY, OTHER = "0123456789abcdef-one", "0123456789abcdef-two"
@@ -27,8 +27,8 @@ POST = "/v1/completions"
 
 def made(
     handlers: FakeHandlers | None = None, *, local: bool = True, **options: Any
-) -> tuple[Application, FakeHandlers, Running]:
-    handlers, running = handlers or FakeHandlers(), Running()
+) -> tuple[Application, FakeHandlers, InFlight]:
+    handlers, running = handlers or FakeHandlers(), InFlight()
     app = create_app(cast(Any, handlers), Settings(**options), running=running, local=local)
     return cast(Application, app), handlers, running
 

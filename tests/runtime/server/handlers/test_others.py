@@ -97,7 +97,7 @@ def test_a_prefix_is_saved_loaded_and_released(act: Callable[..., Any], folder: 
     loaded = act("load", "a.prefix")
     assert (saved["held"], loaded["held"]) == (False, True)
     assert loaded["tokens"] == saved["tokens"] > 0
-    assert loaded["bytes"] > 0
+    assert loaded["held_bytes"] > 0
     act("load", "a.prefix")
     act("save", "b.prefix", prompt=[5, 6, 7])
     with pytest.raises(RequestError, match="as many as may") as caught:

@@ -17,7 +17,7 @@ from ....errors import NeortError, OutOfMemoryError
 from ...protocol import RequestError, as_request_error
 from ..bodies import ClientGoneError, Receive, discard, field_of
 from ..delivery import Reply, Send
-from ..running import Running
+from ..in_flight import InFlight
 from ..settings import Settings
 
 __all__ = ["LOG", "Application", "Guard"]
@@ -50,7 +50,7 @@ class Guard:
         self,
         application: Application,
         settings: Settings,
-        running: Running,
+        running: InFlight,
         *,
         open_paths: Collection[str],
         local: bool,

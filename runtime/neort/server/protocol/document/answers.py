@@ -152,7 +152,7 @@ ANSWERS: dict[str, Schema] = {
             "filename": TEXT,
             "model": TEXT,
             "tokens": COUNT,
-            "bytes": COUNT,
+            "held_bytes": COUNT,
             "held": TRUTH,
         }
     ),

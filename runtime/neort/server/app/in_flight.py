@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 from ..protocol import RequestError
 
-__all__ = ["Running"]
+__all__ = ["InFlight"]
 
 RETRY_AFTER = "5"  # seconds: about what a restart takes
 
 
-class Running:
+class InFlight:
     """Requests between their first byte and the last byte of their answer.
 
     Attributes:
