@@ -205,10 +205,12 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(
 def test_a_signal_ends_with_its_status_and_leaves_nothing(
     number: str, status: int, exporter: Replace, checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = signal.signal(getattr(signal, number), signal.SIG_DFL)  # SIGHUP is ignored under nohup
     exporter("measure", lambda *_, **__: signal.raise_signal(getattr(signal, number)))
     assert main([str(checkpoint), "-o", str(bundle), "--quantization", "fp32"]) == status
     assert one_error(capsys) == f"ended by {number}; no bundle was written"
     assert list(bundle.parent.iterdir()) == []
+    signal.signal(getattr(signal, number), before)
 
 
 def test_memory_that_torch_does_not_get_is_one_sentence(

@@ -18,7 +18,12 @@ from patience import PATIENCE
 from releases import QUIET
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-RESET = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
+RESET = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
+"""
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143} | ({signal.SIGHUP: 129} if os.name == "posix" else {})
 ENDLESS = ["generate", "The", "--max-new-tokens", "1000000", "--overflow", "truncate_left"]
 
