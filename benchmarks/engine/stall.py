@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             shorts[name].append(together(session, lengths))
         print(f"round {turn}: {arrivals['whole'][-1]}", flush=True)
     return {
-        "bundle": args.bundle.name,
+        "bundle": args.name or args.bundle.name,
         "prompt": length,
         "num_threads": session.num_threads,
         "chunk": EngineCore(session).prefill_chunk,

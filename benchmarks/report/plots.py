@@ -1,11 +1,11 @@
-"""Draws results/*.json as SVG: rates of all systems, their memory, and servers under load.
+"""Draws results/*.json as SVG: rates of all systems, their memory, a stream's stalls, and servers under load.
 
 Needs matplotlib: pip install -e ".[bench]".
 
     python -m benchmarks.report.plots
 
-For every shape that was measured: results/decode-SHAPE.svg, prefill-SHAPE.svg, memory-SHAPE.svg and serving-SHAPE.svg;
-besides results/training.svg. The same results make the same files, byte for byte.
+For every shape that was measured: results/decode-SHAPE.svg, prefill-SHAPE.svg, memory-SHAPE.svg, stall-NAME.svg and
+serving-SHAPE.svg; besides results/training.svg. The same results make the same files, byte for byte.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def main() -> None:
                 save(rates(results, kind), f"{kind}-{results['shape']}")
         for results in measured("memory"):
             save(memory(results), f"memory-{results['shape']}")
+        for results in measured("stall"):
+            save(stall(results), f"stall-{results['bundle']}")
         for results in measured("serving"):
             save(serving(results), f"serving-{results['name']}")
         if (run := read_results("training")) is not None:
@@ -92,6 +94,28 @@ def training(results: dict[str, Any]) -> Figure:
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_ylabel("bits per byte")
     figure.supxlabel(f"million tokens read, on one {results['machine']['gpu']}", fontsize=9)
+    return figure
+
+
+def stall(results: dict[str, Any]) -> Figure:
+    """How long a stream stops while a long prompt arrives, and how long that one waits, for every way to read it."""
+    ways = results["arrival_milliseconds"]
+    own = f"chunks of {results['chunk']}"
+    figure = Figure(figsize=(7.5, 0.27 * len(ways) + 1.1), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, key, title in (
+        (panels[0], "largest_gap", "longest stop of the stream, ms"),
+        (panels[1], "time_to_first_token", "the prompt's first token after, ms"),
+    ):
+        drawn = panel.barh(list(ways), [way[key] for way in ways.values()], height=0.72,
+                           color=[OWN if name == own else OTHER for name in ways])  # fmt: skip
+        panel.bar_label(drawn, fmt="{:,.0f}", padding=3)
+        panel.set_title(title, fontsize=9)
+        panel.margins(x=0.18)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(length=0)
+    panels[0].invert_yaxis()
+    figure.supxlabel(f"a prompt of {results['prompt']} tokens, {results['machine']['cpu']}", fontsize=9)
     return figure
 
 
