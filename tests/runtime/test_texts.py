@@ -8,7 +8,7 @@ import pytest
 
 import neort
 
-PROMPT = "Once upon a time"
+PROMPT = "The old man"  # ", and" goes on by far more than rounding, on whatever onnxruntime
 AND = 279  # " and", the second of the new tokens
 END = 0  # "<|endoftext|>"
 
@@ -18,8 +18,8 @@ END = 0  # "<|endoftext|>"
     [
         ({"stop_strings": " an"}, ",", " an"),
         ({"stop_strings": " an", "include_stop_str_in_output": True}, ", an", " an"),
-        ({"stop_strings": ["time,", " and"], "include_stop_str_in_output": True}, ",", "time,"),
-        ({"stop_strings": ["time,", " and"], "stop_in_new_text": True}, ",", " and"),
+        ({"stop_strings": ["man,", " and"], "include_stop_str_in_output": True}, ",", "man,"),
+        ({"stop_strings": ["man,", " and"], "stop_in_new_text": True}, ",", " and"),
         ({"stop_strings": [",", " an"], "stop_in_new_text": True, "min_new_tokens": 1}, ",", " an"),
         ({"stop_strings": [",", ", and"], "stop_in_new_text": True, "min_new_tokens": 1}, "", ", and"),
         ({"stop_strings": [","], "stop_in_new_text": True, "min_new_tokens": 2, "max_new_tokens": 2}, ", and", None),

@@ -10,6 +10,7 @@ import pytest
 import neort
 
 PROMPT = "Once upon a time"
+CLEAR = "The old man"  # ", and" goes on by far more than rounding, on whatever onnxruntime
 IDS = [5, 6, 7]
 
 Ask = Callable[..., Any]
@@ -106,13 +107,13 @@ def test_temperature_0_is_greedy_whatever_else_is_said_of_sampling(model: neort.
 
 
 def test_stop_strings_stand_in_the_new_text_and_end_it_after_min_tokens(ask: Ask) -> None:
-    greedy = {"prompt": PROMPT, "temperature": 0, "max_tokens": 8}
-    assert texts(ask("completions", {**greedy, "stop": [PROMPT[-4:] + ",", " and"]})) == [","]
+    greedy = {"prompt": CLEAR, "temperature": 0, "max_tokens": 8}
+    assert texts(ask("completions", {**greedy, "stop": [CLEAR[-4:] + ",", " and"]})) == [","]
     assert texts(ask("completions", {**greedy, "stop": [",", " an"], "min_tokens": 1})) == [","]
 
 
 def test_stop_reason_is_the_stop_string_or_the_token_of_the_request(ask: Ask) -> None:
-    greedy = {"prompt": PROMPT, "temperature": 0, "max_tokens": 12}
+    greedy = {"prompt": CLEAR, "temperature": 0, "max_tokens": 12}
     by_string = ask("completions", {**greedy, "stop": [" and"]})["choices"][0]
     assert (by_string["text"], by_string["finish_reason"], by_string["stop_reason"]) == (",", "stop", " and")
     by_token = ask("completions", {**greedy, "stop_token_ids": [279]})["choices"][0]
