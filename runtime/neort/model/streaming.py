@@ -35,7 +35,7 @@ class StreamingModel(GeneratingModel):
         """As `stream`, for asyncio: ``async for piece in model.astream(...)``.
 
         Takes and raises what `stream` does, at the call itself. Leaving the loop, by whatever way, ends the sequence;
-        in the middle of a prompt after one run of the prefill (256 tokens) at most. Any number of streams run in one
+        in the middle of a prompt after one run of the prefill (256 tokens at most). Any number of streams run in one
         event loop, beside others in threads, and take no thread of their own.
         """
         from ..asynchronous import AsyncStream
