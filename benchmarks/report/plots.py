@@ -100,7 +100,6 @@ def training(results: dict[str, Any]) -> Figure:
 def stall(results: dict[str, Any]) -> Figure:
     """How long a stream stops while a long prompt arrives, and how long that one waits, for every way to read it."""
     ways = results["arrival_milliseconds"]
-    own = f"chunks of {results['chunk']}"
     figure = Figure(figsize=(7.5, 0.27 * len(ways) + 1.1), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, key, title in (
@@ -108,7 +107,7 @@ def stall(results: dict[str, Any]) -> Figure:
         (panels[1], "time_to_first_token", "the prompt's first token after, ms"),
     ):
         drawn = panel.barh(list(ways), [way[key] for way in ways.values()], height=0.72,
-                           color=[OWN if name == own else OTHER for name in ways])  # fmt: skip
+                           color=[OTHER if name == "whole" else OWN for name in ways])  # fmt: skip
         panel.bar_label(drawn, fmt="{:,.0f}", padding=3)
         panel.set_title(title, fontsize=9)
         panel.margins(x=0.18)

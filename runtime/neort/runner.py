@@ -13,9 +13,9 @@ from .bundle import ModelSpec
 
 __all__ = ["IDLE", "PREFILL_CHUNK", "ModelRunner", "prefill_chunk_of"]
 
-PREFILL_CHUNK = 256  # tokens of a prompt in one run at most; a little faster than 128 and 512: docs/engine.md
+PREFILL_CHUNK = 256  # tokens of a prompt in one run at most; faster than 128 and 512: see docs/design.md
 LEAST_CHUNK = 128  # fewer read all weights too often; see docs/engine.md
-STALL = 20e9  # multiplications that sequences may have to wait for: 128 tokens of a 125M model take 11e9
+STALL = 30e9  # multiplications that sequences may have to wait for: 256 tokens of a 125M model take 22e9
 IDLE = -1  # the length of a slot that a step leaves alone
 
 
