@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Unpack, overload
+import functools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar, Unpack, overload
 
 from ..arrays import Ids
 from ..engine import BeamCollector, Collecting, Collector, Completion, Piece, check_ids
@@ -24,6 +25,8 @@ from .parts import ModelParts
 from .requests import Brought, Submitted
 
 __all__ = ["GeneratingModel", "refuse_beams", "refuse_several"]
+
+Made = TypeVar("Made", bound=Collecting)
 
 
 class GeneratingModel(ModelParts):
@@ -105,7 +108,9 @@ class GeneratingModel(ModelParts):
         if one and "num_return_sequences" not in overrides:
             refuse_several(options, "give it in the call itself, which then returns a list")
         prompts = [self._encode(prompt)] if one else self._encode_all(prompt)
-        collectors = list(self._collectors(prompts, options, brought, one=one))
+        count = 1 if options.num_beams > 1 else options.num_return_sequences
+        make = functools.partial(self._collector, options=options, brought=brought)
+        collectors = list(self._collectors(prompts, count, make, one=one))
         self._run(collectors)
         completions = [completion for collector in collectors for completion in collector.completions()]
         return completions[0] if one and "num_return_sequences" not in overrides else completions
@@ -163,19 +168,21 @@ class GeneratingModel(ModelParts):
         return ids
 
     def _collectors(
-        self, prompts: list[Ids], options: GenerationConfig, brought: Brought, *, one: bool
-    ) -> Iterator[Collector | BeamCollector]:
-        """What collects the sequences of prompts, which can be served; an error says which of a list cannot."""
-        count = 1 if options.num_beams > 1 else options.num_return_sequences
+        self, prompts: list[Ids], count: int, collector: Callable[[Ids, int, int], Made], *, one: bool
+    ) -> Iterator[Made]:
+        """What collects ``count`` sequences of each prompt, which can be served; an error says which of a list cannot.
+
+        ``collector`` makes it of a prompt's ids, its number, and the sequence's.
+        """
         for i, ids in enumerate(prompts):
             for index in range(count):
-                collector = self._collector(ids, options, brought, i, index)
+                made = collector(ids, i, index)
                 with contextlib.nullcontext() if one else about(f"prompt {i} of the list"):
-                    self._engine.check(collector.request)
-                yield collector
+                    self._engine.check(made.request)
+                yield made
 
     def _collector(
-        self, ids: Ids, options: GenerationConfig, brought: Brought, prompt_index: int = 0, index: int = 0
+        self, ids: Ids, prompt_index: int = 0, index: int = 0, *, options: GenerationConfig, brought: Brought
     ) -> Collector | BeamCollector:
         """What collects return sequence ``index`` of a prompt, or all that a beam search finds."""
         chooser, negative_ids = (

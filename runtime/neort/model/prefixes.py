@@ -36,7 +36,7 @@ class PrefixingModel(StreamingModel):
             text = [*self.tokenizer.prefix_ids, *self.tokenizer.encode(text, add_special_tokens=False)]
         ids, pin = self._encode(text), Pin()
         options = GenerationConfig(max_new_tokens=1)
-        collector = self._collector(ids, options, Brought())
+        collector = self._collector(ids, options=options, brought=Brought())
         collector.request.pin = pin
         try:
             self._run([collector])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
+from ..arrays import Ids
 from ..engine import Collector, Completion
 from ..generation import AllowedTokensFunction, GenerationConfig, GenerationOptions, LogitsProcessor, StoppingCriterion
-from ..prompts import Prompt, Prompts, about
+from ..prompts import Prompt, Prompts
 from .generating import GeneratingModel, refuse_beams, refuse_several
 from .requests import Brought
 
@@ -58,14 +58,13 @@ class StreamingModel(GeneratingModel):
 
         options = self._options(config, overrides)
         refuse_beams(options)
-        encoded, collectors = self._encode_all(prompts), []
-        for i, ids in enumerate(encoded):
-            for index in range(options.num_return_sequences):
-                chooser = self._chooser(ids, options, Brought(), i, index)
-                collector = Collector(ids, options, index, self.tokenizer, chooser, streamed=True, every_token=True)
-                with contextlib.nullcontext() if len(encoded) == 1 else about(f"prompt {i} of the list"):
-                    self._engine.check(collector.request)
-                collectors.append(collector)
+
+        def collector(ids: Ids, prompt_index: int, index: int) -> Collector:
+            chooser = self._chooser(ids, options, Brought(), prompt_index, index)
+            return Collector(ids, options, index, self.tokenizer, chooser, streamed=True, every_token=True)
+
+        encoded, count = self._encode_all(prompts), options.num_return_sequences
+        collectors = list(self._collectors(encoded, count, collector, one=len(encoded) == 1))
         return AsyncStreams(self._engine, collectors)
 
     async def agenerate(
@@ -88,4 +87,4 @@ class StreamingModel(GeneratingModel):
         brought = Brought(logits_processor, stopping_criteria, prefix_allowed_tokens_fn, negative_prompt)
         options = self._options(config, overrides)
         refuse_several(options, "use generate, or several calls")
-        return await completed(self._engine, self._collector(self._encode(prompt), options, brought))
+        return await completed(self._engine, self._collector(self._encode(prompt), options=options, brought=brought))
