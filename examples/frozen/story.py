@@ -1,6 +1,6 @@
 """Continues a text, for people who have neither Python nor neort: build.py packs it with both and a model.
 
-    python story.py TEXT [NEW_TOKENS]
+python story.py TEXT [NEW_TOKENS]
 """
 
 from __future__ import annotations
