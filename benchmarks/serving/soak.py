@@ -39,7 +39,10 @@ SHOWN = 20
 
 def main() -> None:
     args = parse_args()
-    with TemporaryDirectory() as folder, Server(neort_command(args.bundle, args.option), Path(folder, "log")) as server:
+    with (
+        TemporaryDirectory() as folder,
+        Server(neort_command(args.bundle, args.option), log=Path(folder, "log")) as server,
+    ):
         facts = soak(server, args)
         facts["exit_status"] = server.end()
     wrong = facts["wrong"] + ([f"the server ended with status {facts['exit_status']}"] if facts["exit_status"] else [])
