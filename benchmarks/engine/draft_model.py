@@ -6,7 +6,7 @@ The model continues passages of TEXT, greedy and sampled, with and without draft
 given those before, that the draft model chooses too, with the same random number; it decides how long accepted runs
 are. Besides the speed-up measured on these two small models, one is computed for models of the sizes of GPT-Neo 125M
 and 1.3B with that acceptance: the decisions of `Speculator` over the measured agreements, with the costs in
-results/row_costs.json, whichever machine they were measured on, and the best of (1 + a + ... + a^k) / (1 + run + k (token + draft)).
+results/row_costs.json, of whatever machine, and the best of (1 + a + ... + a^k) / (1 + run + k (token + draft)).
 
 Writes results/draft_model.json.
 """

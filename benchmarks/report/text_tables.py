@@ -13,7 +13,7 @@ def repeats(results: dict[str, Any]) -> list[str]:
     lengths = [cell["tokens"] for cell in next(iter(ways.values()))]
     titles = [f"{length} tokens: a run of {run} comes twice | different tokens" for length in lengths]
     rows = [
-        [f"{cell['repeating']} of {prompts} | {cell['distinct_share']:.0%}" for cell in cells] for cells in ways.values()
+        [f"{cell['repeating']} of {prompts} | {cell['distinct_share']:.0%}" for cell in way] for way in ways.values()
     ]
     return [
         f"| {results['bundle']} | {' | '.join(titles)} |",
