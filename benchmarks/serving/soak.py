@@ -26,6 +26,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from neort.bundle import bundled_path
+
 from ..harness.arguments import script_parser
 from ..harness.results import write_results
 from .client import Asked, Exchange
@@ -81,7 +83,7 @@ def soak(server: Server, args: argparse.Namespace) -> dict[str, Any]:
     after = settled(server, idle)
     counted, shown = mistakes(found, expected)
     return {
-        "bundle": args.bundle.name if args.bundle else "bundled",
+        "bundle": (args.bundle or bundled_path()).name,
         "clients": args.clients, "minutes": args.minutes, "distinct": args.distinct,
         "load": summary(found),
         "compared": sum(each.status == 200 for each in found),
