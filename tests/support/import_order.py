@@ -63,6 +63,7 @@ ORDER = {
         "bundle",
         "verification",
         "exporter",
+        "repository",
         "training",
         "cli",
     ],
