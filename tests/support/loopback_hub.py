@@ -76,7 +76,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut: int | None = None
-    """After so many bytes the connection is closed."""
+    """After so many bytes the connection is closed, ``until`` then at the latest."""
+    until: threading.Event | None = None
     length: int | None = -1
     """The length that is announced: -1 is the true one, None is none."""
 
@@ -161,6 +162,8 @@ def _handler(hub: Hub, server: str) -> type[BaseHTTPRequestHandler]:
             with contextlib.suppress(OSError):  # the client has gone
                 for start in range(0, len(body), PIECE):
                     self.wfile.write(body[start : start + PIECE])
+                if answer.until is not None:
+                    answer.until.wait()
 
     return Handler
 

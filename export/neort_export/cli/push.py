@@ -16,8 +16,8 @@ __all__ = ["DESCRIPTION", "HELP", "add_arguments", "outcome", "run"]
 HELP = "write the folder that a hub repository needs, and print the command that uploads it"
 DESCRIPTION = (
     "Write bundles of one model, one for each format, as the folder of a repository on the Hugging Face hub: a folder "
-    "for each format, one card made of theirs, and .gitattributes for LFS. Nothing is uploaded: the command that does so "
-    "is printed. Whoever then runs `neort pull OWNER/NAME` has the bundle."
+    "for each format, one card made of theirs, and .gitattributes for LFS. Nothing is uploaded: the command that does "
+    "so is printed. Whoever then runs `neort pull OWNER/NAME` has the bundle."
 )
 
 

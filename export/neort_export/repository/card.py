@@ -61,20 +61,20 @@ def _text(folder: Path) -> str:
 
 
 def _parts(bundles: Mapping[str, Bundle], cards: Mapping[str, Card], repository: str) -> Iterator[str]:
-    yield f"# {code(repository.rpartition('/')[2])}, for CPUs"
+    several = len(bundles) > 1
+    first = "int8" if "int8" in bundles else next(iter(bundles))
+    yield f"# {code(repository.rpartition('/')[2])}{'' if several else f', {first}'}, for CPUs"
     yield merged({name: card.about for name, card in cards.items()}, of=len(cards))
-    yield "## Formats"
-    yield _formats(bundles)
-    told = merged_sections(cards, without=(FIGURES, RUN))
-    for heading, text in told:
+    if several:
+        yield "## Formats"
+        yield _formats(bundles)
+    for heading, text in merged_sections(cards, without=(FIGURES, RUN)):
         yield f"## {heading}"
         yield text
         if heading == FORMAT:
             yield from _figures(bundles)
     if not any(FORMAT in card.sections for card in cards.values()):
         yield from _figures(bundles)
-    several = len(bundles) > 1
-    first = "int8" if "int8" in bundles else next(iter(bundles))
     yield f"## {RUN}"
     yield COMMANDS.format(
         repository=repository,

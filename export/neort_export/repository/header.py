@@ -36,7 +36,9 @@ def merged_header(
         merged[name] = list(dict.fromkeys([*values, *(_known(name, manifests))]))
     if len(merged["base_model"]) == 1:
         (merged["base_model"],) = merged["base_model"]
-    others = {key: value for header in reversed(headers.values()) for key, value in header.items() if key not in merged}
+    others = {
+        key: value for header in reversed([*headers.values()]) for key, value in header.items() if key not in merged
+    }
     return {name: merged.get(name, others.get(name)) for name in ORDER} | {
         name: value for name, value in others.items() if name not in ORDER
     }

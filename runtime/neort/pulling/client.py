@@ -7,6 +7,7 @@ so, and nothing but the web is asked: a redirection to a file, say, is refused.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import re
@@ -20,7 +21,7 @@ from email.utils import parsedate_to_datetime
 from typing import cast
 from urllib.error import URLError
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
+from urllib.request import AbstractHTTPHandler, HTTPHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
 
 from ..errors import ConfigError
 from ..wording import shortened
@@ -101,7 +102,7 @@ class Client:
         self._origin = _origin_of(origin) if origin else None
         self._wait, self._tell = wait, tell
         self._opener = OpenerDirector()
-        for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(context=_context()), UnknownHandler()):
+        for handler in (ProxyHandler(), HTTPHandler(), _Encrypted(), UnknownHandler()):
             self._opener.add_handler(handler)
 
     @contextlib.contextmanager
@@ -177,6 +178,19 @@ class Client:
     def _authorization(self, url: str) -> dict[str, str]:
         mine = self._token is not None and _origin_of(url) == self._origin
         return {"Authorization": f"Bearer {self._token}"} if mine else {}
+
+
+class _Encrypted(AbstractHTTPHandler):
+    """Connections with certificates, which take a tenth of a second to read: at the first one."""
+
+    https_request = AbstractHTTPHandler.do_request_
+
+    @functools.cached_property
+    def _certificates(self) -> ssl.SSLContext:
+        return _context()
+
+    def https_open(self, request: Request) -> http.client.HTTPResponse:
+        return self.do_open(http.client.HTTPSConnection, request, context=self._certificates)
 
 
 def _target(url: str, response: http.client.HTTPResponse) -> str:

@@ -81,6 +81,9 @@ class Store:
         finally:
             lock.close()
 
+    def has_blob(self, blob: str) -> bool:
+        return (self.cached.blobs / blob).is_file()
+
     def holds(self, blob: str, wanted: Wanted) -> bool:
         """Whether a blob is there, and is the wanted file; another one is removed."""
         file = self.cached.blobs / blob
@@ -119,7 +122,7 @@ class Store:
 
     def put(self, blob: str, contents: bytes) -> None:
         """Write a small blob, unless it is there."""
-        if not (self.cached.blobs / blob).is_file():
+        if not self.has_blob(blob):
             self._place(contents, self.cached.blobs / blob)
             self._new.add(blob)
 
