@@ -12,6 +12,7 @@
     ├── PrefixError (also ValueError)         a prefix file that is damaged or of another model; or a closed prefix
     ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
     ├── OutOfMemoryError (also MemoryError)   the system gives no memory for the weights, the cache or a run
+    ├── HubError (also ConnectionError)       `neort pull`: a hub or a server is not reached, or does not hand it out
     ├── EngineError (also RuntimeError)       a run of the model failed, or the process was forked in the middle of one
     └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
@@ -28,6 +29,7 @@ __all__ = [
     "BusyError",
     "ConfigError",
     "EngineError",
+    "HubError",
     "LogitsError",
     "MissingExtraError",
     "NeortError",
@@ -99,6 +101,10 @@ class LogitsError(NeortError, ArithmeticError):
 
 class OutOfMemoryError(NeortError, MemoryError):
     """The system gives no memory for the weights, the cache or a run; with less to do the same model may go on."""
+
+
+class HubError(NeortError, ConnectionError):
+    """A hub or a server that cannot be reached, or that does not hand out a bundle; only `neort pull` asks one."""
 
 
 class EngineError(NeortError, RuntimeError):

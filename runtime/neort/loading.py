@@ -23,6 +23,7 @@ from .errors import (
     TokenizerError,
 )
 from .generation import LOAD_KNOWN_ELSEWHERE, MOST_SEQUENCES, OPTIONS, GenerationConfig, hinting
+from .hub import find_bundle
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
 from .model import Model
 from .paths import given_path
@@ -53,7 +54,10 @@ def load(
     kv_cache: CacheType = "fp32",
     configure_session: Callable[[Any], None] | None = None,
 ) -> Model:
-    """Load a bundle folder, or the bundled demonstration model.
+    """Load a bundle, or the bundled demonstration model.
+
+    ``bundle`` is a folder, or the name that one was pulled by, OWNER/NAME[/FORMAT][@REVISION] or an https address:
+    `neort pull` has put it into the cache, and loading opens no connection. A folder that exists comes first.
 
     ``num_threads`` defaults to the CPUs that the process may use (affinity and container quota); it may be 64, or 4 per
     CPU of the machine where these are more, and never more than the system lets the process start (the user's limit
@@ -186,14 +190,14 @@ def _count(name: str, value: object, least: int, most: int | None = None) -> int
 
 
 def _path(name: str, value: object) -> Path | None:
-    """An argument that is the path of a folder, or None. Raises ArgumentTypeError, ConfigError."""
+    """An argument that names a bundle, or None. Raises ArgumentTypeError, ConfigError, and what `find_bundle` does."""
     if value is None:
         return None
     if not isinstance(value, (str, os.PathLike)):
         raise ArgumentTypeError(f"{name} is the path of a folder, not {_type(value)}")
     if not os.fspath(value):
         raise ConfigError(f"the path of {name} is empty; name a folder, or leave it out")
-    return Path(value)
+    return find_bundle(value)
 
 
 def _type(value: object) -> str:

@@ -24,6 +24,7 @@ ORDER = {
         "arrays",
         "files",
         "bundle",
+        "hub",
         "tokenizer",
         "generation",
         "prompts",
@@ -44,6 +45,7 @@ ORDER = {
         "pipelines",
         "server",
         "integrations",
+        "pulling",
         "cli",
     ],
     "neort_export": [
@@ -61,6 +63,7 @@ ORDER = {
         "bundle",
         "verification",
         "exporter",
+        "repository",
         "training",
         "cli",
     ],

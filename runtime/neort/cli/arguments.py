@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..bundle import bundled_path
 from ..generation import OPTIONS
+from ..hub import find_bundle
 from ..kvcache import CACHE_TYPES
 
 __all__ = [
@@ -32,7 +33,7 @@ FLAGS = {name: option.flag for name, option in OPTIONS.items()} | {
     "negative_prompt": "--negative-prompt",
 }
 """The flags of what Python calls options and arguments."""
-FOLDER = "folder of a bundle; default: the bundled demonstration model"
+FOLDER = "folder of a bundle, or what neort pull has fetched; default: the bundled demonstration model"
 
 
 def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
@@ -44,9 +45,12 @@ def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> 
 
 
 def bundle_of(args: argparse.Namespace) -> str:
-    """The folder that the arguments of `add_bundle` name. Raises BundleError where there is no bundled model."""
+    """The folder that the arguments of `add_bundle` name.
+
+    Raises BundleError where there is no bundled model, or nothing was pulled by that name.
+    """
     named: str | None = args.model if args.model is not None else getattr(args, "bundle", None)
-    return str(bundled_path()) if named is None else named
+    return str(bundled_path() if named is None else find_bundle(named))
 
 
 def named(text: str) -> str:

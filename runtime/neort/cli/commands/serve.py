@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...bundle import bundled_path
 from ...diagnostics import machine_facts
 from ...errors import ConfigError, StorageError
+from ...hub import find_bundle
 from ...loading import load
 from ...paths import read_regular
 from ...wording import shortened
@@ -36,10 +37,14 @@ LONGEST_TIME = 86_400.0 * 7
 
 @dataclass(frozen=True)
 class Named:
-    """A file or folder, and the name that it was given by, if it was."""
+    """A file or folder, or what a bundle was pulled by, and the name that it was given, if it was."""
 
     name: str | None
-    path: Path
+    given: str
+
+    @property
+    def path(self) -> Path:
+        return Path(self.given)
 
 
 def add_parser(commands: Any) -> None:
@@ -154,15 +159,16 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
 def _bundles(args: argparse.Namespace) -> dict[str, Path]:
     """The folders by the names that requests know them by."""
-    given = [*args.bundles, *args.more] or [Named(None, bundled_path())]
+    given = [*args.bundles, *args.more] or [Named(None, str(bundled_path()))]
     bundles: dict[str, Path] = {}
     for each in given:
-        name = each.name or each.path.resolve().name
+        path = find_bundle(each.given)
+        name = each.name or (path.resolve().name if path == each.path else each.given)
         if not NAME.fullmatch(name):
             args.refuse(f"{shortened(name)} cannot name a model; write NAME=BUNDLE, of letters, digits and . : @ / _ -")
         if name in bundles:
             args.refuse(f"two bundles are called {name}; give one of them another name by NAME=BUNDLE")
-        bundles[name] = each.path
+        bundles[name] = path
     return bundles
 
 
@@ -247,8 +253,8 @@ def _named_file(text: str) -> Named:
     """NAME=FILE, or FILE alone, which may hold = if there is such a file."""
     name, equals, path = text.partition("=")
     if equals and name and path and not Path(text).exists():
-        return Named(name, Path(path))
-    return Named(None, Path(named(text)))
+        return Named(name, path)
+    return Named(None, named(text))
 
 
 def _size(text: str) -> int:
