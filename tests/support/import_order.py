@@ -38,6 +38,7 @@ ORDER = {
         "model",
         "loading",
         "verification",
+        "workers",
         "batches",
         "explanation",
         "diagnostics",
