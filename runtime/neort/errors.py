@@ -12,7 +12,7 @@
     ├── PrefixError (also ValueError)         a prefix file that is damaged or of another model; or a closed prefix
     ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
     ├── OutOfMemoryError (also MemoryError)   the system gives no memory for the weights, the cache or a run
-    ├── EngineError (also RuntimeError)       a run of the model failed, or the process was forked in the middle of one
+    ├── EngineError (also RuntimeError)       a run of the model failed, the process was forked in one, or workers end
     └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
 A BundleError or PrefixError for something that is not there is a FileNotFoundError, too.
@@ -102,7 +102,7 @@ class OutOfMemoryError(NeortError, MemoryError):
 
 
 class EngineError(NeortError, RuntimeError):
-    """A run of the model failed, or the process was forked in the middle of one."""
+    """A run of the model failed, the process was forked in the middle of one, or worker processes do not last."""
 
 
 class MissingExtraError(NeortError, ImportError):

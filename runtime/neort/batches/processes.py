@@ -109,6 +109,8 @@ class _Crew:
         """End all processes that there are."""
         for member in self.members.values():
             member.worker.kill()
+        for member in self.members.values():
+            member.worker.wait(LAST_SECONDS)
             member.worker.close()
 
     def _go(self, count: int) -> None:

@@ -5,11 +5,12 @@ Knows Linux's files; elsewhere there is a number of CPUs, and nothing is known a
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..backend import available_cpus, cgroup_quota, thread_limit
+from ..backend import available_cpus, cgroup_quota, checked_threads, thread_limit
 from ..errors import ConfigError
 from .placement import Cpu, Share, divided
 
@@ -19,10 +20,12 @@ SYSTEM = Path("/sys/devices/system")
 SIBLINGS = ("core_cpus_list", "thread_siblings_list")  # of one core, by today's name and by an earlier one
 
 
-def shares_here(workers: int) -> tuple[Share, ...]:
+def shares_here(workers: int, num_threads: int | None = None) -> tuple[Share, ...]:
     """What each of so many workers has of this machine: of the process's CPUs, its container's quota, and threads.
 
-    Raises ConfigError for more workers than the system lets it have threads.
+    ``num_threads`` are those of each worker where its CPUs are not to say it.
+
+    Raises ConfigError for more workers than the system lets it have threads, and what `checked_threads` does.
     """
     most = thread_limit()
     if not 1 <= workers <= most:
@@ -30,10 +33,13 @@ def shares_here(workers: int) -> tuple[Share, ...]:
             f"workers is {workers}; it must be at least 1, and {most} at most on this machine: one for each few CPUs, "
             f"of which there are {available_cpus()} here"
         )
+    threads = None if num_threads is None else checked_threads(num_threads)
     quota, known = min(cgroup_quota(), most), usable_cpus()
     if known is None:
-        return divided([Cpu(i, 0, i) for i in range(available_cpus())], workers, quota=quota, bind=False)
-    return divided(known, workers, quota=quota, bind=True)
+        shares = divided([Cpu(i, 0, i) for i in range(available_cpus())], workers, quota=quota, bind=False)
+    else:
+        shares = divided(known, workers, quota=quota, bind=True)
+    return shares if threads is None else tuple(dataclasses.replace(share, threads=threads) for share in shares)
 
 
 def suited_workers() -> int:

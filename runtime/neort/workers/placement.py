@@ -5,7 +5,6 @@ Knows numbers; starts nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,10 +32,6 @@ class Share:
 
     threads: int
     cpus: tuple[int, ...] | None = None
-
-    def with_threads(self, threads: int) -> Share:
-        """The same CPUs for so many threads, which the caller chose."""
-        return dataclasses.replace(self, threads=threads)
 
 
 def divided(cpus: Sequence[Cpu], workers: int, *, quota: float, bind: bool) -> tuple[Share, ...]:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from typing import Any
 
+from ..errors import EngineError
 from .child import SIGNALS, run_child
 
 __all__ = ["Worker", "ending_in_words"]
 
 CONTEXT = multiprocessing.get_context("spawn")
-LAST_SECONDS = 10.0  # for a process that was killed
 
 
 class Worker:
@@ -34,7 +34,7 @@ class Worker:
     ) -> None:
         """Start it: it does ``work(parent, *arguments)``, a function of a module, bound to ``cpus`` if there are any.
 
-        Raises OSError where the system starts no process.
+        Raises EngineError where the system starts no process.
         """
         self.number = number
         self.pipe, theirs = CONTEXT.Pipe()
@@ -46,9 +46,10 @@ class Worker:
                 resource_tracker.ensure_running()  # which it would start on these CPUs, and unblock signals
             with _blocked_signals(), _bound(cpus):
                 self._process.start()
-        except BaseException:
-            self.pipe.close()
-            raise
+        except OSError as error:
+            raise EngineError(
+                f"the system starts no further process ({error.strerror or error}); give fewer --workers, or allow more"
+            ) from error
         finally:
             theirs.close()
 
@@ -74,9 +75,8 @@ class Worker:
         return self._process.exitcode is not None
 
     def kill(self) -> None:
-        """End it now, and wait until it has ended."""
+        """End it now."""
         self._process.kill()
-        self.wait(LAST_SECONDS)
 
     def close(self) -> None:
         """Give back what is held of one that has ended."""

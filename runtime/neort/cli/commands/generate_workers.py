@@ -27,9 +27,7 @@ def run(
     ``loading`` are arguments of `neort.load`, ``options`` those of generation. Raises ConfigError for more workers than
     the system lets the command have, and what `answers_of_workers` and `run_records` do.
     """
-    shares = shares_here(args.workers)
-    if args.num_threads is not None:
-        shares = tuple(share.with_threads(args.num_threads) for share in shares)
+    shares = shares_here(args.workers, args.num_threads)
     bundle = Bundle(Path(bundle_of(args)))
     config = options_of(bundle).replace(**options)
     job = Job(bundle.path, loading, config, args.output_key, args.max_batch_size, negative)
