@@ -39,6 +39,7 @@ ORDER = {
         "model",
         "loading",
         "verification",
+        "workers",
         "batches",
         "explanation",
         "diagnostics",
