@@ -6,11 +6,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from ..errors import ArgumentTypeError, ConfigError
-from ..wording import shortened
+from ...errors import ArgumentTypeError, ConfigError
+from ...wording import shortened
 
 __all__ = ["ServeOptions"]
 
@@ -102,11 +101,6 @@ class ServeOptions:
             if name not in kinds:
                 raise ArgumentTypeError(f"there is no argument {shortened(name)}; there are {', '.join(kinds)}")
         return cls(**{name: _value(name, value, kinds[name]) for name, value in given.items() if value is not None})
-
-    @property
-    def model_name(self) -> str | None:
-        """What requests call the model, as far as the options say it."""
-        return self.name or (None if self.bundle is None else Path(self.bundle).resolve().name)
 
     @property
     def target(self) -> float:

@@ -1,7 +1,4 @@
-"""What `neort serve` serves as a deployment of Ray Serve: ``serve run neort.integrations.ray_serve:build insecure=true``.
-
-Ray has the replicas, the proxies that requests come by, and the restarts; what requests get is the application's.
-"""
+"""One replica: a model and the server's application around it, in an actor of Ray's."""
 
 from __future__ import annotations
 
@@ -10,71 +7,27 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from ..bundle import bundled_path
-from ..diagnostics import machine_facts
-from ..errors import ConfigError, EngineError, MissingExtraError
-from ..loading import load
-from ..paths import read_regular
-from ..server.app import Keys, Settings, create_app
-from ..server.app.in_flight import InFlight
-from ..server.app.metrics import Metrics
-from ..server.handlers import Handlers, Limits, ServedModel
-from .ray_serve_options import ServeOptions
-from .ray_settings import keep_quiet
+from starlette.requests import Request
+from starlette.responses import Response
 
-keep_quiet()
-try:
-    from ray import serve
-    from starlette.requests import Request
-    from starlette.responses import Response
-except ImportError as error:
-    raise MissingExtraError(
-        f"Ray Serve cannot be imported ({error}); install it by: pip install 'neort[ray]'"
-    ) from error
+from ...bundle import bundled_path
+from ...diagnostics import machine_facts
+from ...errors import ConfigError, EngineError
+from ...loading import load
+from ...paths import read_regular
+from ...server.app import Keys, Settings, create_app
+from ...server.app.in_flight import InFlight
+from ...server.app.metrics import Metrics
+from ...server.handlers import Handlers, Limits, ServedModel, failure_of
+from .options import ServeOptions
 
-__all__ = ["Replica", "build"]
+__all__ = ["Replica"]
 
 Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-NAME = "neort"
-ROUTER = f"{__package__}.ray_serve_router.EvenRouter"
-REFUSED = 64  # requests beside those with a slot or a place in the queue: to be refused, and those of other routes
-DRAINED_WITHIN = 0.5  # seconds after its last request that a replica is seen to have none
-HEALTH_EVERY = 2.0  # seconds
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
 LARGEST_TEMPLATE = 1 << 20
-
-
-def build(args: dict[str, Any]) -> serve.Application:
-    """The application that ``serve run`` and ``serve deploy`` are told by ``neort.integrations.ray_serve:build``.
-
-    ``args`` are those of `ServeOptions`. Ray sends a replica more requests than it takes: those beyond its queue are
-    refused by the server itself, in OpenAI's form, since Ray's own refusals have another one.
-
-    Raises ArgumentTypeError and ConfigError for arguments of no use. A bundle that cannot be loaded fails its replicas.
-    """
-    options = ServeOptions.read(args)
-    replicas: dict[str, Any] = {"num_replicas": options.replicas}
-    if options.max_replicas is not None:
-        scaling = {
-            "min_replicas": options.replicas,
-            "max_replicas": options.max_replicas,
-            "target_ongoing_requests": options.target,
-            "upscale_delay_s": options.upscale_delay,
-            "downscale_delay_s": options.downscale_delay,
-        }
-        replicas = {"autoscaling_config": scaling}
-    deployment = serve.deployment(
-        Replica,
-        name=NAME,
-        ray_actor_options={"num_cpus": options.num_threads},
-        max_ongoing_requests=options.max_batch_size + options.max_queue + REFUSED,
-        graceful_shutdown_timeout_s=options.shutdown_timeout,
-        graceful_shutdown_wait_loop_s=DRAINED_WITHIN,
-        health_check_period_s=HEALTH_EVERY,
-        request_router_config={"request_router_class": ROUTER},
-        **replicas,
-    )
-    return deployment.bind(options)
 
 
 class Replica:
@@ -100,8 +53,8 @@ class Replica:
     async def check_health(self) -> None:
         """Raise EngineError where the model has failed, so that Ray puts another replica in this one's place."""
         for served in self._handlers.served.values():
-            error = served.model.engine_figures.failed
-            if error is not None and not isinstance(error, MemoryError):  # with less to do, that one may go on
+            error = failure_of(served)
+            if error is not None:
                 self._running.failed = type(error).__name__
                 raise EngineError(f"the model {served.name} has failed ({error}); this replica is to be replaced")
 
@@ -109,20 +62,20 @@ class Replica:
 class _Answer(Response):
     """What the application sends, as a response, which is what Ray takes."""
 
-    def __init__(self, application: Any) -> None:
+    def __init__(self, application: Application) -> None:
         super().__init__()
         self._application = application
 
-    async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """See ASGI."""
 
-        async def handed_on(message: Message) -> None:
+        async def hand_on(message: Message) -> None:
             if message["type"] == "http.response.start":  # Ray's proxy names the request's id, too
                 fields = [(key, value) for key, value in message["headers"] if key != b"x-request-id"]
                 message = {**message, "headers": fields}
             await send(message)
 
-        await self._application(scope, receive, handed_on)
+        await self._application(scope, receive, hand_on)
 
 
 def _served(options: ServeOptions) -> ServedModel:
