@@ -21,7 +21,7 @@ from typing import Any
 
 import uvicorn
 
-from ..handlers import Handlers, Limits, ServedModel
+from ..handlers import Handlers, Limits, ServedModel, failure_of
 from ..protocol import RequestError
 from .access.guard import LOG
 from .application import create_app
@@ -171,8 +171,8 @@ class Serving:
 
     def _look_at_engines(self) -> None:
         for served in self._handlers.served.values():
-            error = served.model.engine_figures.failed
-            if error is not None and not isinstance(error, MemoryError):  # with less to do, that one may go on
+            error = failure_of(served)
+            if error is not None:
                 LOG.error("the model %s has failed: %s: %s", served.name, type(error).__name__, error)
                 self._running.failed, self._status = type(error).__name__, FAILED
                 self.ending.set()
