@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from ..harness.arguments import script_parser
 from ..harness.results import write_results
 
 PROMPT = 160
-GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
+GREEDY: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.0}
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(args: argparse.Namespace, cache: str) -> dict[str, Any]:
+def compare(args: argparse.Namespace, cache: Literal["fp32", "int8"]) -> dict[str, Any]:
     """Tokens that were compared, how many of them were drafted, and the gaps of the places that differ."""
     plain = neort.load(args.bundle, kv_cache=cache)
     drafting = neort.load(args.bundle, kv_cache=cache, draft="prompt-lookup")

@@ -124,6 +124,6 @@ def test_the_cache_is_where_the_hub_s_clients_have_it(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    name = read_name("owner/tiny")
-    assert name is not None
-    assert cached_repository(name).folder == Path(cache) / "models--owner--tiny"
+    tiny = read_name("owner/tiny")
+    assert tiny is not None
+    assert cached_repository(tiny).folder == Path(cache) / "models--owner--tiny"
