@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..bundle import Bundle
 from ..errors import ConfigError, StorageError
 from ..files import FileLock, published_file, storage_errors
 from ..generation import GenerationConfig
-from ..model import Model
 from ..wording import is_utf8, shortened
 from .records import Record
 
@@ -29,9 +29,9 @@ ANEW = "give another --output, or --overwrite to begin anew"
 LARGEST_FACTS = 1 << 20  # bytes
 
 
-def facts_of(model: Model, config: GenerationConfig, **others: str) -> dict[str, Any]:
+def facts_of(bundle: Bundle, config: GenerationConfig, **others: str) -> dict[str, Any]:
     """What results have in common: the model and its options, and ``others``, in JSON's own types."""
-    graph = model.bundle.model_hash("decoder.onnx")
+    graph = bundle.model_hash("decoder.onnx")
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     return {"model": graph, **others, **{name: _plain(value) for name, value in options.items()}}
 
