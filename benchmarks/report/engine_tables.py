@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.profile_nodes import BETWEEN
 from .markdown import machine
 
-__all__ = ["cpus", "installed", "kv_cache", "profile", "sampling", "short_prompts", "stall", "threads"]
+__all__ = ["cpus", "kv_cache", "profile", "sampling", "short_prompts", "stall", "threads"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -153,14 +153,6 @@ def cpus(results: dict[str, Any]) -> list[str]:
         *rows,
         *(f"| {name} | not run: {reason} | | | | | |" for name, reason in results["skipped"].items()),
     ]
-
-
-def installed(results: dict[str, Any]) -> list[str]:
-    """What an installation brings."""
-    packages = sorted(results["packages"].items(), key=lambda item: -item[1]["bytes"])
-    listed = ", ".join(f"{name} {facts['bytes'] / 1e6:.1f}" for name, facts in packages)
-    total = results["total_bytes"] / 1e6
-    return [f"`pip install .` brings {total:.0f} MB in {len(packages)} packages (MB each): {listed}."]
 
 
 def _milliseconds(bundle: dict[str, Any], run: str, kind: str) -> float:

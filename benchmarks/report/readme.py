@@ -21,6 +21,7 @@ from . import (
     engine_tables,
     exporter_tables,
     format_tables,
+    installation_tables,
     peer_tables,
     serving_tables,
     speculation_tables,
@@ -29,10 +30,12 @@ from . import (
 )
 
 NAMES = (
+    "applications.md",
     "benchmarks.md",
     "engine.md",
     "evaluation.md",
     "formats.md",
+    "installation.md",
     "quantization.md",
     "speculation.md",
     "training.md",
@@ -44,7 +47,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "quality": format_tables.quality,
     "perplexity": format_tables.perplexity,
     "evaluation": peer_tables.evaluation,
-    "installed": engine_tables.installed,
+    "frozen": installation_tables.frozen,
+    "installed": installation_tables.installed,
+    "wheels": installation_tables.wheels,
     "refinements": format_tables.refinements,
     "block_refinements": format_tables.refinements,
     "exports": exporter_tables.exports,
