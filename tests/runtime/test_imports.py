@@ -116,6 +116,17 @@ print(json.dumps([quiet, opened]))
     assert opened != []
 
 
+def test_only_pulling_loads_what_opens_connections() -> None:
+    program = """
+import json, sys, neort, neort.cli.main
+neort.load(num_threads=1)
+before = [name for name in ("ssl", "http.client", "urllib.request", "neort.pulling") if name in sys.modules]
+import neort.pulling
+print(json.dumps([before, [name for name in ("ssl", "http.client") if name in sys.modules]]))
+"""
+    assert python(program) == [[], ["ssl", "http.client"]]
+
+
 def test_importing_neort_reads_no_model() -> None:
     program = """
 import json, sys

@@ -9,7 +9,7 @@ import pytest
 
 import neort
 from neort.errors import BundleError
-from neort.hub import CachedRepository, cached_repository, find_bundle, read_name
+from neort.hub import CachedRepository, HubName, cached_repository, find_bundle
 from published import bundle_files
 
 COMMIT, OTHER = "c0ffee" + 34 * "0", "facade" + 34 * "1"
@@ -124,6 +124,4 @@ def test_the_cache_is_where_the_hub_s_clients_have_it(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    tiny = read_name("owner/tiny")
-    assert tiny is not None
-    assert cached_repository(tiny).folder == Path(cache) / "models--owner--tiny"
+    assert cached_repository(HubName("owner/tiny")).folder == Path(cache) / "models--owner--tiny"
