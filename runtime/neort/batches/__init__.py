@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from .figures import FIGURES, figures_of
 from .pool import in_order
-from .records import INPUT_FORMATS, InputFormat, Record, format_of_file, read_records
-from .results import RESULT_KEYS, Result, answers
-from .store import ResultFile, facts_of
+from .records import INPUT_FORMATS, InputFormat, RawRecord, Record, format_of_file, raw_records, read_records
+from .results import REFUSED, RESULT_KEYS, Result, answered, answers
+from .store import ResultFile, check_facts, facts_of, line_of, locked, write_facts
 
 __all__ = [
     "FIGURES",
     "INPUT_FORMATS",
+    "REFUSED",
     "RESULT_KEYS",
     "InputFormat",
+    "RawRecord",
     "Record",
     "Result",
     "ResultFile",
+    "answered",
     "answers",
+    "check_facts",
     "facts_of",
     "figures_of",
     "format_of_file",
     "in_order",
+    "line_of",
+    "locked",
+    "raw_records",
     "read_records",
+    "write_facts",
 ]

@@ -151,7 +151,7 @@ class _Run:
         keys = {"prompt_key": args.prompt_key, "output_key": args.output_key}
         if self._negative is not None:
             keys["negative_prompt"] = self._negative
-        facts = facts_of(self._model, self._config, **names, **keys)
+        facts = facts_of(self._model.bundle, self._config, **names, **keys)
         with ResultFile.opened(path, facts, overwrite=args.overwrite) as file:
             file.skip_done(records, args.input)
             before = file.done
