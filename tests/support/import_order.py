@@ -43,8 +43,8 @@ ORDER = {
         "diagnostics",
         "pipelines",
         "server",
-        "integrations",
         "cli",
+        "integrations",
     ],
     "neort_export": [
         "errors",

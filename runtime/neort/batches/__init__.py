@@ -6,7 +6,7 @@ from .figures import FIGURES, figures_of
 from .pool import in_order
 from .records import INPUT_FORMATS, InputFormat, RawRecord, Record, format_of_file, raw_records, read_records
 from .results import REFUSED, RESULT_KEYS, Result, answered, answers
-from .store import ResultFile, check_facts, facts_of, line_of, locked, write_facts
+from .store import ResultFile, check_facts, facts_of, line_of, locked, read_facts, write_facts
 
 __all__ = [
     "FIGURES",
@@ -28,6 +28,7 @@ __all__ = [
     "line_of",
     "locked",
     "raw_records",
+    "read_facts",
     "read_records",
     "write_facts",
 ]

@@ -22,7 +22,7 @@ from ..generation import GenerationConfig
 from ..wording import is_utf8, shortened
 from .records import Record
 
-__all__ = ["ResultFile", "check_facts", "facts_of", "line_of", "locked", "write_facts"]
+__all__ = ["ResultFile", "check_facts", "facts_of", "line_of", "locked", "read_facts", "write_facts"]
 
 GO_ON = "make room or allow it, and give the same command again: it goes on where this run ended"
 ANEW = "give another --output, or --overwrite to begin anew"
@@ -152,14 +152,20 @@ def write_facts(file: Path, facts: dict[str, Any]) -> None:
         stream.write(json.dumps(facts, indent=1).encode())
 
 
-def check_facts(file: Path, facts: dict[str, Any], path: Path) -> None:
-    """Raise ConfigError where the results at ``path``, of which ``file`` says it, came about in another way."""
+def read_facts(file: Path) -> dict[str, Any] | None:
+    """What results have in common by a file of `write_facts`; None where there is none, or no such file."""
     try:
         with open(file, "rb") as stream:
             found = json.loads(stream.read(LARGEST_FACTS))
     except (FileNotFoundError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def check_facts(file: Path, facts: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError where the results at ``path``, of which ``file`` says it, came about in another way."""
+    found = read_facts(file)
+    if found is None:
         raise ConfigError(f"{path} exists, and no {file.name} beside it says how its results came about; {ANEW}")
     different = next((name for name in {**facts, **found} if facts.get(name) != found.get(name)), None)
     if different is not None:
