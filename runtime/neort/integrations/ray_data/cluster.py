@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...backend import available_cpus
-from ...errors import ConfigError
+from ...errors import ConfigError, UnsupportedError
 from .libraries import ray
 
 __all__ = ["LOCAL", "Pool", "Shares", "connected", "shares_of"]
 
 LOCAL = "local"
+START_TRIES = 3
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 FILTER_CPUS = 1  # of Ray's actor that leaves out what is done
 
 
@@ -41,27 +43,43 @@ class Shares:
 
 @contextlib.contextmanager
 def connected(pool: Pool) -> Iterator[Shares]:
-    """Be connected to the cluster. Raises ConfigError where it is not there, or has too few CPUs."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if pool.address == LOCAL:
-        shares = _shares_here(pool)
-        os.environ.pop("RAY_ADDRESS", None)
-        ray.init(LOCAL, num_cpus=shares.workers * shares.threads + FILTER_CPUS, include_dashboard=False, **quiet)
-    else:
-        try:
-            ray.init(pool.address, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise ConfigError(
-                f"there is no Ray cluster at {pool.address} ({error}); give --address the one that `ray start` named"
-            ) from None
+    """Be connected to the cluster. Raises ConfigError where it is not there, or has too few CPUs, UnsupportedError."""
+    shares = _shares_here(pool) if pool.address == LOCAL else None
     try:
-        if pool.address != LOCAL:
+        if shares is not None:
+            _start(shares.workers * shares.threads + FILTER_CPUS)
+        else:
+            _connect(pool.address)
             nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
             shares = shares_of(pool, [cpus for cpus in nodes if cpus])
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield shares
     finally:
         ray.shutdown()
+
+
+def _start(cpus: int) -> None:
+    """Start a cluster here. Raises UnsupportedError where that fails again and again."""
+    os.environ.pop("RAY_ADDRESS", None)
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            ray.init(LOCAL, num_cpus=cpus, include_dashboard=False, **QUIET)
+            return
+        except Exception as error:  # Ray has no class for it: its processes gave up on each other, on a busy machine
+            ray.shutdown()
+            if not tries_left:
+                raise UnsupportedError(
+                    f"Ray does not start on this machine ({error}); see /tmp/ray/session_latest/logs"
+                ) from error
+
+
+def _connect(address: str) -> None:
+    try:
+        ray.init(address, **QUIET)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(
+            f"there is no Ray cluster at {address} ({error}); give --address the one that `ray start` named"
+        ) from None
 
 
 def shares_of(pool: Pool, nodes: Sequence[int]) -> Shares:

@@ -124,7 +124,10 @@ class Job:
         context.target_max_block_size = 1  # byte: each part is a block of its own
         context.enable_progress_bars = False
         pool = ActorPoolStrategy(
-            size=shares.workers, max_concurrent_calls_per_actor=AT_ONCE, enable_true_multi_threading=True
+            size=shares.workers,
+            max_tasks_in_flight_per_actor=AT_ONCE,
+            max_concurrent_calls_per_actor=AT_ONCE,
+            enable_true_multi_threading=True,
         )
         sink = ResultFiles(self.output, "parquet" if self.kind == "parquet" else "jsonl")
         ray.data.read_datasource(Parts(files, self.kind, size), num_cpus=0).map_batches(
