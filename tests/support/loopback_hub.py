@@ -1,7 +1,7 @@
 """A small Hugging Face hub on loopback: as much of it as the hub's client asks for, with faults on demand.
 
-Large files lie on a second server, as the real hub's do, to which the first one redirects. Every request is noted with
-its answer.
+Large files lie on a second server, as the real hub's do, to which the first one redirects; a third one hands out a
+folder's files as they are. Every request is noted with its answer.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-__all__ = ["Hub", "Repository", "Request", "running_hub"]
+__all__ = ["Answer", "Hub", "Repository", "Request", "running_hub"]
 
-LARGE = (".safetensors", ".bin", ".gguf")
+LARGE = (".safetensors", ".bin", ".gguf", ".onnx", ".data")
 NOT_FOUND = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
 NO_REVISION = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Invalid rev id"}
 NO_ENTRY = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"}
@@ -67,17 +68,42 @@ class Request:
         return f"{self.server:3} {self.method:4} {self.path}{asked} -> {self.status}, {self.sent:,} bytes"
 
 
-class Hub:
-    """Both servers, what they hold, and what they were asked."""
+@dataclass(frozen=True)
+class Answer:
+    """What a server answers."""
 
-    def __init__(self) -> None:
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    cut: int | None = None
+    """After so many bytes the connection is closed, ``until`` then at the latest."""
+    until: threading.Event | None = None
+    length: int | None = -1
+    """The length that is announced: -1 is the true one, None is none."""
+
+
+Fault = Callable[[str, str, dict[str, str]], Answer | None]
+
+
+class Hub:
+    """The servers, what they hold, and what they were asked."""
+
+    def __init__(self, certificate: ssl.SSLContext | None = None) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
         self.breaks: list[int] = []
         """After so many bytes the next transfers of large files break off, one each."""
+        self.pages: dict[str, bytes] = {}
+        """What the third server hands out, by path."""
+        self.fault: Fault = lambda server, path, asked: None
+        """What is answered instead, for a server, a path and the headers of a request."""
         self.closing = threading.Event()
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, name)) for name in ("hub", "cdn")]
-        self.endpoint, self.cdn = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, name)) for name in ("hub", "cdn", "web")]
+        self.endpoint, self.cdn, self.web = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
+        if certificate is not None:
+            self.web = self.web.replace("http:", "https:")
+            web = self._servers[2]
+            web.socket = certificate.wrap_socket(web.socket, server_side=True)
 
     def asked(self, method: str, *, server: str = "hub") -> list[str]:
         """The paths that were asked for by a method."""
@@ -104,17 +130,9 @@ class Hub:
                 thread.join()
 
 
-def running_hub() -> contextlib.AbstractContextManager[Hub]:
-    """A hub that serves until the block ends."""
-    return Hub().running()
-
-
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    cut: int | None = None  # after so many bytes the connection is closed
+def running_hub(certificate: ssl.SSLContext | None = None) -> contextlib.AbstractContextManager[Hub]:
+    """A hub that serves until the block ends; with a certificate the third server is encrypted."""
+    return Hub(certificate).running()
 
 
 def _handler(hub: Hub, server: str) -> type[BaseHTTPRequestHandler]:
@@ -130,26 +148,30 @@ def _handler(hub: Hub, server: str) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, *, with_body: bool) -> None:
             asked = {name.lower(): value for name, value in self.headers.items()}
-            path = unquote(urlsplit(self.path).path)
-            answer = _from_cdn(hub, path, asked) if server == "cdn" else _from_hub(hub, path, asked)
+            parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+            path = "/" + "/".join(parts)
+            answer = hub.fault(server, path, asked) or ANSWERS[server](hub, parts, asked)
             body = answer.body[: answer.cut] if with_body else b""
             hub.requests.append(Request(server, self.command, path, asked, answer.status, len(body)))
             self.send_response(answer.status)
-            for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
+            length = len(answer.body) if answer.length == -1 else answer.length
+            announced = {} if length is None else {"Content-Length": str(length)}
+            for name, value in {**answer.headers, **announced}.items():
                 self.send_header(name, value)
             self.end_headers()
             with contextlib.suppress(OSError):  # the client has gone
                 for start in range(0, len(body), PIECE):
                     self.wfile.write(body[start : start + PIECE])
+                if answer.until is not None:
+                    answer.until.wait()
 
     return Handler
 
 
-def _from_hub(hub: Hub, path: str, asked: dict[str, str]) -> _Answer:
+def _from_hub(hub: Hub, parts: list[str], asked: dict[str, str]) -> Answer:
     """The hub's own answers: about repositories, and where their files are."""
-    parts = path.strip("/").split("/")
     if len(parts) < 4:
-        return _Answer(404)
+        return Answer(404)
     if parts[:1] == ["api"] and parts[1] in ("models", "datasets"):
         owner, name, *rest = parts[2:]
         revision = "/".join(rest).removeprefix("revision/") or "main"
@@ -157,37 +179,37 @@ def _from_hub(hub: Hub, path: str, asked: dict[str, str]) -> _Answer:
     if parts[:3] == ["api", "resolve-cache", "models"]:
         owner, name, commit, file = parts[3:]
         return _small_file(hub.repositories[f"{owner}/{name}"].files[file], commit)
-    owner, name, _resolve, *revision_parts, file = parts
-    return _resolved(hub, f"{owner}/{name}", "/".join(revision_parts), file, asked)
+    owner, name, _resolve, revision, *folders = parts
+    return _resolved(hub, f"{owner}/{name}", revision, "/".join(folders), asked)
 
 
-def _refused(hub: Hub, name: str, asked: dict[str, str], *, is_dataset: bool = False) -> _Answer | None:
+def _refused(hub: Hub, name: str, asked: dict[str, str], *, is_dataset: bool = False) -> Answer | None:
     """What keeps a repository from being shown."""
     found = hub.repositories.get(name)
     token = asked.get("authorization", "").removeprefix("Bearer ")
     if found is not None and found.silent:
         hub.closing.wait()
     if found is not None and found.fails is not None:
-        return _Answer(*found.fails)
+        return Answer(*found.fails)
     if token == "bad":
-        return _Answer(401, BAD_TOKEN)
+        return Answer(401, BAD_TOKEN)
     if found is None or found.is_dataset != is_dataset:
-        return _Answer(404 if token else 401, NOT_FOUND)
+        return Answer(404 if token else 401, NOT_FOUND)
     if found.token is not None and found.token != token:
-        return _Answer(404, NOT_FOUND) if token else _Answer(401, NOT_LOGGED_IN)
+        return Answer(404, NOT_FOUND) if token else Answer(401, NOT_LOGGED_IN)
     return None
 
 
-def _about(hub: Hub, name: str, revision: str, asked: dict[str, str], *, is_dataset: bool) -> _Answer:
+def _about(hub: Hub, name: str, revision: str, asked: dict[str, str], *, is_dataset: bool) -> Answer:
     refused = _refused(hub, name, asked, is_dataset=is_dataset)
     if refused is not None:
         return refused
     found = hub.repositories[name]
     if found.moved_to is not None:
-        return _Answer(307, {"Location": f"/api/models/{found.moved_to}/revision/{revision}?blobs=true"})
+        return Answer(307, {"Location": f"/api/models/{found.moved_to}/revision/{revision}?blobs=true"})
     commit = _commit_of(found, revision)
     if commit is None:
-        return _Answer(404, NO_REVISION)
+        return Answer(404, NO_REVISION)
     content = {
         "id": name,
         "modelId": name,
@@ -198,7 +220,7 @@ def _about(hub: Hub, name: str, revision: str, asked: dict[str, str], *, is_data
         "siblings": [_listed(file, content, found.listed_hashes.get(file)) for file, content in found.files.items()],
         "tags": [],
     }
-    return _Answer(200, {"Content-Type": "application/json"}, json.dumps(content).encode())
+    return Answer(200, {"Content-Type": "application/json"}, json.dumps(content).encode())
 
 
 def _listed(file: str, content: bytes, other_hash: str | None) -> dict[str, Any]:
@@ -208,54 +230,67 @@ def _listed(file: str, content: bytes, other_hash: str | None) -> dict[str, Any]
     return listed
 
 
-def _resolved(hub: Hub, name: str, revision: str, file: str, asked: dict[str, str]) -> _Answer:
+def _resolved(hub: Hub, name: str, revision: str, file: str, asked: dict[str, str]) -> Answer:
     """Where a file is: a small one elsewhere on the hub, a large one on the other server."""
     refused = _refused(hub, name, asked)
     if refused is not None:
         return refused
     found = hub.repositories[name]
     if found.moved_to is not None:
-        return _Answer(307, {"Location": f"/{found.moved_to}/resolve/{revision}/{file}"})
+        return Answer(307, {"Location": f"/{found.moved_to}/resolve/{revision}/{file}"})
     if found.gated:
         message = f"Access to model {name} is restricted. You must have access to it and be authenticated to access it."
-        return _Answer(
+        return Answer(
             403 if "authorization" in asked else 401, {"X-Error-Code": "GatedRepo", "X-Error-Message": message}
         )
     commit = _commit_of(found, revision)
     if commit is None:
-        return _Answer(404, NO_REVISION)
+        return Answer(404, NO_REVISION)
     if file not in found.files:
-        return _Answer(404, NO_ENTRY)
+        return Answer(404, NO_ENTRY)
     content = found.files[file]
     if not file.endswith(LARGE):
-        place = f"/api/resolve-cache/models/{name}/{commit}/{file}"
-        return _Answer(307, {"Location": place, "X-Repo-Commit": commit, "ETag": f'"{_git_hash(content)}"'})
+        place = f"/api/resolve-cache/models/{name}/{commit}/{quote(file, safe='')}"
+        return Answer(307, {"Location": place, "X-Repo-Commit": commit, "ETag": f'"{_git_hash(content)}"'})
     headers = {
         "Location": f"{hub.cdn}/{name}/{_sha256(content)}",
         "X-Repo-Commit": commit,
         "X-Linked-Size": str(len(content)),
         "X-Linked-Etag": f'"{_sha256(content)}"',
     }
-    return _Answer(302, headers)
+    return Answer(302, headers)
 
 
-def _small_file(content: bytes, commit: str) -> _Answer:
-    return _Answer(200, {"ETag": f'"{_git_hash(content)}"', "X-Repo-Commit": commit}, content)
+def _small_file(content: bytes, commit: str) -> Answer:
+    return Answer(200, {"ETag": f'"{_git_hash(content)}"', "X-Repo-Commit": commit}, content)
 
 
-def _from_cdn(hub: Hub, path: str, asked: dict[str, str]) -> _Answer:
+def _from_cdn(hub: Hub, parts: list[str], asked: dict[str, str]) -> Answer:
     """A large file from a byte on, or the beginning of it where the next transfer is to break."""
-    owner, name, digest = path.strip("/").split("/")
+    owner, name, digest = parts
     contents = hub.repositories[f"{owner}/{name}"].files.values()
     content = next(each for each in contents if _sha256(each) == digest)
-    cut = hub.breaks.pop(0) if hub.breaks else None
+    return _part(content, asked, {"ETag": f'"{digest}"'}, hub.breaks.pop(0) if hub.breaks else None)
+
+
+def _from_web(hub: Hub, parts: list[str], asked: dict[str, str]) -> Answer:
+    """A file of a folder, from a byte on."""
+    content = hub.pages.get("/" + "/".join(parts))
+    return Answer(404) if content is None else _part(content, asked, {}, hub.breaks.pop(0) if hub.breaks else None)
+
+
+def _part(content: bytes, asked: dict[str, str], headers: dict[str, str], cut: int | None) -> Answer:
+    """A content from the byte on that was asked for."""
     start = int(asked.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-    headers = {"ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
-    if start >= len(content):
-        return _Answer(416, {"Content-Range": f"bytes */{len(content)}"})
+    headers = {**headers, "Accept-Ranges": "bytes"}
+    if start and start >= len(content):
+        return Answer(416, {"Content-Range": f"bytes */{len(content)}"})
     if start:
         headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-    return _Answer(206 if start else 200, headers, content[start:], cut)
+    return Answer(206 if start else 200, headers, content[start:], cut)
+
+
+ANSWERS = {"hub": _from_hub, "cdn": _from_cdn, "web": _from_web}
 
 
 def _commit_of(found: Repository, revision: str) -> str | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .figures import FIGURES, figures_of
 from .pool import in_order
+from .processes import answers_of_workers
 from .records import INPUT_FORMATS, InputFormat, RawRecord, Record, format_of_file, raw_records, read_records
 from .results import REFUSED, RESULT_KEYS, Result, answered, answers
 from .store import ResultFile, check_facts, facts_of, line_of, locked, read_facts, write_facts
+from .worker import Job
 
 __all__ = [
     "FIGURES",
@@ -14,12 +16,14 @@ __all__ = [
     "REFUSED",
     "RESULT_KEYS",
     "InputFormat",
+    "Job",
     "RawRecord",
     "Record",
     "Result",
     "ResultFile",
     "answered",
     "answers",
+    "answers_of_workers",
     "check_facts",
     "facts_of",
     "figures_of",

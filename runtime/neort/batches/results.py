@@ -16,7 +16,7 @@ from .figures import FIGURES, figures_of
 from .pool import in_order
 from .records import Record
 
-__all__ = ["REFUSED", "RESULT_KEYS", "Result", "answered", "answers"]
+__all__ = ["REFUSED", "RESULT_KEYS", "WINDOW", "Result", "answer", "answered", "answers", "threads_of"]
 
 RESULT_KEYS = ("finish_reason", "prompt_tokens", "new_tokens", "error", "index", "digest")
 REFUSED = (PromptError, ArgumentTypeError, LogitsError)  # errors that are one record's own
@@ -40,14 +40,21 @@ def answers(
     Record i has the seed ``config.seed`` + i, so its text is the same whatever runs beside it. A record that is no
     prompt, or none that the model takes, has an "error" in its result. Raises what `Model.generate` does besides.
     """
-    workers = -(-batch_size // config.num_return_sequences) + 1
-    run = functools.partial(_answer, model, config, output_key, negative_prompt)
+    workers = threads_of(config, batch_size)
+    run = functools.partial(answer, model, config, output_key, negative_prompt)
     return in_order(run, records, workers=workers, window=WINDOW * workers)
 
 
-def _answer(
+def threads_of(config: GenerationConfig, batch_size: int) -> int:
+    """How many threads it takes to keep about ``batch_size`` sequences running: one for each record, and one more."""
+    return -(-batch_size // config.num_return_sequences) + 1
+
+
+def answer(
     model: Model, config: GenerationConfig, output_key: str, negative_prompt: str | None, record: Record
 ) -> Result:
+    """A record with its result; see `answers`."""
+
     def run() -> dict[str, Any]:
         completions = model.generate(
             record.prompt,

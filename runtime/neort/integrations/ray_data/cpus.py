@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...files import FileLock
+from ...workers import Cpu, usable_cpus
 
-__all__ = ["own_folder", "pin_to_own_cpus"]
+__all__ = ["nearest", "own_folder", "pin_to_own_cpus"]
 
 PATIENCE = 30.0  # seconds for other actors to choose theirs
 OWNER_ONLY = 0o700
-NODES = Path("/sys/devices/system/node")
 
 _held: list[FileLock] = []  # of this process, until it ends
 
@@ -41,7 +40,7 @@ def own_folder(name: str) -> Path | None:
 def pin_to_own_cpus(count: int, folder: Path | None = None) -> tuple[int, ...]:
     """Keep this process's threads on ``count`` CPUs that no other process has taken in this way, and return them.
 
-    They are of one NUMA node where there are enough. Where the system pins nobody, or so many are not free, nothing
+    They are near to each other, see `nearest`. Where the system pins nobody, or so many are not free, nothing
     changes: (). What the process starts afterwards inherits it.
     """
     folder = folder or own_folder("cpus")
@@ -63,39 +62,28 @@ def pin_to_own_cpus(count: int, folder: Path | None = None) -> tuple[int, ...]:
 
 def _take(count: int, folder: Path) -> tuple[int, ...]:
     """Locks for ``count`` CPUs, kept until the process ends; none where so many are not free."""
-    free: dict[int, FileLock] = {}
-    for cpu in sorted(os.sched_getaffinity(0)):
-        lock = FileLock(folder / f"cpu-{cpu}.lock")
-        if lock.take():
-            free[cpu] = lock
-    chosen = _near(sorted(free), count)
-    for cpu, lock in free.items():
+    locks = {cpu: FileLock(folder / f"cpu-{cpu.number}.lock") for cpu in usable_cpus() or ()}
+    free = [cpu for cpu, lock in locks.items() if lock.take()]
+    chosen = nearest(free, count)
+    for cpu in free:
         if cpu in chosen:
-            _held.append(lock)
+            _held.append(locks[cpu])
         else:
-            lock.close()
-    return chosen
+            locks[cpu].close()
+    return tuple(sorted(cpu.number for cpu in chosen))
 
 
-def _near(free: list[int], count: int) -> tuple[int, ...]:
-    """``count`` of the free CPUs, of one NUMA node if one has so many, of those the one with the fewest."""
-    if len(free) < count:
-        return ()
-    nodes = [[cpu for cpu in node if cpu in free] for node in _numa_nodes()]
-    enough = sorted((node for node in nodes if len(node) >= count), key=len)
-    return tuple((enough[0] if enough else free)[:count])
+def nearest(free: Sequence[Cpu], count: int) -> Sequence[Cpu]:
+    """``count`` of the free CPUs: of the memory's node with the fewest that has so many, else of several nodes.
 
-
-def _numa_nodes() -> Iterator[list[int]]:
-    for file in sorted(NODES.glob("node[0-9]*/cpulist")):
-        with contextlib.suppress(OSError, ValueError):
-            yield list(_cpus(file.read_text(encoding="ascii")))
-
-
-def _cpus(text: str) -> Iterable[int]:
-    """The numbers of a list such as 0-3,8."""
-    for first, last in re.findall(r"(\d+)(?:-(\d+))?", text):
-        yield from range(int(first), int(last or first) + 1)
+    Cores are not divided where whole ones are enough. None where fewer are free.
+    """
+    nodes: dict[int, list[Cpu]] = {}
+    for cpu in sorted(free, key=lambda cpu: cpu.place):
+        nodes.setdefault(cpu.node, []).append(cpu)
+    enough = sorted((node for node in nodes.values() if len(node) >= count), key=len)
+    every = [cpu for node in nodes.values() for cpu in node]
+    return (enough[0] if enough else every)[:count] if len(free) >= count else []
 
 
 def _pin(cpus: tuple[int, ...]) -> None:
