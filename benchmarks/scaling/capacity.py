@@ -114,9 +114,7 @@ def batch_parts(node: dict[str, float], rates: dict[str, float]) -> dict[str, di
     return {
         "batch: memory bandwidth of a node": {"share": node["by_cpus"] / node["by_memory"]},
         "batch: object store of a node": {"share": records * size * value("copies") / value("object_store")},
-        "batch: tasks that the driver starts": part(
-            nodes * records / value("task_records"), value("task_starts")
-        ),
+        "batch: tasks that the driver starts": part(nodes * records / value("task_records"), value("task_starts")),
         "batch: finished ids in the driver's memory": {"share": ids / value("driver_memory")},
         "start: pulling the bundle from one place": {"seconds": pulled},
     }
@@ -133,7 +131,8 @@ def serving_parts(node: dict[str, float], proxies: dict[str, Any]) -> dict[str, 
 
     def idle(role: str) -> float:
         """CPUs that a replica takes of a process by being there."""
-        return max(counts[many][role] - counts[few][role], 0.0) / (int(many) - int(few)) / 1000
+        more: float = max(counts[many][role] - counts[few][role], 0.0)
+        return more / (int(many) - int(few)) / 1000
 
     return {
         "serving: proxy of each node": {"share": rate * proxy / value("proxy_cpus")},

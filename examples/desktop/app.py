@@ -1,7 +1,7 @@
 """A window that continues a text, stops when told to, and stays awake meanwhile.
 
-    pip install neort            # and tkinter, which comes with Python, or in a package like Debian's python3-tk
-    python app.py [BUNDLE]
+pip install neort            # and tkinter, which comes with Python, or in a package like Debian's python3-tk
+python app.py [BUNDLE]
 """
 
 from __future__ import annotations

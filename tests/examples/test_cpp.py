@@ -27,7 +27,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The compiled example, linked with the library in the installed package, which is called as its version is."""
     headers = next((place for place in PLACES if place and (Path(place) / HEADER).is_file()), None)
     if headers is None:
-        pytest.skip(f"needs {HEADER}, in the folder that ONNXRUNTIME_INCLUDE names: Debian 13's libonnxruntime-dev has it")
+        pytest.skip(
+            f"needs {HEADER}, in the folder that ONNXRUNTIME_INCLUDE names: Debian 13's libonnxruntime-dev has it"
+        )
     compiler = shutil.which("c++")
     library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"), None)
     if compiler is None or library is None:

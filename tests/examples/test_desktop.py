@@ -44,9 +44,7 @@ def writer(writer_module: ModuleType, bundle_path: Path) -> Iterator[Any]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models that write few tokens, and always the same."""
-    monkeypatch.setattr(
-        neort.Model, "stream", functools.partialmethod(neort.Model.stream, seed=7, max_new_tokens=20)
-    )
+    monkeypatch.setattr(neort.Model, "stream", functools.partialmethod(neort.Model.stream, seed=7, max_new_tokens=20))
 
 
 @pytest.fixture

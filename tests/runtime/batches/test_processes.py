@@ -14,6 +14,7 @@ import pytest
 
 from neort import BundleError, EngineError, GenerationConfig, PromptError
 from neort.batches import Job, Record, answers_of_workers, processes
+from neort.batches.results import WINDOW, threads_of
 from neort.batches.worker import END, FAILED, GO, READY, RECORD, RESULT
 from neort.bundle import bundled_path
 from neort.workers import Share
@@ -189,8 +190,8 @@ def test_as_many_records_are_at_hand_as_workers_have_room_for_and_no_more_wait_f
                 release.set()
             yield record
 
-    room = processes.threads_of(JOB.config, JOB.batch_size)
-    limit = processes.WINDOW * room * 2
+    room = threads_of(JOB.config, JOB.batch_size)
+    limit = WINDOW * room * 2
     made = threads(does)
     results = answers_of_workers(JOB, [Share(1)] * 2, counted())
     assert next(results)[0].index == 0
