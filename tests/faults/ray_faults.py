@@ -1,11 +1,12 @@
 """Kills jobs of Ray Data at random moments, lets the same command go on, and compares what comes out with one process.
 
-    python tests/faults/ray_faults.py [driver actor node head] [--rounds 5] [--records 160] [--tokens 24] [--seed 0]
+    python tests/faults/ray_faults.py [driver actor node stopped head] [--rounds 5] [--records 160] [--tokens 24] [--seed 0]
 
     driver   kill -9 of the job's process, up to three times; the next one starts at once, while what is left of the
              dead one's cluster may still write
     actor    kill -9 of one of two actors with a model, up to three times; the job goes on by itself
     node     kill -9 of one node of two, with all that runs there; the job goes on, or else the same command does
+    stopped  a node of two is stopped until Ray takes it for dead, and goes on when the job has ended
     head     kill -9 of the node with Ray's own state; the same command goes on in another cluster
 
 Half of the moments are some time after the start, half are when a random part has just got its file. In the end every
@@ -48,6 +49,7 @@ from ray_jobs import (  # noqa: E402
 KILLS = 3  # of one round, at most
 TRIES = 6  # commands that are given until one says that all is done
 CPUS = 3  # of a node, as Ray counts them: for an actor with a model, for Ray's filter, and one to spare
+SETTLING = 60.0  # seconds in which a node that is taken for dead ends itself
 LOOK_EVERY = 0.002  # seconds
 FACTS = "_run.json"
 Process = subprocess.Popen[bytes]
@@ -142,7 +144,7 @@ def actor(this: Round) -> None:
             actors = [each for each, name in marked(this.mark).items() if name.startswith(ACTOR)]
             this.told[-1] += f", of {len(actors)} actors one"
             if actors:
-                _kill(this.source.choice(actors))
+                _signal(this.source.choice(actors), signal.SIGKILL)
     this.go_on(process)
 
 
@@ -153,6 +155,22 @@ def node(this: Round) -> None:
         if this.moment(process):
             this.told[-1] += f"; {_kill_node(second)} processes"
         this.go_on(process, "--address", address, "--workers", "1", "--num-threads", "1")
+
+
+def stopped(this: Round) -> None:
+    """Stop the second node, let it go on when the job is done, and write whatever it was about to."""
+    with two_nodes() as (address, _, second):
+        process = this.start("--address", address, "--workers", "2", "--num-threads", "1")
+        if this.moment(process):
+            every = _processes(second)
+            for each in every:
+                _signal(each, signal.SIGSTOP)
+            this.go_on(process, "--address", address, "--workers", "1", "--num-threads", "1")
+            for each in every:
+                _signal(each, signal.SIGCONT)
+            this.told[-1] += f"; {len(every)} processes, of which {len(_alive(every))} went on"
+            _wait_for_writers(every)
+        this.go_on(None, "--address", address, "--workers", "1", "--num-threads", "1")
 
 
 def head(this: Round) -> None:
@@ -166,7 +184,13 @@ def head(this: Round) -> None:
         this.go_on(None, "--address", address, "--workers", "2", "--num-threads", "1")
 
 
-KINDS: dict[str, Callable[[Round], None]] = {"driver": driver, "actor": actor, "node": node, "head": head}
+KINDS: dict[str, Callable[[Round], None]] = {
+    "driver": driver,
+    "actor": actor,
+    "node": node,
+    "stopped": stopped,
+    "head": head,
+}
 
 
 @contextlib.contextmanager
@@ -193,16 +217,32 @@ def _started(kind: Any) -> Any:
 
 def _kill_node(node: Any) -> int:
     """End all of a node's processes at once; how many there were."""
-    own = [each.process.pid for several in node.all_processes.values() for each in several]
-    every = {child for process in own for child in with_children(process)}
+    every = _processes(node)
     for process in every:
-        _kill(process)
+        _signal(process, signal.SIGKILL)
     return len(every)
 
 
-def _kill(process: int) -> None:
+def _processes(node: Any) -> set[int]:
+    own = [each.process.pid for several in node.all_processes.values() for each in several]
+    return {child for process in own for child in with_children(process)}
+
+
+def _signal(process: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
+        os.kill(process, number)
+
+
+def _alive(processes: set[int]) -> set[int]:
+    """Those that run, zombies left out."""
+    return {each for each in processes if any(Path(f"/proc/{each}/task").glob("*/children"))}
+
+
+def _wait_for_writers(processes: set[int]) -> None:
+    """Wait until the processes of a node that is taken for dead have found that out."""
+    until = time.monotonic() + SETTLING
+    while _alive(processes) and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def tell(line: str) -> None:

@@ -17,6 +17,7 @@ from patience import PATIENCE
 
 __all__ = [
     "ACTOR",
+    "MARK",
     "MODULE",
     "environment",
     "kill_marked",

@@ -12,6 +12,7 @@ dataset of any origin.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,5 @@ __all__ = ["Actors", "embed_dataset", "generate_dataset", "score_dataset"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import datasets
-
-    return getattr(datasets, name)
+    import_module(".libraries", __name__)  # first: it has the sentence about what is missing
+    return getattr(import_module(".datasets", __name__), name)

@@ -43,19 +43,26 @@ class Shares:
 
 @contextlib.contextmanager
 def connected(pool: Pool) -> Iterator[Shares]:
-    """Be connected to the cluster. Raises ConfigError where it is not there, or has too few CPUs, UnsupportedError."""
-    shares = _shares_here(pool) if pool.address == LOCAL else None
+    """Be connected to the cluster; a program that is so already stays it, whatever the address.
+
+    Raises ConfigError where it is not there, or has too few CPUs; UnsupportedError where none can be started.
+    """
+    joined = ray.is_initialized()
+    starts = pool.address == LOCAL and not joined
+    shares = _shares_here(pool) if starts else None
     try:
         if shares is not None:
             _start(shares.workers * shares.threads + FILTER_CPUS)
         else:
-            _connect(pool.address)
+            if not joined:
+                _connect(pool.address)
             nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
             shares = shares_of(pool, [cpus for cpus in nodes if cpus])
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield shares
     finally:
-        ray.shutdown()
+        if not joined:
+            ray.shutdown()
 
 
 def _start(cpus: int) -> None:

@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -116,8 +116,10 @@ def described(path: str, kind: FileKind) -> InputFile:
 
 def placed(files: Iterable[InputFile]) -> list[InputFile]:
     """The files with the indices of their first records."""
-    after = itertools.accumulate((file.records for file in files), initial=0)
-    return [InputFile(file.path, file.digest, file.records, first) for file, first in zip(files, after, strict=False)]
+    found: list[InputFile] = []
+    for file in files:
+        found.append(replace(file, first=found[-1].first + found[-1].records if found else 0))
+    return found
 
 
 def parts_of(file: InputFile, kind: FileKind, size: int) -> Iterator[Part]:
