@@ -114,9 +114,7 @@ def batch_parts(node: dict[str, float], rates: dict[str, float]) -> dict[str, di
     return {
         "batch: memory bandwidth of a node": {"share": node["by_cpus"] / node["by_memory"]},
         "batch: object store of a node": {"share": records * size * value("copies") / value("object_store")},
-        "batch: tasks that the driver starts": part(
-            nodes * records / value("task_records"), value("task_starts")
-        ),
+        "batch: tasks that the driver starts": part(nodes * records / value("task_records"), value("task_starts")),
         "batch: finished ids in the driver's memory": {"share": ids / value("driver_memory")},
         "start: pulling the bundle from one place": {"seconds": pulled},
     }

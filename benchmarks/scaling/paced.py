@@ -55,8 +55,9 @@ class Paced:
 
 def deployment(replicas: int) -> Any:
     """The application of Ray Serve, with the settings of `neort.integrations.ray_serve` that cost time."""
-    from neort.integrations.ray_serve.application import HEALTH_EVERY
     from ray import serve
+
+    from neort.integrations.ray_serve.application import HEALTH_EVERY
 
     made = serve.deployment(
         Paced,
