@@ -110,7 +110,10 @@ def by_ray() -> Iterator[tuple[int, Callable[[int], None]]]:
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        replicas = lambda count: serve.run(deployment(count)) and None  # noqa: E731
+
+        def replicas(count: int) -> None:
+            serve.run(deployment(count))
+
         replicas(1)
         yield port, replicas
     finally:
