@@ -131,8 +131,7 @@ def serving_parts(node: dict[str, float], proxies: dict[str, Any]) -> dict[str, 
 
     def idle(role: str) -> float:
         """CPUs that a replica takes of a process by being there."""
-        more: float = max(counts[many][role] - counts[few][role], 0.0)
-        return more / (int(many) - int(few)) / 1000
+        return float(max(counts[many][role] - counts[few][role], 0.0) / (int(many) - int(few)) / 1000)
 
     return {
         "serving: proxy of each node": {"share": rate * proxy / value("proxy_cpus")},

@@ -31,8 +31,8 @@ from ..harness.results import write_results
 from .paced import EVENT, EVENTS, PACE, deployment
 
 STREAMS = 32
-MANY = 5
-IDLE = 15.0  # seconds
+MANY = 9
+IDLE = 30.0  # seconds
 WAYS = ("uvicorn", "Ray Serve's proxy", "Ray Serve with HAProxy")
 ROLES = {
     "benchmarks.scaling.paced": "server",
@@ -58,9 +58,9 @@ def main() -> None:
     results: dict[str, Any] = {"streams": STREAMS, "events_per_second_of_a_stream": PACE, "event_bytes": len(EVENT)}
     results["ways"] = {}
     for each in WAYS:
-        haproxy = {"RAY_SERVE_ENABLE_HA_PROXY": "1"} if "HAProxy" in each else {}
+        settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_ENABLE_HA_PROXY": str(int("HAProxy" in each))}
         command = [sys.executable, "-m", __spec__.name, "--way", each]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | haproxy)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | settings)
         results["ways"][each] = json.loads(done.stdout.splitlines()[-1])
         print(each, json.dumps(results["ways"][each]))
     write_results("proxies", results)
@@ -106,7 +106,8 @@ def by_ray() -> Iterator[tuple[int, Callable[[int], None]]]:
     from ray import serve
 
     port = free_port()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path()}})
+    environment = {"env_vars": {"PYTHONPATH": path()}}
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
 
