@@ -164,8 +164,7 @@ def test_the_page_writes_neort_s_text_and_says_how_fast(site: Site) -> None:
     page.fill("#max_new_tokens", "40")
     page.click("#generate")
     finished(page)
-    greedy = {"do_sample": False, "repetition_penalty": 1.0}
-    text = neort.load(NEO_BOOKS).generate(PROMPT, max_new_tokens=40, **greedy).text
+    text = neort.load(NEO_BOOKS).generate(PROMPT, max_new_tokens=40, do_sample=False, repetition_penalty=1.0).text
     assert page.locator("#output").text_content() == PROMPT + text
     assert re.fullmatch(
         r"40 tokens · [\d.]+ tokens/s · first after [\d.]+ s · length", page.locator("#figures").inner_text()
