@@ -46,11 +46,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def modules(installed: Install) -> Program:
-    """The page's modules where transformers.js is installed, which brings the packages that they import along."""
-    folder = installed("transformers.js")
-    for file in [*FOLDER.glob("*.js"), Path(__file__).with_name("browser.mjs")]:
-        shutil.copy(file, folder)
-    return program(folder / "browser.mjs")
+    return program(Path(shutil.copy(Path(__file__).with_name("browser.mjs"), installed("browser"))))
 
 
 def written(folder: Path, content: object) -> Path:
