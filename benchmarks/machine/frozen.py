@@ -185,9 +185,10 @@ def started(command: list[str]) -> dict[str, float]:
 
 def run(command: list[Any], **options: Any) -> str:
     """What a command prints. Raises subprocess.CalledProcessError where it fails."""
-    return subprocess.run(
+    found: str = subprocess.run(
         list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8", **options
     ).stdout
+    return found
 
 
 if __name__ == "__main__":

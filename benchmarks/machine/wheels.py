@@ -12,6 +12,7 @@ Writes results/wheels.json: versions of what was resolved, the reason where noth
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -20,6 +21,8 @@ import sys
 import tarfile
 import tempfile
 import venv
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ SYSTEMS = {
     "Windows arm64": "aarch64-pc-windows-msvc",
     "Alpine x86-64": "x86_64-unknown-linux-musl",
 }
+AT_ONCE = 5
 MACOS = {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
 EXTRAS = ("", "serve", "grammar", "export", "lm-eval", "ray")  # "" is the runtime itself
 NAMED = ("numpy", "onnxruntime", "tiktoken", "llguidance", "torch", "transformers", "lm-eval", "ray")
@@ -105,10 +109,10 @@ def built(tools: Path, folder: Path) -> dict[str, Any]:
 def resolved(tools: Path, cache: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """By extra, system and Python: the versions of what neort names, or why there are none."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for extra in EXTRAS:
-        for system, platform in SYSTEMS.items():
-            row = {python: resolution(tools, cache, extra, platform, python) for python in PYTHONS}
-            found.setdefault(extra or "neort", {})[system] = row
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # what takes long is the registry
+        for extra, (system, platform) in itertools.product(EXTRAS, SYSTEMS.items()):
+            rows = pool.map(partial(resolution, tools, cache, extra, platform), PYTHONS)
+            row = found.setdefault(extra or "neort", {})[system] = dict(zip(PYTHONS, rows, strict=True))
             print(extra or "neort", system, {python: "why" not in each for python, each in row.items()}, flush=True)
     return found
 

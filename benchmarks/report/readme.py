@@ -4,7 +4,8 @@
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`, where NAME is that of a file in results/; of a name
 like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`,
-`short_prompts` that of `stall`. Where the file is missing, the document stays as it is.
+`short_prompts` that of `stall`, and `costs`,
+`saturation` and `assumptions` that of `capacity`. Where the file is missing, the document stays as it is.
 With --check nothing is written, and the exit status is 1 when a table is out of date.
 """
 
@@ -23,6 +24,7 @@ from . import (
     format_tables,
     installation_tables,
     peer_tables,
+    scaling_tables,
     serving_tables,
     speculation_tables,
     text_tables,
@@ -37,6 +39,7 @@ NAMES = (
     "formats.md",
     "installation.md",
     "quantization.md",
+    "scaling.md",
     "speculation.md",
     "training.md",
     "verification.md",
@@ -77,11 +80,18 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "short_prompts": engine_tables.short_prompts,
     "training": training_tables.training,
     "repeats": text_tables.repeats,
+    "proxies": scaling_tables.proxies,
+    "costs": scaling_tables.costs,
+    "saturation": scaling_tables.saturation,
+    "assumptions": scaling_tables.assumptions,
 }
 SOURCES = {
     "shares": "generate",
     "batches": "generate",
     "short_prompts": "stall",
+    "costs": "capacity",
+    "saturation": "capacity",
+    "assumptions": "capacity",
 }  # whose results a table shows, where its name does not say it
 
 

@@ -49,7 +49,8 @@ class Served:
         self, text: str, method: str = "POST", path: str = "/continue", **options: object
     ) -> http.client.HTTPResponse:
         """The answer to one request, of which nothing is read yet but the head."""
-        connection = http.client.HTTPConnection(*self._bound.getsockname(), timeout=PATIENCE)
+        host, port = self._bound.getsockname()
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
         body = json.dumps({"text": text} | options)
         connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
         return connection.getresponse()

@@ -45,9 +45,9 @@ ORDER = {
         "diagnostics",
         "pipelines",
         "server",
-        "integrations",
         "pulling",
         "cli",
+        "integrations",
     ],
     "neort_export": [
         "errors",

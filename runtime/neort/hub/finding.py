@@ -14,7 +14,7 @@ from typing import Any
 
 from ..bundle import LARGEST_MANIFEST, MANIFEST, MissingBundleError
 from ..errors import BundleError
-from ..paths import read_regular
+from ..paths import given_path, read_regular
 from ..wording import shortened
 from .cache import CachedRepository, cached_repository
 from .names import Address, HubName, Name, is_folder, read_name
@@ -27,12 +27,12 @@ NAMED = 3  # of the files that a bundle lacks
 def find_bundle(given: str | os.PathLike[str]) -> Path:
     """The folder that ``given`` names: that path, or for a name what `neort pull` has put into the cache.
 
-    A path is given back as it is, whatever is there. Raises BundleError for a name that the cache does not hold (then a
-    FileNotFoundError, too), holds in part or in several formats; ConfigError for an address that is no use.
+    A path is given back, whatever is there. Raises BundleError for an empty one, and for a name that the cache does not
+    hold (then a FileNotFoundError, too), holds in part or in several formats; ConfigError for an address of no use.
     """
     name = read_name(given) if isinstance(given, str) else None
     if name is None or (isinstance(name, HubName) and os.path.lexists(given)):
-        return Path(given)
+        return given_path(given, "the bundle", BundleError)
     return cached_bundle(name)
 
 
@@ -78,7 +78,10 @@ def _missing(name: Name, cached: CachedRepository) -> BundleError:
         others = [each for each in cached.revisions() if each != name.revision]
         at = f", but at {' and '.join(map(shortened, others[:NAMED]))}" if others else ""
         there = f" or {HubName(name.repository, others[0], name.folder)}" if others else ""
-        told = f"{name} is no folder here, and {where}{at}; give a bundle's folder{there}, or run `neort pull {name}`"
+        told = (
+            f"{name} is no folder here, and {where}{at}; give a bundle's folder{there}, or run `neort pull {name}` (a "
+            "checkpoint becomes a bundle by neort-export)"
+        )
     return MissingBundleError(told, OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(name)))
 
 

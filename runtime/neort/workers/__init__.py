@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from .child import Parent
-from .cpus import shares_here, suited_workers
+from .cpus import shares_here, suited_workers, usable_cpus
 from .failures import failure, in_words
 from .handover import hand_over, taken_over
 from .packing import load_together, temporary_folder
-from .placement import Share, described
+from .placement import Cpu, Share, described
 from .process import Worker, ending_in_words
 
 __all__ = [
+    "Cpu",
     "Parent",
     "Share",
     "Worker",
@@ -24,4 +25,5 @@ __all__ = [
     "suited_workers",
     "taken_over",
     "temporary_folder",
+    "usable_cpus",
 ]
