@@ -1,0 +1,1 @@
+"""Past one process: how work, memory and figures divide among several."""
