@@ -14,12 +14,12 @@ from typing import Any
 
 from ..bundle import LARGEST_MANIFEST, MANIFEST, MissingBundleError
 from ..errors import BundleError
-from ..paths import read_regular
+from ..paths import given_path, read_regular
 from ..wording import shortened
 from .cache import CachedRepository, cached_repository
 from .names import Address, HubName, Name, is_folder, read_name
 
-__all__ = ["cached_bundle", "find_bundle"]
+__all__ = ["cached_bundle", "find_bundle", "pulled_name"]
 
 NAMED = 3  # of the files that a bundle lacks
 
@@ -27,13 +27,18 @@ NAMED = 3  # of the files that a bundle lacks
 def find_bundle(given: str | os.PathLike[str]) -> Path:
     """The folder that ``given`` names: that path, or for a name what `neort pull` has put into the cache.
 
-    A path is given back as it is, whatever is there. Raises BundleError for a name that the cache does not hold (then a
-    FileNotFoundError, too), holds in part or in several formats; ConfigError for an address that is no use.
+    A path is given back whatever is there, with ``~`` written out. Raises BundleError for a name that the cache does not
+    hold (then a FileNotFoundError, too), holds in part or in several formats, and for what can be no path; ConfigError
+    for an address that is no use; ArgumentTypeError for what names nothing.
     """
+    name = pulled_name(given)
+    return given_path(given, "the bundle", BundleError) if name is None else cached_bundle(name)
+
+
+def pulled_name(given: str | os.PathLike[str]) -> Name | None:
+    """The name that is looked for in the cache; None where ``given`` is a path."""
     name = read_name(given) if isinstance(given, str) else None
-    if name is None or (isinstance(name, HubName) and os.path.lexists(given)):
-        return Path(given)
-    return cached_bundle(name)
+    return None if isinstance(name, HubName) and os.path.lexists(given) else name
 
 
 def cached_bundle(name: Name) -> Path:

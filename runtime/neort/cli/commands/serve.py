@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...bundle import bundled_path
 from ...diagnostics import machine_facts
 from ...errors import ConfigError, StorageError
-from ...hub import find_bundle
+from ...hub import find_bundle, pulled_name
 from ...loading import load
 from ...paths import read_regular
 from ...wording import shortened
@@ -163,7 +163,7 @@ def _bundles(args: argparse.Namespace) -> dict[str, Path]:
     bundles: dict[str, Path] = {}
     for each in given:
         path = find_bundle(each.given)
-        name = each.name or (path.resolve().name if path == each.path else each.given)
+        name = each.name or (each.given if pulled_name(each.given) else path.resolve().name)
         if not NAME.fullmatch(name):
             args.refuse(f"{shortened(name)} cannot name a model; write NAME=BUNDLE, of letters, digits and . : @ / _ -")
         if name in bundles:
