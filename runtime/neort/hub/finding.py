@@ -27,9 +27,11 @@ NAMED = 3  # of the files that a bundle lacks
 def find_bundle(given: str | os.PathLike[str]) -> Path:
     """The folder that ``given`` names: that path, or for a name what `neort pull` has put into the cache.
 
-    A path is given back whatever is there, with ``~`` written out. Raises BundleError for a name that the cache does not
-    hold (then a FileNotFoundError, too), holds in part or in several formats, and for what can be no path; ConfigError
-    for an address that is no use; ArgumentTypeError for what names nothing.
+    A path is given back whatever is there, with ``~`` written out.
+
+    Raises BundleError for a name that the cache does not hold (then a FileNotFoundError, too), holds in part or in
+    several formats, and for what can be no path; ConfigError for an address that is no use; ArgumentTypeError for what
+    names nothing.
     """
     name = pulled_name(given)
     return given_path(given, "the bundle", BundleError) if name is None else cached_bundle(name)
