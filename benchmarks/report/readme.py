@@ -24,6 +24,7 @@ from . import (
     peer_tables,
     serving_tables,
     speculation_tables,
+    text_tables,
     training_tables,
 )
 
@@ -70,6 +71,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "stall": engine_tables.stall,
     "short_prompts": engine_tables.short_prompts,
     "training": training_tables.training,
+    "repeats": text_tables.repeats,
 }
 SOURCES = {
     "shares": "generate",

@@ -13,7 +13,7 @@
     ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
     ├── OutOfMemoryError (also MemoryError)   the system gives no memory for the weights, the cache or a run
     ├── HubError (also ConnectionError)       `neort pull`: a hub or a server is not reached, or does not hand it out
-    ├── EngineError (also RuntimeError)       a run of the model failed, or the process was forked in the middle of one
+    ├── EngineError (also RuntimeError)       a run of the model failed, the process was forked in one, or workers end
     └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
 A BundleError or PrefixError for something that is not there is a FileNotFoundError, too.
@@ -108,7 +108,7 @@ class HubError(NeortError, ConnectionError):
 
 
 class EngineError(NeortError, RuntimeError):
-    """A run of the model failed, or the process was forked in the middle of one."""
+    """A run of the model failed, the process was forked in the middle of one, or worker processes do not last."""
 
 
 class MissingExtraError(NeortError, ImportError):

@@ -32,7 +32,7 @@ from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Spe
 from .tokenizer import Tokenizer
 from .wording import shortened
 
-__all__ = ["MAX_BATCH_SIZE", "load"]
+__all__ = ["MAX_BATCH_SIZE", "load", "options_of"]
 
 LEAST_PREFIX_BYTES = 64 << 20
 MAX_BATCH_SIZE = 8
@@ -113,7 +113,7 @@ def load(
     with _memory_errors(path):
         smaller = None if draft_path is None else Bundle(draft_path)
         opened = Bundle(path or bundled_path(), check_weights=check_weights)
-        tokenizer, generation_config = _tokenizer(opened), _generation_config(opened)
+        tokenizer, generation_config = _tokenizer(opened), options_of(opened)
         runner = DecoderSession(
             opened,
             num_threads=threads,
@@ -130,6 +130,16 @@ def load(
             prefixes=_prefixes(opened, runner, prefix_bytes),
         )
         return Model(opened, tokenizer, generation_config, runner, Engine(core))
+
+
+def options_of(bundle: Bundle) -> GenerationConfig:
+    """The bundle's options. Raises BundleError for what transformers would not load, either."""
+    try:
+        return GenerationConfig.from_hf(bundle.read_json(GENERATION_CONFIG))
+    except (ArgumentTypeError, ConfigError) as error:
+        raise BundleError(
+            f"{bundle.file(GENERATION_CONFIG)}: {error} Correct the checkpoint's file, and export it again"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -164,16 +174,6 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
             f"{bundle.spec.vocab_size - 1}: use the tokenizer that belongs to these weights, and export them again"
         )
     return tokenizer
-
-
-def _generation_config(bundle: Bundle) -> GenerationConfig:
-    """The bundle's options. Raises BundleError for what transformers would not load, either."""
-    try:
-        return GenerationConfig.from_hf(bundle.read_json(GENERATION_CONFIG))
-    except (ArgumentTypeError, ConfigError) as error:
-        raise BundleError(
-            f"{bundle.file(GENERATION_CONFIG)}: {error} Correct the checkpoint's file, and export it again"
-        ) from None
 
 
 def _count(name: str, value: object, least: int, most: int | None = None) -> int | None:

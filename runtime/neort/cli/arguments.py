@@ -11,6 +11,8 @@ from ..bundle import bundled_path
 from ..generation import OPTIONS
 from ..hub import find_bundle
 from ..kvcache import CACHE_TYPES
+from ..wording import shortened
+from ..workers import suited_workers
 
 __all__ = [
     "FLAGS",
@@ -18,6 +20,7 @@ __all__ = [
     "add_bundle",
     "add_generation_options",
     "add_kv_cache",
+    "add_workers",
     "bundle_of",
     "named",
     "named_path",
@@ -67,6 +70,21 @@ def named_path(text: str) -> Path:
 
 def add_kv_cache(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
+
+
+def add_workers(parser: argparse._ActionsContainer, said: str) -> None:
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help=f"{said}; auto: what suits the machine"
+    )
+
+
+def _workers(text: str) -> int:
+    """A number of processes. Raises argparse.ArgumentTypeError."""
+    if text == "auto":
+        return suited_workers()
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 1 << 31):
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is no number of processes; write one from 1 on, or auto")
+    return int(text)
 
 
 def add_generation_options(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:

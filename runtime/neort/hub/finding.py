@@ -47,18 +47,10 @@ def cached_bundle(name: Name) -> Path:
     """The folder of a bundle in the cache; raises what `find_bundle` does."""
     cached = cached_repository(name)
     commit = cached.commit_of(name.revision if isinstance(name, HubName) else None)
-    folders = [] if commit is None else list(_bundles(cached.snapshot(commit)))
-    wanted = name.folder if isinstance(name, HubName) else None
+    folders = [] if commit is None else _bundles(cached.snapshot(commit))
     if commit is None or not folders:
         raise _missing(name, cached)
-    if wanted is None and len(folders) > 1 and "" not in folders:
-        names = " or ".join(str(name.within(folder)) for folder in folders)
-        raise BundleError(f"{name} is {' and '.join(folders)} in the cache {cached.cache}; give {names}")
-    chosen = wanted if wanted is not None else "" if "" in folders else folders[0]
-    folder = cached.snapshot(commit) / chosen
-    if chosen not in folders and not (folders == [""] and _format_of(cached.snapshot(commit)) == chosen):
-        raise _lacks_format(name, cached, folders)
-    folder = folder if chosen in folders else cached.snapshot(commit)
+    folder = cached.snapshot(commit) / _chosen(name, folders, cached.snapshot(commit), cached)
     if lacking := _lacking(folder):
         raise BundleError(
             f"the cache {cached.cache} holds only a part of {name} (without {', '.join(lacking[:NAMED])}); "
@@ -76,6 +68,19 @@ def _bundles(snapshot: Path) -> list[str]:
     return folders + [name for name in names if (snapshot / name / MANIFEST).is_file()]
 
 
+def _chosen(name: Name, folders: Sequence[str], snapshot: Path, cached: CachedRepository) -> str:
+    """The folder that a name means, of those of a snapshot that hold bundles. Raises BundleError where none is it."""
+    wanted = name.folder if isinstance(name, HubName) else None
+    if wanted in folders or (wanted is None and len(folders) == 1):
+        return wanted or folders[0]
+    if "" in folders and wanted in (None, _format_of(snapshot)):
+        return ""
+    if wanted is None:
+        names = " or ".join(str(name.within(folder)) for folder in folders)
+        raise BundleError(f"{name} is {' and '.join(folders)} in the cache {cached.cache}; give {names}")
+    raise _lacks_format(name, cached, folders)
+
+
 def _missing(name: Name, cached: CachedRepository) -> BundleError:
     """The error for a name that the cache does not hold."""
     where = f"the cache {cached.cache} does not hold it"
@@ -85,7 +90,10 @@ def _missing(name: Name, cached: CachedRepository) -> BundleError:
         others = [each for each in cached.revisions() if each != name.revision]
         at = f", but at {' and '.join(map(shortened, others[:NAMED]))}" if others else ""
         there = f" or {HubName(name.repository, others[0], name.folder)}" if others else ""
-        told = f"{name} is no folder here, and {where}{at}; give a bundle's folder{there}, or run `neort pull {name}`"
+        told = (
+            f"{name} is no folder here, and {where}{at}; give a bundle's folder{there}, or run `neort pull {name}` (a "
+            "checkpoint becomes a bundle by neort-export)"
+        )
     return MissingBundleError(told, OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(name)))
 
 

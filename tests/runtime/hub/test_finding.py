@@ -79,7 +79,7 @@ def test_what_was_not_pulled_is_told_as_a_folder_and_as_a_name(lay: Lay, tmp_pat
     told = refusal("owner/tiny")
     assert told == (
         f"owner/tiny is no folder here, and the cache {tmp_path / 'home' / 'hub'} does not hold it; give a bundle's "
-        "folder, or run `neort pull owner/tiny`"
+        "folder, or run `neort pull owner/tiny` (a checkpoint becomes a bundle by neort-export)"
     )
     with pytest.raises(FileNotFoundError):
         neort.load("owner/tiny")

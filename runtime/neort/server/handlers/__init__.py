@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..protocol.routes import ROUTES, Route
-from .contract import Answer, Call, Events, Finished, Limits, Observer, ServedModel, Silent
+from .contract import Answer, Call, Events, Finished, Limits, Observer, ServedModel, Silent, failure_of
 from .handlers import Handlers
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Route",
     "ServedModel",
     "Silent",
+    "failure_of",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ...model import Model
 
-__all__ = ["Answer", "Call", "Events", "Finished", "Limits", "Observer", "ServedModel", "Silent"]
+__all__ = ["Answer", "Call", "Events", "Finished", "Limits", "Observer", "ServedModel", "Silent", "failure_of"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,12 @@ class ServedModel:
     model: Model
     created: int
     chat_template: str | None = None
+
+
+def failure_of(served: ServedModel) -> BaseException | None:
+    """What has ended a model's engine; None where it works, or may again once it has less to do."""
+    error = served.model.engine_figures.failed
+    return None if isinstance(error, MemoryError) else error
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,28 @@
+"""A cluster of Ray on this machine: two nodes of two CPUs each, as far as Ray knows."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+__all__ = ["two_nodes"]
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[str]:
+    """Start a cluster, join it and yield its address; all of it ends with the context."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what other projects warn of is theirs
+        head = {"num_cpus": 2, "include_dashboard": False, "include_log_monitor": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            cluster.add_node(num_cpus=2)
+            ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+            yield str(cluster.address)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
