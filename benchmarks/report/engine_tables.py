@@ -166,8 +166,9 @@ def browser(results: dict[str, Any]) -> list[str]:
         prompt = results["prompts"][long][name]["prompt_rate"]
         return f"| {name} | {text} | {prompt:.0f} | {results['start_seconds'][name]:.1f} |"
 
+    runs = f"{machine(results)}, {results['browser']}, onnxruntime-web {results['onnxruntime_web']}"
     return [
-        f"| {results['bundle']}, {machine(results)}, {results['browser']}, onnxruntime-web {results['onnxruntime_web']} | "
+        f"| {results['bundle']}, {runs} | "
         + " | ".join(f"tokens/s after {length}" for length in lengths)
         + f" | tokens/s of a prompt of {long} | seconds to load |",
         "|---|" + "---|" * (len(lengths) + 2),
