@@ -39,9 +39,7 @@ def test_every_worker_gives_the_model_s_texts_and_metrics_are_of_all(server: Ser
     def ask(seed: int) -> str:
         return server.texts(PROMPT, max_tokens=8, temperature=1.0, seed=seed)[0]
 
-    expected = [
-        model.generate(PROMPT, max_new_tokens=8, do_sample=True, top_k=0, seed=i).text for i in range(12)
-    ]
+    expected = [model.generate(PROMPT, max_new_tokens=8, do_sample=True, top_k=0, seed=i).text for i in range(12)]
     before = server.metric("neort:generation_tokens_total")
     with ThreadPoolExecutor(6) as pool:
         assert [*pool.map(ask, range(12))] == expected
