@@ -118,7 +118,7 @@ def served(path: Path, workers: int, args: argparse.Namespace, folder: Path, see
     vocabulary = Bundle(path).spec.vocab_size
     command = neort_command(path, ["--workers", str(workers)])
     cells: dict[str, Any] = {}
-    with Server(command, folder / "log") as server:
+    with Server(command, log=folder / "log") as server:
         for clients in args.clients:
             count = max(FEWEST, args.requests * clients)
             asked = of_ids(
@@ -167,7 +167,7 @@ def _median(rounds: list[dict[str, Any]], *path: str) -> float:
         for key in path:
             value = value[key]
         values.append(value)
-    return round(statistics.median(values), 3)
+    return round(float(statistics.median(values)), 3)
 
 
 if __name__ == "__main__":
