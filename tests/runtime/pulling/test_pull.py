@@ -236,10 +236,8 @@ def test_the_command_prints_the_folder_and_every_command_takes_the_name(
     path = puller.cached.snapshot(MAIN) / "int8"
     assert printed.out == f"{path}\n"
     assert printed.err.splitlines()[-1] == "neort pull: --model owner/tiny takes it"
-    served = serve_models.bundles_of(
-        Namespace(bundles=[serve_models.Named(None, NAME)], more=[serve_models.Named("x", str(path))])
-    )
-    assert served == {NAME: path, "x": path}
+    named, unnamed = serve_models.Named("x", str(path)), serve_models.Named(None, NAME)
+    assert serve_models.bundles_of(Namespace(bundles=[unnamed], more=[named])) == {NAME: path, "x": path}
     assert main(["info", "--model", NAME, "--json"]) == 0
     assert '"int8"' in capsys.readouterr().out
     assert main(["pull", "owner/none"]) == 1
