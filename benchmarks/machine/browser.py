@@ -6,8 +6,8 @@
 Needs playwright and a Chromium (docs/playground.md). neort with 1 and 2 threads and the page's worker with 1 and 2
 threads are loaded side by side and generate in turns, greedily, from prompts that no round before had; one round warms
 up. Writes results/browser.json: medians and raw times of tokens per second after short and long prompts, tokens of a
-prompt per second, and seconds from opening the page, or loading the model, until it can be used; the bytes that the
-page loads, and how far apart the logits are.
+prompt per second, seconds from opening the page, or loading the model, until it can be used, and how many tokens were
+neort's before the first that was not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ..harness.results import write_results
 EXAMPLE = ROOT / "examples" / "browser"
 TEXT = ROOT / "LICENSE"
 RUNTIME = EXAMPLE / "node_modules" / "onnxruntime-web" / "package.json"
-THREADS = (1, 2)
+THREADS = {"1 thread": 1, "2 threads": 2}
 PROMPTS = (32, 512)
 NEW_TOKENS = 64
 QUIET = ["--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
@@ -68,14 +68,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    texts = prompts(args.bundle, args.rounds + 1)
+    texts, rounds = prompts(args.bundle, args.rounds + 1), range(args.rounds)
     with browser() as chromium, served(args.bundle) as address:
         starts = {
-            **{f"neort, {n} threads": [loading(args.bundle, n) for _ in range(args.rounds)] for n in THREADS},
-            **{f"page, {n} threads": [opening(chromium, address, n) for _ in range(args.rounds)] for n in THREADS},
+            **{f"neort, {name}": [loading(args.bundle, n) for _ in rounds] for name, n in THREADS.items()},
+            **{f"page, {name}": [opening(chromium, address, n) for _ in rounds] for name, n in THREADS.items()},
         }
-        systems = {f"neort, {n} threads": native(args.bundle, n) for n in THREADS}
-        systems |= {f"page, {n} threads": in_page(chromium, address, n) for n in THREADS}
+        systems = {f"neort, {name}": native(args.bundle, n) for name, n in THREADS.items()}
+        systems |= {f"page, {name}": in_page(chromium, address, n) for name, n in THREADS.items()}
         rates = {length: take_turns(systems, each) for length, each in texts.items()}
         version = chromium.version
     return {

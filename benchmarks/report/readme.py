@@ -34,6 +34,7 @@ from . import (
 NAMES = (
     "applications.md",
     "benchmarks.md",
+    "browser.md",
     "engine.md",
     "evaluation.md",
     "formats.md",
@@ -59,6 +60,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "grades": exporter_tables.grades,
     "speed": format_tables.speed,
     "cpus": engine_tables.cpus,
+    "browser": engine_tables.browser,
     "speculation": speculation_tables.speculation,
     "row_costs": speculation_tables.row_costs,
     "draft_model": speculation_tables.draft_model,

@@ -10,10 +10,10 @@ worker.addEventListener("message", ({ data: { type, ...facts } }) => shows[type]
 worker.addEventListener("error", () => shows.failed({ sentence: "worker.js does not load: has `npm ci` been run here?" }));
 worker.postMessage({ type: "load", threads: threads() });
 
-/** What an address like ?threads=2 says, else one for each CPU, but where browsers do not let threads share memory. */
+/** What an address like ?threads=2 says, else half of the CPUs, but one where browsers let no threads share memory. */
 function threads() {
   const asked = Number(new URLSearchParams(location.search).get("threads"));
-  return crossOriginIsolated ? asked || Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+  return crossOriginIsolated ? asked || Math.min(Math.ceil(navigator.hardwareConcurrency / 2), MOST_THREADS) : 1;
 }
 
 const shows = {

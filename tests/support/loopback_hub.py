@@ -53,6 +53,8 @@ class Hub:
         """After so many bytes the next transfers of large files break off, one each."""
         self.pages: dict[str, bytes] = {}
         """What the third server hands out, by path."""
+        self.pace = 0.0
+        """Seconds between two pieces of a body."""
         self.fault: Fault = lambda server, path, asked: None
         """What is answered instead, for a server, a path and the headers of a request."""
         self.closing = threading.Event()
@@ -120,6 +122,8 @@ def _handler(hub: Hub, server: str) -> type[BaseHTTPRequestHandler]:
             with contextlib.suppress(OSError):  # the client has gone
                 for start in range(0, len(body), PIECE):
                     self.wfile.write(body[start : start + PIECE])
+                    if hub.pace:
+                        hub.closing.wait(hub.pace)
                 while answer.until is not None and not hub.closing.is_set() and not answer.until.wait(0.05):
                     pass
 

@@ -113,16 +113,6 @@ def test_a_run_that_ends_takes_its_workers_along_and_can_be_continued(
     assert out.read_bytes() == whole
 
 
-def test_what_one_process_would_refuse_is_refused_with_the_worker_s_name(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(source, tmp_path / "out", "--guidance-scale", "2", "--max-batch-size", "1", "--workers", "2") == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1].startswith("neort: record 1 in worker ")
-    assert "max_batch_size is 1" in said[-1]
-    assert not multiprocessing.active_children()
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -9,7 +9,7 @@ import pytest
 
 import neort
 from neort.errors import BundleError
-from neort.hub import CachedRepository, HubName, cached_repository, find_bundle
+from neort.hub import CachedRepository, HubName, cached_repository, find_bundle, pulled_name
 from published import bundle_files
 
 COMMIT, OTHER = "c0ffee" + 34 * "0", "facade" + 34 * "1"
@@ -72,6 +72,7 @@ def test_a_folder_comes_first(lay: Lay, tmp_path: Path) -> None:
     assert find_bundle("owner/tiny") == Path("owner/tiny")
     assert find_bundle(tmp_path) == tmp_path
     assert find_bundle("nowhere") == Path("nowhere")
+    assert (pulled_name("owner/tiny"), pulled_name("owner/other")) == (None, HubName("owner/other"))
 
 
 def test_what_was_not_pulled_is_told_as_a_folder_and_as_a_name(lay: Lay, tmp_path: Path) -> None:
