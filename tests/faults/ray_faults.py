@@ -1,6 +1,6 @@
 """Kills jobs of Ray Data at random moments, lets the same command go on, and compares what comes out with one process.
 
-    python tests/faults/ray_faults.py [driver actor node stopped head] [--rounds 5] [--records 160] [--tokens 24] [--seed 0]
+    python tests/faults/ray_faults.py [driver actor node stopped head] [--rounds 5] [--records 160] [--seed 0]
 
     driver   kill -9 of the job's process, up to three times; the next one starts at once, while what is left of the
              dead one's cluster may still write
@@ -266,9 +266,16 @@ def prepared(folder: Path, args: argparse.Namespace) -> Task:
     return task
 
 
+def kind_of(name: str) -> str:
+    """An argument. Raises argparse.ArgumentTypeError for another one."""
+    if name not in KINDS:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(KINDS)}")
+    return name
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), choices=KINDS)
+    parser.add_argument("kinds", nargs="*", type=kind_of, metavar="KIND", default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--records", type=int, default=160)
     parser.add_argument("--tokens", type=int, default=24)
