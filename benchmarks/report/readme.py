@@ -4,7 +4,8 @@
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`, where NAME is that of a file in results/; of a name
 like `generate-gpt-neo-1.3b`, `generate` says which table; `shares` and `batches` show the file of `generate`,
-`short_prompts` that of `stall`. Where the file is missing, the document stays as it is.
+`short_prompts` that of `stall`, and `costs`,
+`saturation` and `assumptions` that of `capacity`. Where the file is missing, the document stays as it is.
 With --check nothing is written, and the exit status is 1 when a table is out of date.
 """
 
@@ -21,7 +22,9 @@ from . import (
     engine_tables,
     exporter_tables,
     format_tables,
+    installation_tables,
     peer_tables,
+    scaling_tables,
     serving_tables,
     speculation_tables,
     text_tables,
@@ -29,11 +32,15 @@ from . import (
 )
 
 NAMES = (
+    "applications.md",
     "benchmarks.md",
+    "browser.md",
     "engine.md",
     "evaluation.md",
     "formats.md",
+    "installation.md",
     "quantization.md",
+    "scaling.md",
     "speculation.md",
     "training.md",
     "verification.md",
@@ -44,13 +51,16 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "quality": format_tables.quality,
     "perplexity": format_tables.perplexity,
     "evaluation": peer_tables.evaluation,
-    "installed": engine_tables.installed,
+    "frozen": installation_tables.frozen,
+    "installed": installation_tables.installed,
+    "wheels": installation_tables.wheels,
     "refinements": format_tables.refinements,
     "block_refinements": format_tables.refinements,
     "exports": exporter_tables.exports,
     "grades": exporter_tables.grades,
     "speed": format_tables.speed,
     "cpus": engine_tables.cpus,
+    "browser": engine_tables.browser,
     "speculation": speculation_tables.speculation,
     "row_costs": speculation_tables.row_costs,
     "draft_model": speculation_tables.draft_model,
@@ -72,11 +82,18 @@ TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "short_prompts": engine_tables.short_prompts,
     "training": training_tables.training,
     "repeats": text_tables.repeats,
+    "proxies": scaling_tables.proxies,
+    "costs": scaling_tables.costs,
+    "saturation": scaling_tables.saturation,
+    "assumptions": scaling_tables.assumptions,
 }
 SOURCES = {
     "shares": "generate",
     "batches": "generate",
     "short_prompts": "stall",
+    "costs": "capacity",
+    "saturation": "capacity",
+    "assumptions": "capacity",
 }  # whose results a table shows, where its name does not say it
 
 

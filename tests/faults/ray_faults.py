@@ -1,6 +1,6 @@
 """Kills jobs of Ray Data at random moments, lets the same command go on, and compares what comes out with one process.
 
-    python tests/faults/ray_faults.py [driver actor node stopped head] [--rounds 5] [--records 160] [--seed 0]
+    python tests/faults/ray_faults.py [driver actor node stopped head] [--rounds 5] [--records 160] [--tokens 24]
 
     driver   kill -9 of the job's process, up to three times; the next one starts at once, while what is left of the
              dead one's cluster may still write

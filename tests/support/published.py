@@ -32,7 +32,7 @@ def bundle_files(quantization: Quantization = "int8", **contents: bytes) -> dict
     return files | {MANIFEST: with_checksum(manifest)}
 
 
-def edited(files: Mapping[str, bytes], **changes: Any) -> dict[str, bytes]:
+def edited(files: Mapping[str, bytes], /, **changes: Any) -> dict[str, bytes]:
     """A bundle's files with other members of the manifest, whose checksum fits."""
     manifest = json.loads(files[MANIFEST]) | changes
     return {**files, MANIFEST: with_checksum(manifest)}

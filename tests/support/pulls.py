@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+import neort
+from loopback_hub import Answer
 from neort.errors import NeortError
 from neort.hub import CachedRepository
 from neort.pulling import Listener, Pulled, pull
 
-__all__ = ["MAIN", "NAME", "Puller"]
+__all__ = ["MAIN", "NAME", "Puller", "is_whole", "on"]
 
 NAME = "owner/tiny"
 MAIN = "c0ffee" + 34 * "0"
@@ -37,3 +41,19 @@ class Puller:
         assert "\n" not in str(caught.value)
         assert [*self.cached.folder.rglob("manifest.json")] == before
         return str(caught.value)
+
+
+def is_whole(path: Path) -> bool:
+    return neort.Bundle(path, check_weights=True).path == path
+
+
+def on(server: str, part: str, *answers: Answer | None) -> Callable[[str, str, dict[str, str]], Answer | None]:
+    """A fault: a server's answers to what is asked for by a path with this part, the last one for ever."""
+    left = list(answers)
+
+    def fault(asked_server: str, path: str, asked: dict[str, str]) -> Answer | None:
+        if asked_server != server or part not in path:
+            return None
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return fault

@@ -6,12 +6,15 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
+from neort.integrations.ray_settings import keep_quiet
+
 __all__ = ["two_nodes"]
 
 
 @contextlib.contextmanager
 def two_nodes() -> Iterator[str]:
     """Start a cluster, join it and yield its address; all of it ends with the context."""
+    keep_quiet()
     import ray
     from ray.cluster_utils import Cluster
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cache import DEFAULT_REVISION, CachedRepository, cached_repository, folder_name, hub_home
-from .finding import cached_bundle, find_bundle
+from .finding import cached_bundle, find_bundle, pulled_name
 from .names import HUB_HOSTS, Address, HubName, Name, is_commit, is_folder, is_revision, read_name, required_name
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "is_commit",
     "is_folder",
     "is_revision",
+    "pulled_name",
     "read_name",
     "required_name",
 ]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .pull import Listener, Pulled, pull
+from .delivery import Listener, Pulled, pull
 
 __all__ = ["Listener", "Pulled", "pull"]

@@ -23,7 +23,7 @@ from urllib.error import URLError
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
 from urllib.request import AbstractHTTPHandler, HTTPHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NeortError
 from ..wording import shortened
 from .environment import certificates
 from .failures import NoAnswerError, StatusError, StrangeAnswerError, failure_of, host_of
@@ -65,10 +65,13 @@ class Answer:
         """Whether it is a page for people."""
         return self.response.headers.get("Content-Type", "").lower().startswith(PAGE)
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Read a part of the body; 0 at its end. Raises NoAnswerError where the connection breaks."""
+    def part(self, most: int) -> bytes:
+        """What has come of the body, at least a byte; empty at its end. Raises NoAnswerError where it breaks off.
+
+        It does not wait for ``most`` bytes: what has come is not lost when the connection breaks.
+        """
         try:
-            return self.response.readinto(buffer)
+            return self.response.read1(most)
         except ERRORS as error:
             raise failure_of(error, self.url) from error
 
@@ -157,6 +160,8 @@ class Client:
                 response = cast(
                     http.client.HTTPResponse, self._opener.open(Request(url, headers=headers), timeout=timeout)
                 )
+            except NeortError:
+                raise
             except ERRORS as error:
                 failure = failure_of(error, url)
                 if pause is None or not failure.passes:
@@ -202,7 +207,7 @@ def _target(url: str, response: http.client.HTTPResponse) -> str:
     target = urldefrag(urljoin(url, quote(given.encode("latin-1", "replace"), safe=string.punctuation))).url
     try:
         parts = urlsplit(target)
-        place = f"{parts.scheme}://{parts.hostname}"
+        place = f"{parts.scheme}://{parts.hostname or ''}"
         sound = bool(parts.hostname) and parts.username is None and (parts.port or 1) > 0
     except ValueError:
         sound, place = False, shortened(given)

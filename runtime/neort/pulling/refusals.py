@@ -42,6 +42,8 @@ def _status(error: StatusError, name: Name, endpoint: str) -> str:
         return f"{name} was not pulled: {_busy(error, headers, host)}{_in_cache(name)}"
     if isinstance(name, Address):
         return _folder_status(error.status, name, error.url)
+    if not error.url.startswith(f"{endpoint}/"):  # where a large file lies
+        return f"{name} was not pulled: {host} answers HTTP {error.status}; the same command goes on where it ended"
     if code == "GatedRepo" or (error.status == 403 and "gated" in code.lower()):
         whose = "use the token of the account that did so (HF_TOKEN)" if error.authorized else LOGIN
         return f"{name} is gated: accept its terms at {endpoint}/{name.repository}, and {whose}"
@@ -50,7 +52,7 @@ def _status(error: StatusError, name: Name, endpoint: str) -> str:
             f"{name.repository} has no branch, tag or commit {shortened(name.revision)}; see "
             f"{endpoint}/{name.repository}/tree/main for those that it has"
         )
-    if code == "RepoNotFound" or (error.status in (401, 404) and not code and not error.authorized):
+    if code == "RepoNotFound" or (error.status == 401 and not code and not error.authorized):
         remedy = (
             "set HF_TOKEN to a token that may read it if it is private"
             if error.authorized

@@ -16,7 +16,7 @@ from .store import Digests, Store, Wanted
 
 __all__ = ["Transfer", "blob_named"]
 
-BLOCK = 1 << 20  # bytes at a time
+BLOCK = 1 << 18  # bytes at a time, at most
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds, while no further bytes arrive
 BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)")
@@ -99,12 +99,12 @@ class Transfer:
             self._count(here)
             if here < wanted.size:
                 with self._body(place, here) as body:
-                    if here and body.status == 200:  # all of it, once more
-                        digests, here, resumed = self._anew(stream, wanted), 0, False
+                    if here and body.status == 200:  # all of it, once more, over what is there
+                        digests, here, resumed = self._from_start(stream, wanted), 0, False
                     self._check_announced(body, here, wanted)
                     self._write(body, stream, digests, wanted.size - here, wanted)
             if not digests.are(wanted, blob):
-                self._anew(stream, wanted)
+                self._drop(stream, wanted)
                 if resumed:
                     raise NoAnswerError("what had arrived before does not fit", place.url, passes=True)
                 raise BundleError(
@@ -122,13 +122,16 @@ class Transfer:
             digests.update(buffer[:read])
             here += read
             if here > wanted.size:
-                return self._anew(stream, wanted), 0
+                return self._drop(stream, wanted), 0
         return digests, here
 
-    def _anew(self, stream: FileIO, wanted: Wanted) -> Digests:
-        """Drop what has arrived."""
+    def _drop(self, stream: FileIO, wanted: Wanted) -> Digests:
+        """Forget what has arrived."""
+        stream.truncate(0)
+        return self._from_start(stream, wanted)
+
+    def _from_start(self, stream: FileIO, wanted: Wanted) -> Digests:
         stream.seek(0)
-        stream.truncate()
         self._count(-self._counted)
         return Digests(wanted.size)
 
@@ -168,17 +171,16 @@ class Transfer:
             )
 
     def _write(self, body: Answer, stream: FileIO, digests: Digests, left: int, wanted: Wanted) -> None:
-        buffer = memoryview(bytearray(BLOCK))
         while left:
-            read = body.readinto(buffer[: min(left, BLOCK)])
-            if not read:
+            part = memoryview(body.part(min(left, BLOCK)))
+            if not part:
                 raise NoAnswerError(f"the connection to {host_of(body.url)} broke off", body.url, passes=True)
-            part, left = buffer[:read], left - read
+            left -= len(part)
             digests.update(part)
+            self._count(len(part))
             while part:
                 part = part[stream.write(part) or 0 :]
-            self._count(read)
-        if body.length is None and body.readinto(buffer[:1]):
+        if body.length is None and body.part(1):
             raise BundleError(
                 f"{wanted.path} of {self._label} has more bytes at {host_of(body.url)} than the {wanted.size:,} of the "
                 "manifest; whoever publishes it has to upload the bundle anew"

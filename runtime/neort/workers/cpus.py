@@ -62,10 +62,10 @@ def listed_cpus(text: str) -> list[int]:
     """The numbers in a list as Linux writes it, "0-3,8-11"; what is no list has none."""
     numbers: list[int] = []
     for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()):
+        ends = part.split("-")
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() for end in ends):
             return []
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(int(ends[0]), int(ends[-1]) + 1)
     return numbers
 
 

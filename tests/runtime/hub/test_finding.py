@@ -9,7 +9,7 @@ import pytest
 
 import neort
 from neort.errors import BundleError
-from neort.hub import CachedRepository, cached_repository, find_bundle, read_name
+from neort.hub import CachedRepository, HubName, cached_repository, find_bundle, pulled_name
 from published import bundle_files
 
 COMMIT, OTHER = "c0ffee" + 34 * "0", "facade" + 34 * "1"
@@ -72,13 +72,14 @@ def test_a_folder_comes_first(lay: Lay, tmp_path: Path) -> None:
     assert find_bundle("owner/tiny") == Path("owner/tiny")
     assert find_bundle(tmp_path) == tmp_path
     assert find_bundle("nowhere") == Path("nowhere")
+    assert (pulled_name("owner/tiny"), pulled_name("owner/other")) == (None, HubName("owner/other"))
 
 
 def test_what_was_not_pulled_is_told_as_a_folder_and_as_a_name(lay: Lay, tmp_path: Path) -> None:
     told = refusal("owner/tiny")
     assert told == (
         f"owner/tiny is no folder here, and the cache {tmp_path / 'home' / 'hub'} does not hold it; give a bundle's "
-        "folder, or run `neort pull owner/tiny`"
+        "folder, or run `neort pull owner/tiny` (a checkpoint becomes a bundle by neort-export)"
     )
     with pytest.raises(FileNotFoundError):
         neort.load("owner/tiny")
@@ -124,6 +125,4 @@ def test_the_cache_is_where_the_hub_s_clients_have_it(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    tiny = read_name("owner/tiny")
-    assert tiny is not None
-    assert cached_repository(tiny).folder == Path(cache) / "models--owner--tiny"
+    assert cached_repository(HubName("owner/tiny")).folder == Path(cache) / "models--owner--tiny"

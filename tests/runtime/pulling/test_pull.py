@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import neort
 from loopback_hub import Hub, Repository
 from neort.cli import main
+from neort.cli.commands import serve_models
 from neort.errors import ConfigError, HubError
 from neort.hub import find_bundle
 from published import bundle_files, edited, in_folders
@@ -234,6 +236,10 @@ def test_the_command_prints_the_folder_and_every_command_takes_the_name(
     path = puller.cached.snapshot(MAIN) / "int8"
     assert printed.out == f"{path}\n"
     assert printed.err.splitlines()[-1] == "neort pull: --model owner/tiny takes it"
+    served = serve_models.bundles_of(
+        Namespace(bundles=[serve_models.Named(None, NAME)], more=[serve_models.Named("x", str(path))])
+    )
+    assert served == {NAME: path, "x": path}
     assert main(["info", "--model", NAME, "--json"]) == 0
     assert '"int8"' in capsys.readouterr().out
     assert main(["pull", "owner/none"]) == 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...bundle import bundled_path
 from ...diagnostics import machine_facts
 from ...errors import ConfigError
-from ...hub import find_bundle
+from ...hub import find_bundle, pulled_name
 from ...paths import read_regular
 from ...wording import shortened
 from ..arguments import named
@@ -46,7 +46,7 @@ def bundles_of(args: argparse.Namespace) -> dict[str, Path]:
     bundles: dict[str, Path] = {}
     for each in given:
         path = find_bundle(each.given)
-        name = each.name or (path.resolve().name if path == each.path else each.given)
+        name = each.name or (each.given if pulled_name(each.given) else path.resolve().name)
         if not NAME.fullmatch(name):
             args.refuse(f"{shortened(name)} cannot name a model; write NAME=BUNDLE, of letters, digits and . : @ / _ -")
         if name in bundles:

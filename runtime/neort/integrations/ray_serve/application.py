@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ray import serve
@@ -35,8 +36,8 @@ def build(args: dict[str, Any]) -> serve.Application:
         graceful_shutdown_timeout_s=options.shutdown_timeout,
         graceful_shutdown_wait_loop_s=DRAINED_WITHIN,
         health_check_period_s=HEALTH_EVERY,
-        request_router_config={"request_router_class": ROUTER},
         **_replicas(options),
+        **_router(),
     )
     return deployment.bind(options)
 
@@ -53,3 +54,10 @@ def _replicas(options: ServeOptions) -> dict[str, Any]:
         "downscale_delay_s": options.downscale_delay,
     }
     return {"autoscaling_config": scaling}
+
+
+def _router() -> dict[str, Any]:
+    """Which router Ray's proxies have; where HAProxy takes their place, which spreads requests evenly, it has none."""
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        return {}
+    return {"request_router_config": {"request_router_class": ROUTER}}

@@ -9,7 +9,6 @@ from ...errors import NeortError
 from ...workers import Share, Worker, failure
 from ..app.access.guard import LOG
 from .member import Member
-from .messages import STOP
 from .worker import Job, work
 
 __all__ = ["Crew"]
@@ -46,7 +45,7 @@ class Crew:
         self.members: dict[int, Member] = {}
         self.failed = False
         self.ended = asyncio.Event()
-        self._ending = False
+        self._started = self._ending = False
         self._unready = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,19 +60,14 @@ class Crew:
         for group in (members[:first], members[first:]):
             for member in group:
                 member.go()
-            for member in group:
-                if (said := await member.ready) is not None:
-                    raise failure(member.worker, *said)
-                member.takes = True
+            await asyncio.gather(*map(_loaded, group))
+        self._started = True
 
     def end(self) -> None:
         """Tell all to come to their end; those that still load are ended."""
         self._ending = True
         for member in self.here:
-            if member.ready.done():
-                member.worker.tell(STOP)
-            else:
-                member.worker.kill()
+            member.end()
         if not self.members:
             self.ended.set()
 
@@ -108,6 +102,8 @@ class Crew:
             if not self.members:
                 self.ended.set()
             return
+        if not self._started and not member.is_ready:
+            return  # `start` says so
         LOG.error("%s %s%s", member.worker, member.ending, "" if member.is_ready else " before it was ready")
         self._replace(member.number, unready=not member.is_ready)
 
@@ -141,3 +137,10 @@ class Crew:
         else:
             LOG.info("%s takes its place", member.worker)
             await self._welcome(member)
+
+
+async def _loaded(member: Member) -> None:
+    """Wait until a worker has loaded. Raises what it says against it."""
+    if (said := await member.ready) is not None:
+        raise failure(member.worker, *said)
+    member.takes = True

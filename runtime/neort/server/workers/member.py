@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...workers import Worker, ending_in_words, hand_over
-from .messages import ANSWER, CLOSING, CONNECTION, FAILED, GO, HELD, READY, Questions
+from .messages import ANSWER, CLOSING, CONNECTION, FAILED, GO, HELD, READY, STOP, Questions
 
 __all__ = ["Member", "least_busy"]
 
@@ -37,6 +37,7 @@ class Member:
         self.open = self.at_work = 0
         self.untaken: deque[socket.socket] = deque()
         self._taken = 0
+        self._told_to_end = False
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_end = taken, ended
         self._reading = threading.Thread(target=self._read, name=f"neort-{worker.number}", daemon=True)
@@ -79,6 +80,14 @@ class Member:
         with contextlib.suppress(OSError):  # it has ended: its connections are handed to others then
             hand_over(self.worker.pipe, connection, self.worker.pid)
 
+    def end(self) -> None:
+        """Tell it to come to its end. Until then it takes connections, to say so; one that still loads ends at once."""
+        self._told_to_end = True
+        if self.ready.done():
+            self.worker.tell(STOP)
+        else:
+            self.worker.kill()
+
     def joined(self) -> None:
         """Wait until its process has ended and this has been noticed."""
         self._reading.join()
@@ -103,7 +112,7 @@ class Member:
         elif kind == ANSWER:
             self.questions.take(*values)
         elif kind == CLOSING:
-            self.takes = False
+            self.takes = self._told_to_end
         elif kind == HELD:
             taken, self.open, self.at_work = values
             while self._taken < taken:

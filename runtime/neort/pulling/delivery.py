@@ -26,7 +26,7 @@ from .transfer import Transfer
 __all__ = ["Listener", "Pulled", "pull"]
 
 MOST_FILES = 100
-PORTABLE = re.compile(r"[A-Za-z0-9_][\w.+-]{0,199}", re.ASCII)
+PORTABLE = re.compile(r"\w(?:[\w.+-]{0,198}[\w+-])?", re.ASCII)
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names of Windows
 REMEDY = "whoever publishes it has to export it again"
 
@@ -76,7 +76,7 @@ def pull(
             "what has arrived is kept; make room or let this "
             "user write there, or set HF_HOME to another folder (for an address, NEORT_CACHE), and pull it again",
         ):
-            return _Pull(_source(name, endpoint, listener, wait), listener, wait).run()
+            return _Delivery(_source(name, endpoint, listener, wait), listener, wait).run()
     except AskingError as error:
         raise refusal(error, name, endpoint) from error
 
@@ -111,7 +111,7 @@ def _source(name: Name, endpoint: str, listener: Listener, wait: Callable[[float
     return HubSource(name, client, endpoint, timeout)
 
 
-class _Pull:
+class _Delivery:
     """One bundle on its way."""
 
     def __init__(self, source: Source, listener: Listener, wait: Callable[[float], None]) -> None:
