@@ -1,6 +1,6 @@
 """What does a job of Ray Data make of a machine beside one process: tokens per second, seconds until it begins, memory?
 
-    python -m benchmarks.scaling.ray_data [BUNDLE] [--rounds 3] [--prompts 192] [--few 64] [--tokens 64]
+    python -m benchmarks.scaling.ray_data [BUNDLE] [--rounds 3] [--prompts 512] [--few 128] [--tokens 64]
 
 All have the same CPUs: `neort generate --input` with a thread for each, and jobs with one worker that has all threads,
 with two workers that have half of them each, and with two that do not share their packed weights. In every round each
@@ -34,7 +34,6 @@ from neort.bundle import Bundle, bundled_path
 
 from ..harness.arguments import script_parser
 from ..harness.results import write_results
-from ..peers.memory import memory
 
 MODULE = "neort.integrations.ray_data"
 ACTOR = "ray::MapWorker(MapBatches(PartActor))"
@@ -67,8 +66,8 @@ def parse_args() -> argparse.Namespace:
     parser = script_parser(__doc__)
     parser.add_argument("bundle", type=Path, nargs="?", default=bundled_path())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--prompts", type=int, default=192, help="of the longer file")
-    parser.add_argument("--few", type=int, default=64, help="prompts of the shorter file")
+    parser.add_argument("--prompts", type=int, default=512, help="of the longer file")
+    parser.add_argument("--few", type=int, default=128, help="prompts of the shorter file")
     parser.add_argument("--tokens", type=int, default=64, help="new ones of each")
     parser.add_argument("--prompt-tokens", type=int, default=64)
     return parser.parse_args()
@@ -101,7 +100,7 @@ def measured(command: Sequence[str], folder: Path, args: argparse.Namespace, see
 def run(
     command: Sequence[str], folder: Path, args: argparse.Namespace, count: int, seed: int
 ) -> tuple[float, dict[str, float]]:
-    """Seconds that it takes with ``count`` prompts; and the last memory of all its actors, if it has any."""
+    """Seconds that it takes with ``count`` prompts; and the last memory of its actors, when there were most of them."""
     source, vocabulary = random.Random(seed * 1000 + count), Bundle(args.bundle).spec.vocab_size
     file, output = folder / "prompts.jsonl", str(folder / f"out-{count}")
     with file.open("w", encoding="utf-8") as stream:
@@ -112,7 +111,8 @@ def run(
     began, held = time.perf_counter(), dict[str, float]()
     with (folder / "log").open("wb") as log, subprocess.Popen([sys.executable, *filled], stderr=log) as process:
         while process.poll() is None:
-            held = actors_memory(process.pid) or held
+            now = actors_memory(process.pid)
+            held = now if now.get("actors", 0) >= held.get("actors", 0) else held
             time.sleep(LOOK_EVERY)
         took = time.perf_counter() - began
     if process.returncode != 0:
@@ -137,6 +137,13 @@ def actors_memory(process: int) -> dict[str, float]:
         "actors_rss_mb": sum(each["rss"] for each in actors) / 1e6,
         "others_pss_mb": sum(each["pss"] for each in others) / 1e6,
     }
+
+
+def memory(process: int) -> dict[str, int]:
+    """Bytes of a process that are resident, and of these its share (PSS). Raises OSError where it has ended."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    sizes = {line.split(":")[0].lower(): line.split() for line in lines}
+    return {name: int(sizes[name][1]) * 1024 for name in ("pss", "rss")}
 
 
 def processes(process: int) -> Iterator[int]:
