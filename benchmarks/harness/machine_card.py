@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["machine_card", "same_machine"]
 
-LIBRARIES = ("neort", "numpy", "onnxruntime", "tiktoken", "torch", "transformers", "onnx-ir")
+LIBRARIES = ("neort", "numpy", "onnxruntime", "tiktoken", "torch", "transformers", "onnx-ir", "ray")
 IDENTITY = ("cpu", "cpus", "int8_instructions", "memory_gb", "system")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .markdown import machine
 
-__all__ = ["assumptions", "costs", "proxies", "saturation"]
+__all__ = ["assumptions", "costs", "proxies", "ray_data", "saturation"]
 
 
 def costs(results: dict[str, Any]) -> list[str]:
@@ -80,3 +80,20 @@ def amount(value: float) -> str:
         if value >= factor:
             return f"{value / factor:g} {word}"
     return f"{value:,g}"
+
+
+def ray_data(results: dict[str, Any]) -> list[str]:
+    """Jobs of Ray Data beside one process: tokens per second, what comes before them, and memory."""
+    rows = results["medians"]
+    base = rows["one process"]["tokens_per_second"]
+    return [
+        f"| {results['name']}, {results['cpus']} CPUs; {machine(results)} | tokens/s | of one process's | "
+        "seconds beside the records | memory of the actors, MB | of the job's other processes, MB |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {row['tokens_per_second']:,.0f} | {row['tokens_per_second'] / base:.2f} | "
+            f"{row['start_seconds']:.1f} | "
+            + (f"{row['actors_pss_mb']:,.0f} | {row['others_pss_mb']:,.0f} |" if "actors" in row else "| |")
+            for name, row in rows.items()
+        ),
+    ]

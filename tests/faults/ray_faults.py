@@ -266,9 +266,16 @@ def prepared(folder: Path, args: argparse.Namespace) -> Task:
     return task
 
 
+def kind_of(name: str) -> str:
+    """An argument. Raises argparse.ArgumentTypeError for another one."""
+    if name not in KINDS:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(KINDS)}")
+    return name
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), choices=KINDS)
+    parser.add_argument("kinds", nargs="*", type=kind_of, metavar="KIND", default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--records", type=int, default=160)
     parser.add_argument("--tokens", type=int, default=24)

@@ -56,7 +56,8 @@ def write_prompts(file: Path, count: int, source: random.Random) -> None:
 def one_process(file: Path, output: Path, *options: str) -> bytes:
     """What `neort generate --input` writes."""
     command = [sys.executable, "-m", "neort", "generate", "--input", str(file), "--output", str(output), *options]
-    subprocess.run(command, env=environment(""), check=False, capture_output=True)
+    done = subprocess.run(command, env=environment(""), check=False, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
     return output.read_bytes()
 
 

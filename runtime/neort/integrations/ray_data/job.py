@@ -74,6 +74,7 @@ class Job:
         if strange := done - parts:
             raise ConfigError(f"{self.output} has a part {min(strange)} that this input lacks; {ANEW}")
         began(Outcome(len(parts), len(done)))
+        shutil.rmtree(self.output / CHECKPOINT, ignore_errors=True)
         if done == parts:
             return Outcome(len(parts), len(done))
         written = self._flow(files, size, shares)
@@ -117,7 +118,6 @@ class Job:
 
     def _flow(self, files: list[InputFile], size: int, shares: Shares) -> ResultFiles:
         """Read, map and write what Ray's checkpoint filter leaves."""
-        shutil.rmtree(self.output / CHECKPOINT, ignore_errors=True)
         (self.output / CHECKPOINT).mkdir()
         context = DataContext.get_current()
         context.checkpoint_config = checkpoint(self.output)
