@@ -1,9 +1,10 @@
 """Makes a checkpoint of a published model's shape with random weights, for benchmarks of time and memory.
 
-    python -m benchmarks.checkpoints.shapes gpt-neo-1.3b OUTPUT [--dtype float32]
+    python -m benchmarks.checkpoints.shapes gpt-neo-1.3b OUTPUT [--dtype float32] [--tokenizer FOLDER]
 
 Tensors are written shard by shard, so that 2.7 billion weights need no more memory than one shard. The tokenizer is
-that of the bundled model: fewer entries than the model has, but a valid one.
+that of the bundled model: fewer entries than the model has, so most of the tokens that it generates have no text. Where
+text is what is measured, FOLDER has GPT-2's tokenizer.json and tokenizer_config.json.
 """
 
 from __future__ import annotations
@@ -35,17 +36,25 @@ QUERY_RANGE = 0.01  # scores of a trained model's size; larger ones single out k
 
 
 def make_shape(
-    name: str, output: Path, dtype: torch.dtype = torch.float32, *, query_range: float = QUERY_RANGE
+    name: str,
+    output: Path,
+    dtype: torch.dtype = torch.float32,
+    *,
+    query_range: float = QUERY_RANGE,
+    tokenizer: Path | None = None,
 ) -> None:
     """Write config.json, tokenizer and sharded safetensors to the folder ``output``.
 
-    ``query_range`` is the standard deviation of the weights of queries and keys.
+    ``query_range`` is the standard deviation of the weights of queries and keys, ``tokenizer`` a folder with another
+    tokenizer than the bundled model's.
     """
     output.mkdir(parents=True)
     family = ARCHITECTURES[preset(name).family]
     config = family.read_config(preset(name).config())
+    with torch.device("meta"):
+        config.architectures = [type(AutoModelForCausalLM.from_config(config)).__name__]  # vLLM asks for it
     config.save_pretrained(output)
-    copy_tokenizer(bundled_path(), output)
+    copy_tokenizer(tokenizer or bundled_path(), output)
     shapes = _stored_shapes(family, config)
     shards = list(_shards(shapes, dtype.itemsize))
     weight_map: dict[str, str] = {}
@@ -133,12 +142,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("name", choices=sorted(PRESETS))
     parser.add_argument("output", type=Path)
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--tokenizer", type=Path, help="folder of another tokenizer than the bundled model's")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    make_shape(args.name, args.output, getattr(torch, args.dtype))
+    make_shape(args.name, args.output, getattr(torch, args.dtype), tokenizer=args.tokenizer)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ The model continues passages of TEXT, greedy and sampled, with and without draft
 given those before, that the draft model chooses too, with the same random number; it decides how long accepted runs
 are. Besides the speed-up measured on these two small models, one is computed for models of the sizes of GPT-Neo 125M
 and 1.3B with that acceptance: the decisions of `Speculator` over the measured agreements, with the costs in
-results/row_costs.json, and the best of (1 + a + ... + a^k) / (1 + run + k (token + draft)).
+results/row_costs.json, of whatever machine, and the best of (1 + a + ... + a^k) / (1 + run + k (token + draft)).
 
 Writes results/draft_model.json.
 """
@@ -27,7 +27,7 @@ from neort.generation import TokenChooser
 from neort.speculative import Speculator
 
 from ..harness.arguments import script_parser
-from ..harness.results import earlier_results, write_results
+from ..harness.results import read_results, write_results
 
 PROMPT = 160
 SHAPES = ("gpt-neo-125m", "gpt-neo-1.3b")  # of the draft model and of the model, in the computed speed-ups
@@ -99,10 +99,10 @@ def parse_args() -> argparse.Namespace:
 
 def shapes_costs() -> dict[str, float]:
     """Decode steps of 1.3B: of a run over drafted tokens, of a token in it, of a token drafted by 125M."""
-    measured = (earlier_results("row_costs") or {"models": {}})["models"]
+    measured = (read_results("row_costs") or {"models": {}})["models"]
     if missing := [shape for shape in SHAPES if shape not in measured]:
         raise SystemExit(
-            f"results/row_costs.json has no row of this machine for {' and '.join(missing)}; "
+            f"results/row_costs.json has no row for {' and '.join(missing)}; "
             "measure both shapes first: python -m benchmarks.engine.row_costs NAME=BUNDLE ..."
         )
     small, large = (measured[shape] for shape in SHAPES)

@@ -1,4 +1,4 @@
-"""Tables of the runtime alone, as lines of Markdown: profiles, caches, threads, other CPUs and installations."""
+"""Tables of the runtime alone, as lines of Markdown: profiles, caches, threads, other CPUs, pages and installations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.profile_nodes import BETWEEN
 from .markdown import machine
 
-__all__ = ["cpus", "installed", "kv_cache", "profile", "sampling", "short_prompts", "stall", "threads"]
+__all__ = ["browser", "cpus", "kv_cache", "profile", "sampling", "short_prompts", "stall", "threads"]
 
 PROFILED = ("decode @32", "decode @1536", "prefill 256 @256")
 LEAST = 1.0  # milliseconds in one of the runs, for a kind of node to have a row
@@ -155,12 +155,25 @@ def cpus(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def installed(results: dict[str, Any]) -> list[str]:
-    """What an installation brings."""
-    packages = sorted(results["packages"].items(), key=lambda item: -item[1]["bytes"])
-    listed = ", ".join(f"{name} {facts['bytes'] / 1e6:.1f}" for name, facts in packages)
-    total = results["total_bytes"] / 1e6
-    return [f"`pip install .` brings {total:.0f} MB in {len(packages)} packages (MB each): {listed}."]
+def browser(results: dict[str, Any]) -> list[str]:
+    """What neort and a page do in a second, with one thread and with two."""
+    lengths = list(results["prompts"])
+    long = max(lengths, key=int)
+
+    def row(name: str) -> str:
+        rates = [results["prompts"][length][name] for length in lengths]
+        text = " | ".join(f"{each['text_rate']:.0f}" for each in rates)
+        prompt = results["prompts"][long][name]["prompt_rate"]
+        return f"| {name} | {text} | {prompt:.0f} | {results['start_seconds'][name]:.1f} |"
+
+    runs = f"{machine(results)}, {results['browser']}, onnxruntime-web {results['onnxruntime_web']}"
+    return [
+        f"| {results['bundle']}, {runs} | "
+        + " | ".join(f"tokens/s after {length}" for length in lengths)
+        + f" | tokens/s of a prompt of {long} | seconds to load |",
+        "|---|" + "---|" * (len(lengths) + 2),
+        *map(row, results["start_seconds"]),
+    ]
 
 
 def _milliseconds(bundle: dict[str, Any], run: str, kind: str) -> float:

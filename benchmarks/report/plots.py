@@ -128,10 +128,10 @@ def serving(results: dict[str, Any]) -> Figure:
         ("time per token, p95, ms", lambda cell: float(cell["tpot_milliseconds"]["p95"])),
     ]
     for panel, (title, value) in zip(panels, values, strict=True):
-        for name, cells in results["medians"].items():
+        for (name, cells), marker in zip(results["medians"].items(), "osv", strict=False):
             line = OWN if name.startswith("neort") else OTHER
-            panel.plot([int(count) for count in cells], [value(cell) for cell in cells.values()], "o-", color=line,
-                       label=name)  # fmt: skip
+            panel.plot([int(count) for count in cells], [value(cell) for cell in cells.values()], f"{marker}-",
+                       color=line, label=name)  # fmt: skip
         panel.set_xscale("log", base=2)
         panel.set_xticks(ticks := [int(count) for count in cells], [str(tick) for tick in ticks])
         panel.set_ylim(bottom=0)

@@ -1,1 +1,1 @@
-"""Past one process and one machine: what ways in cost, and what a thousand nodes would meet."""
+"""Past one process and one machine: what further processes give, what ways in cost, what many nodes would meet."""

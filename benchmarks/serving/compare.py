@@ -1,16 +1,17 @@
 """How do neort and llama.cpp's server do under the same load, with 1 to 64 clients?
 
     python -m benchmarks.serving.compare BUNDLE GGUF --server LLAMA_SERVER --name gpt-neo-125m
-        [--clients 1 4 16 32 64] [--slots 64] [--rounds 3]
+        [--clients 1 4 16 32 64] [--slots 64] [--rounds 3] [--vllm VLLM --gpt2 CHECKPOINT]
 
 BUNDLE is an int8 bundle, GGUF the same checkpoint in GPT-2's layout and Q8_0 (`python -m benchmarks.peers.worker
-prepare "llama.cpp Q8_0" CHECKPOINT FOLDER`), LLAMA_SERVER the binary of llama.cpp's tools/server. Both servers have the
-same number of slots and threads. Only one of them runs at a time, since either would take the other's memory and
-CPUs: in every round each is started, warmed up, and asked by 1, 4, 16 ... clients in a closed loop; who goes first
-alternates.
+prepare "llama.cpp Q8_0" CHECKPOINT FOLDER`), LLAMA_SERVER the binary of llama.cpp's tools/server. VLLM is the command
+of vLLM for CPUs in an environment of its own (peers/requirements/vllm.txt), CHECKPOINT the GPT-2 of the same shape
+(`python -m benchmarks.checkpoints.shapes gpt2`), which it serves in float32. All servers have the same number of slots
+and threads. Only one of them runs at a time, since each would take the others' memory and CPUs: in every round each is
+started, warmed up, and asked by 1, 4, 16 ... clients in a closed loop; who goes first alternates.
 
 Prompts are random token ids, other ones in every cell and round, so that nobody answers from what he kept; prompts and
-answers have mixed lengths, the same for both. Tokens are chosen greedily and go on beyond the end of text, so both do
+answers have mixed lengths, the same for all. Tokens are chosen greedily and go on beyond the end of text, so all do
 the same work. Metric: tokens per second of all clients, and the percentiles of TTFT, TPOT and ITL.
 
 Writes results/serving-NAME.json after each round: every round's figures, and the medians.
@@ -31,23 +32,24 @@ from neort.backend import available_cpus
 from ..harness.arguments import script_parser
 from ..harness.results import write_results
 from .load import closed_loop, summary
-from .servers import Server, llama_command, neort_command
+from .servers import VLLM_ENVIRONMENT, Server, llama_command, neort_command, vllm_command
 from .workload import Lengths, of_ids
 
-OURS, THEIRS = "neort int8", "llama.cpp Q8_0"
+OURS, THEIRS, VLLM = "neort int8", "llama.cpp Q8_0", "vLLM float32"
 TIMES = ("ttft_milliseconds", "tpot_milliseconds", "itl_milliseconds", "e2e_milliseconds")
 FEWEST = 8  # requests of a cell
 
 
 def main() -> None:
     args = parse_args()
+    systems = [OURS, THEIRS, *([VLLM] if args.vllm else [])]
     results: dict[str, Any] = {
         "name": args.name, "slots": args.slots, "threads": args.threads, "rounds": args.rounds,
         "prompt_tokens": args.prompt, "answer_tokens": args.answer, "requests_per_client": args.requests,
-        "raw": {OURS: [], THEIRS: []},
+        "raw": {system: [] for system in systems},
     }  # fmt: skip
     for i in range(args.rounds):
-        for system in sorted(results["raw"], reverse=i % 2 == 1):
+        for system in systems[:: -1 if i % 2 else 1]:
             results["raw"][system].append(measure(system, args, i))
         results["medians"] = {name: medians(rounds) for name, rounds in results["raw"].items()}
         write_results(f"serving-{args.name}", results)
@@ -58,6 +60,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("gguf", type=Path)
     parser.add_argument("--server", type=Path, required=True, help="the binary llama-server")
+    parser.add_argument("--vllm", type=Path, help="the command vllm")
+    parser.add_argument("--gpt2", type=Path, help="with --vllm: the checkpoint that it serves")
     parser.add_argument("--name", required=True, help="of the shape; results/serving-NAME.json is written")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 32, 64])
     parser.add_argument("--slots", type=int, default=64, help="sequences at once, of both servers")
@@ -73,19 +77,24 @@ def parse_args() -> argparse.Namespace:
 
 def measure(system: str, args: argparse.Namespace, round_number: int) -> dict[str, Any]:
     """One server's figures for every number of clients."""
-    if system == OURS:
-        options = ["--max-batch-size", str(args.slots), "--num-threads", str(args.threads)]
-        command = neort_command(args.bundle, options)
-    else:
-        command = llama_command(args.server, args.gguf, args.slots, args.context, args.threads)
     cells = {}
-    with TemporaryDirectory() as folder, Server(command, Path(folder, "log")) as server:
+    with TemporaryDirectory() as folder, Server(*started(system, args), log=Path(folder, "log")) as server:
         load(server, args, max(args.clients), 1 << 20, requests=1)  # warms up
         for clients in args.clients:
             cells[str(clients)] = load(server, args, clients, 1000 * round_number + clients, args.requests)
             print(system, clients, json.dumps(cells[str(clients)]), flush=True)
         held = server.held()
     return {"start_seconds": round(server.start_seconds, 2), "resident_mb": held.resident_mb, "cells": cells}
+
+
+def started(system: str, args: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
+    """The command of a server, and its environment."""
+    if system == OURS:
+        return neort_command(args.bundle, ["--max-batch-size", str(args.slots), "--num-threads", str(args.threads)]), {}
+    if system == THEIRS:
+        return llama_command(args.server, args.gguf, args.slots, args.context, args.threads), {}
+    cpus = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{args.threads - 1}"}
+    return vllm_command(args.vllm, args.gpt2, args.slots, args.context), VLLM_ENVIRONMENT | cpus
 
 
 def load(server: Server, args: argparse.Namespace, clients: int, seed: int, requests: int) -> dict[str, Any]:

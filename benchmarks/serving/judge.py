@@ -5,7 +5,8 @@
 
 GUIDELLM is its command in an environment of its own (peers/requirements/guidellm.txt). Its concurrent profile sends
 streamed completions of synthetic text to each server, the servers one after the other; prompts and answers have so many
-tokens on average as --prompt and --answer say, and its own statistics are read from its JSON.
+tokens on average as --prompt and --answer say, and its own statistics are read from its JSON. It takes no notice of a
+token without text: the tokenizer has to name each id of the model (`benchmarks.checkpoints.shapes --tokenizer`).
 
 Writes results/judge-NAME.json: for each server and number of clients the output tokens per second of all clients, and
 the percentiles of TTFT and ITL in milliseconds.
@@ -36,7 +37,7 @@ def main() -> None:
     args = parse_args()
     cells = []
     for name, command in commands(args).items():
-        with TemporaryDirectory() as folder, Server(command, Path(folder, "log")) as server:
+        with TemporaryDirectory() as folder, Server(command, log=Path(folder, "log")) as server:
             for clients in args.clients:
                 cells.append(judged(args, server, clients, Path(folder, "judge.json")) | {"server": name})
                 print(json.dumps(cells[-1]), flush=True)

@@ -1,6 +1,6 @@
 """Starts a server in a process of its own, asks whether it works, and reads what it holds.
 
-`neort serve` is this checkout's; llama.cpp's is a `llama-server` that was built before.
+`neort serve` is this checkout's; llama.cpp's is a `llama-server` that was built before, vLLM's was installed before.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 
 from .client import Address, ask
 
-__all__ = ["Held", "Server", "llama_command", "neort_command"]
+__all__ = ["VLLM_ENVIRONMENT", "Held", "Server", "llama_command", "neort_command", "vllm_command"]
 
+VLLM_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_NO_USAGE_STATS": "1"}
 STARTING, ENDING = 300.0, 60.0  # seconds
 RUNNING, WAITING, CACHED = "neort:num_requests_running", "neort:num_requests_waiting", "neort:kv_cache_bytes"
 
@@ -53,10 +54,19 @@ def llama_command(binary: Path, file: Path, slots: int, context: int, threads: i
     return [str(binary), *(str(part) for pair in settings.items() for part in pair), "--no-webui"]
 
 
+def vllm_command(binary: Path, checkpoint: Path, slots: int, context: int) -> list[str]:
+    """vLLM's server, under the model name that the others do not ask for either, with so many slots."""
+    settings = {
+        "--host": "127.0.0.1", "--port": "PORT", "--max-num-seqs": slots, "--max-model-len": context,
+        "--dtype": "float32", "--served-model-name": "model",
+    }  # fmt: skip
+    return [str(binary), "serve", str(checkpoint), *(str(part) for pair in settings.items() for part in pair)]
+
+
 class Server:
     """A running server. A context manager, which ends the process."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None, *, log: Path) -> None:
         """``PORT`` in the command becomes a free port. Raises RuntimeError where the server does not get ready."""
         self.address = Address("127.0.0.1", free_port())
         self.command = [str(self.address.port) if part == "PORT" else part for part in command]

@@ -26,6 +26,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from neort.bundle import bundled_path
+
 from ..harness.arguments import script_parser
 from ..harness.results import write_results
 from .client import Asked, Exchange
@@ -39,7 +41,10 @@ SHOWN = 20
 
 def main() -> None:
     args = parse_args()
-    with TemporaryDirectory() as folder, Server(neort_command(args.bundle, args.option), Path(folder, "log")) as server:
+    with (
+        TemporaryDirectory() as folder,
+        Server(neort_command(args.bundle, args.option), log=Path(folder, "log")) as server,
+    ):
         facts = soak(server, args)
         facts["exit_status"] = server.end()
     wrong = facts["wrong"] + ([f"the server ended with status {facts['exit_status']}"] if facts["exit_status"] else [])
@@ -78,7 +83,7 @@ def soak(server: Server, args: argparse.Namespace) -> dict[str, Any]:
     after = settled(server, idle)
     counted, shown = mistakes(found, expected)
     return {
-        "bundle": args.bundle.name if args.bundle else "bundled",
+        "bundle": (args.bundle or bundled_path()).name,
         "clients": args.clients, "minutes": args.minutes, "distinct": args.distinct,
         "load": summary(found),
         "compared": sum(each.status == 200 for each in found),

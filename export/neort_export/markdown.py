@@ -25,8 +25,11 @@ def front_matter(fields: Mapping[str, Any]) -> str:
     return f"---\n{yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=LONGEST_LINE)}---\n"
 
 
-def read_front_matter(card: str) -> tuple[dict[str, Any], str]:
-    """The fields of a card's header, all scalars as text, and the card without it; no fields where none can be read."""
+def read_front_matter(card: str, *, typed: bool = False) -> tuple[dict[str, Any], str]:
+    """The fields of a card's header, and the card without it; no fields where none can be read.
+
+    All scalars are text, unless numbers, dates and truth are to be told by ``typed``.
+    """
     import yaml
 
     found = re.match(r"\ufeff?---[ \t]*\n(.*?)\n---[ \t]*(\n|\Z)", card, re.DOTALL)
@@ -36,7 +39,7 @@ def read_front_matter(card: str) -> tuple[dict[str, Any], str]:
     if len(header) > LONGEST_HEADER or len(re.findall(r"[\[{]", header)) > MOST_BRACKETS:
         return {}, body
     try:
-        fields = yaml.load(header, Loader=yaml.BaseLoader)  # so "no" is Norwegian, and nothing a date
+        fields = yaml.load(header, yaml.SafeLoader if typed else yaml.BaseLoader)  # untyped, "no" is Norwegian
     except (yaml.YAMLError, RecursionError, ValueError):
         return {}, body
     return (fields if isinstance(fields, dict) else {}), body

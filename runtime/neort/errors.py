@@ -12,7 +12,8 @@
     ├── PrefixError (also ValueError)         a prefix file that is damaged or of another model; or a closed prefix
     ├── LogitsError (also ArithmeticError)    the model produced NaN or infinite logits
     ├── OutOfMemoryError (also MemoryError)   the system gives no memory for the weights, the cache or a run
-    ├── EngineError (also RuntimeError)       a run of the model failed, or the process was forked in the middle of one
+    ├── HubError (also ConnectionError)       `neort pull`: a hub or a server is not reached, or does not hand it out
+    ├── EngineError (also RuntimeError)       a run of the model failed, the process was forked in one, or workers end
     └── MissingExtraError (also ImportError)  an optional part of neort that is not installed
 
 A BundleError or PrefixError for something that is not there is a FileNotFoundError, too.
@@ -28,6 +29,7 @@ __all__ = [
     "BusyError",
     "ConfigError",
     "EngineError",
+    "HubError",
     "LogitsError",
     "MissingExtraError",
     "NeortError",
@@ -101,8 +103,12 @@ class OutOfMemoryError(NeortError, MemoryError):
     """The system gives no memory for the weights, the cache or a run; with less to do the same model may go on."""
 
 
+class HubError(NeortError, ConnectionError):
+    """A hub or a server that cannot be reached, or that does not hand out a bundle; only `neort pull` asks one."""
+
+
 class EngineError(NeortError, RuntimeError):
-    """A run of the model failed, or the process was forked in the middle of one."""
+    """A run of the model failed, the process was forked in the middle of one, or worker processes do not last."""
 
 
 class MissingExtraError(NeortError, ImportError):

@@ -23,6 +23,7 @@ from .errors import (
     TokenizerError,
 )
 from .generation import LOAD_KNOWN_ELSEWHERE, MOST_SEQUENCES, OPTIONS, GenerationConfig, hinting
+from .hub import find_bundle
 from .kvcache import CACHE_TYPES, CacheType, PrefixCache
 from .model import Model
 from .paths import given_path
@@ -31,7 +32,7 @@ from .speculative import PROMPT_LOOKUP, Drafter, ModelDrafter, PromptLookup, Spe
 from .tokenizer import Tokenizer
 from .wording import shortened
 
-__all__ = ["MAX_BATCH_SIZE", "load"]
+__all__ = ["MAX_BATCH_SIZE", "load", "options_of"]
 
 LEAST_PREFIX_BYTES = 64 << 20
 MAX_BATCH_SIZE = 8
@@ -53,7 +54,10 @@ def load(
     kv_cache: CacheType = "fp32",
     configure_session: Callable[[Any], None] | None = None,
 ) -> Model:
-    """Load a bundle folder, or the bundled demonstration model.
+    """Load a bundle, or the bundled demonstration model.
+
+    ``bundle`` is a folder, or the name that one was pulled by, OWNER/NAME[/FORMAT][@REVISION] or an https address:
+    `neort pull` has put it into the cache, and loading opens no connection. A folder that exists comes first.
 
     ``num_threads`` defaults to the CPUs that the process may use (affinity and container quota); it may be 64, or 4 per
     CPU of the machine where these are more, and never more than the system lets the process start (the user's limit
@@ -109,7 +113,7 @@ def load(
     with _memory_errors(path):
         smaller = None if draft_path is None else Bundle(draft_path)
         opened = Bundle(path or bundled_path(), check_weights=check_weights)
-        tokenizer, generation_config = _tokenizer(opened), _generation_config(opened)
+        tokenizer, generation_config = _tokenizer(opened), options_of(opened)
         runner = DecoderSession(
             opened,
             num_threads=threads,
@@ -126,6 +130,16 @@ def load(
             prefixes=_prefixes(opened, runner, prefix_bytes),
         )
         return Model(opened, tokenizer, generation_config, runner, Engine(core))
+
+
+def options_of(bundle: Bundle) -> GenerationConfig:
+    """The bundle's options. Raises BundleError for what transformers would not load, either."""
+    try:
+        return GenerationConfig.from_hf(bundle.read_json(GENERATION_CONFIG))
+    except (ArgumentTypeError, ConfigError) as error:
+        raise BundleError(
+            f"{bundle.file(GENERATION_CONFIG)}: {error} Correct the checkpoint's file, and export it again"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -162,16 +176,6 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
     return tokenizer
 
 
-def _generation_config(bundle: Bundle) -> GenerationConfig:
-    """The bundle's options. Raises BundleError for what transformers would not load, either."""
-    try:
-        return GenerationConfig.from_hf(bundle.read_json(GENERATION_CONFIG))
-    except (ArgumentTypeError, ConfigError) as error:
-        raise BundleError(
-            f"{bundle.file(GENERATION_CONFIG)}: {error} Correct the checkpoint's file, and export it again"
-        ) from None
-
-
 def _count(name: str, value: object, least: int, most: int | None = None) -> int | None:
     """An argument that is an integer from ``least`` to ``most``, or None. Raises ArgumentTypeError, ConfigError."""
     if value is None:
@@ -186,14 +190,14 @@ def _count(name: str, value: object, least: int, most: int | None = None) -> int
 
 
 def _path(name: str, value: object) -> Path | None:
-    """An argument that is the path of a folder, or None. Raises ArgumentTypeError, ConfigError."""
+    """An argument that names a bundle, or None. Raises ArgumentTypeError, ConfigError, and what `find_bundle` does."""
     if value is None:
         return None
     if not isinstance(value, (str, os.PathLike)):
         raise ArgumentTypeError(f"{name} is the path of a folder, not {_type(value)}")
     if not os.fspath(value):
         raise ConfigError(f"the path of {name} is empty; name a folder, or leave it out")
-    return Path(value)
+    return find_bundle(value)
 
 
 def _type(value: object) -> str:

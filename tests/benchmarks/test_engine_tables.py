@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.engine.profile_nodes import BETWEEN, kind, median, split
-from benchmarks.report.engine_tables import kv_cache, profile, short_prompts, stall, threads
+from benchmarks.report.engine_tables import browser, kv_cache, profile, short_prompts, stall, threads
 from benchmarks.report.format_tables import block_sizes, far_channels
 
 MACHINE = {"cpu": "Some CPU", "cpus": 2}
@@ -58,6 +58,24 @@ def test_a_profile_has_a_column_for_each_run_and_bundle() -> None:
     assert lines[0].endswith("| decode @32, before | decode @32, after |")
     assert "| MatMulIntegerToFloat c_fc | 4.0 | 4.0 |" in lines
     assert "| **all** | 6.5 | 6.5 |" in lines
+
+
+def test_a_page_has_a_row_for_each_number_of_threads_beside_neort() -> None:
+    rates = {"neort, 1 thread": 400.0, "page, 1 thread": 80.0}
+    results = {
+        "bundle": "tiny",
+        "machine": MACHINE,
+        "browser": "Chromium 1",
+        "onnxruntime_web": "1.0",
+        "start_seconds": {"neort, 1 thread": 0.04, "page, 1 thread": 1.26},
+        "prompts": {
+            length: {name: {"text_rate": rate / factor, "prompt_rate": 10 * rate} for name, rate in rates.items()}
+            for length, factor in (("32", 1), ("512", 2))
+        },
+    }
+    lines = browser(results)
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert lines[2:] == ["| neort, 1 thread | 400 | 200 | 4000 | 0.0 |", "| page, 1 thread | 80 | 40 | 800 | 1.3 |"]
 
 
 def test_caches_are_compared_run_by_run() -> None:

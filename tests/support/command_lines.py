@@ -52,7 +52,7 @@ def _help(program: str, command: str) -> str:
     if program == "neort-export":
         from neort_export.cli import main as run
 
-        command = command if command in ("export", "verify") else "export"
+        command = command if command in ("export", "verify", "push") else "export"
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):  # without an output for a wrong command
         run([command, "--help"])

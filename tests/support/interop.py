@@ -74,7 +74,7 @@ def program(file: Path) -> Program:
     def call(*arguments: object) -> list[dict[str, Any]]:
         done = run([shutil.which("node") or "node", file.name, *map(str, arguments)], file.parent)
         assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in done.stdout.split("\n") if line]  # text may hold other ends of lines
 
     return call
 

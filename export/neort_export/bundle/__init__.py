@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .card import renew_card, write_card
+from .card import common_figures, renew_card, write_card
 from .config_files import write_configs
 from .manifest import CARD, model_section, write_json, write_manifest
 from .portable import write_portable
@@ -13,6 +13,7 @@ from .weights_file import external_weights, write_graph
 __all__ = [
     "CARD",
     "check_space",
+    "common_figures",
     "disk_error",
     "external_weights",
     "model_section",

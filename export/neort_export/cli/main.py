@@ -12,17 +12,17 @@ from neort.cli.ending import EXIT_STATUS, run_command
 from neort.cli.streams import Output
 
 from ..memory import keep_heap_small
-from . import export, verify
+from . import export, push, verify
 from .outcome import Outcome
 
 __all__ = ["main"]
 
-COMMANDS = {"export": export, "verify": verify}
+COMMANDS = {"export": export, "verify": verify, "push": push}
 DEFAULT = "export"
 OWN_MODULES = r"neort_export(\.|$)"  # what an export leaves out is told whatever Python's filters say
 SHORT_FORM = """\
 The word `export` may be left out: neort-export CHECKPOINT -o BUNDLE.
-A checkpoint in a folder named like a command is ./export or ./verify.
+A checkpoint in a folder named like a command is ./export, ./verify or ./push.
 `neort-export COMMAND --help` lists a command's options."""
 
 
@@ -32,7 +32,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="neort-export",
         description="Make bundles of GPT-Neo and GPT-2 checkpoints, which neort runs without torch, and measure them.",
         usage="neort-export [export] CHECKPOINT -o BUNDLE [options]\n"
-        "       neort-export verify BUNDLE --against CHECKPOINT [options]",
+        "       neort-export verify BUNDLE --against CHECKPOINT [options]\n"
+        "       neort-export push BUNDLE... --repo OWNER/NAME [options]",
         epilog=f"{SHORT_FORM}\n\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

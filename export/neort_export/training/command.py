@@ -23,6 +23,7 @@ from neort.errors import NeortError, StorageError
 
 from .options import Options
 from .presets import PRESETS
+from .resuming import saved_path
 from .train import run
 
 __all__ = ["main", "parse_args"]
@@ -89,9 +90,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status, which --help lists."""
 
+    begun: list[Options] = []
+
     def command(output: Output) -> int:
         try:
-            run(parse_args(arguments))
+            begun.append(parse_args(arguments))
+            run(begun[0])
         except BrokenPipeError:
             raise ReaderGoneError from None
         except NeortError:
@@ -101,4 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.write("")  # brings out what was printed
         return 0
 
-    return run_command("error", command, last=arguments is None, left=lambda: "nothing was written")
+    def left() -> str:
+        kept = saved_path(begun[0]) if begun else None
+        return f"the same command goes on from {kept}" if kept and kept.is_file() else "nothing was written"
+
+    return run_command("error", command, last=arguments is None, left=left)

@@ -94,7 +94,7 @@ def _use_unsigned_weights(options: ort.SessionOptions) -> None:
             return
     warnings.warn(
         f"this processor sums pairs of int8 products in 16 bits, and onnxruntime {ort.__version__} offers no way "
-        "around it: logits are off by a mean KL divergence of 7e-3 nats (the bundled model), thirty times what int8 "
+        "around it: logits are off by a mean KL divergence of 7e-3 nats (a small model), thirty times what int8 "
         f"costs elsewhere; update onnxruntime to {'.'.join(map(str, UNSIGNED_WEIGHTS_SINCE))} or later, or export "
         "the checkpoint as fp32",
         PrecisionWarning,

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, NoReturn, get_args
 
 from ..wording import shortened
 
-__all__ = ["INPUT_FORMATS", "InputFormat", "Record", "format_of_file", "read_records"]
+__all__ = ["INPUT_FORMATS", "InputFormat", "RawRecord", "Record", "format_of_file", "raw_records", "read_records"]
 
 InputFormat = Literal["jsonl", "lines", "text"]
 INPUT_FORMATS: tuple[InputFormat, ...] = get_args(InputFormat)
@@ -23,6 +23,23 @@ LONGEST_RECORD = 16 << 20  # bytes: more than any context holds
 DIGEST_BYTES = 8
 ENDS = b"\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """One record as the file has it, which may be read elsewhere: ``raw`` is None where it is too long.
+
+    ``digest`` is a hash of it, ``end`` how many bytes of the file end with it.
+    """
+
+    index: int
+    digest: str
+    end: int
+    raw: bytes | None
+
+    def parsed(self, kind: InputFormat, prompt_key: str) -> Record:
+        """What it says, or what is wrong with it."""
+        return _record(self.index, self.digest, self.end, self.raw, kind, prompt_key)
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,16 @@ class Record:
     kept: dict[str, Any] = field(default_factory=dict)
     error: str = ""
 
+    @classmethod
+    def of_members(cls, index: int, digest: str, end: int, members: dict[str, Any], prompt_key: str) -> Record:
+        """The record of an object with ``members``, of which ``prompt_key`` is the prompt: text or token ids."""
+        prompt = members.get(prompt_key)
+        if isinstance(prompt, (str, list)):
+            return cls(index, digest, end, prompt, members)
+        what = f"is {shortened(prompt)}" if prompt_key in members else "is missing"
+        error = f"its {shortened(prompt_key)} {what}; it must be text or token ids"
+        return cls(index, digest, end, kept=members, error=error)
+
 
 def format_of_file(name: str) -> InputFormat:
     """The format that a file's name stands for: JSON objects in .jsonl and .ndjson, else one text."""
@@ -52,13 +79,19 @@ def read_records(stream: BinaryIO, kind: InputFormat, prompt_key: str) -> Iterat
     "text" is one record, the whole file. A prompt is the member ``prompt_key`` of its object, text or a list of token
     ids; of a line it is the line without its end. Raises OSError where the stream cannot be read.
     """
-    index = end = 0
+    for record in raw_records(stream, kind):
+        yield record.parsed(kind, prompt_key)
+
+
+def raw_records(stream: BinaryIO, kind: InputFormat, first: int = 0) -> Iterator[RawRecord]:
+    """The same records, not parsed yet; ``first`` is the index of the first one. Raises what `read_records` does."""
+    index, end = first, 0
     for raw, digest, size in _whole(stream) if kind == "text" else _lines(stream):
         end += size
-        content = raw.removeprefix(BYTE_ORDER_MARK) if raw is not None and index == 0 else raw
+        content = raw.removeprefix(BYTE_ORDER_MARK) if raw is not None and index == first else raw
         if kind != "text" and content is not None and not content.strip():
             continue
-        yield _record(index, digest, end, content, kind, prompt_key)
+        yield RawRecord(index, digest, end, content)
         index += 1
 
 
@@ -97,12 +130,7 @@ def _record(index: int, digest: str, end: int, raw: bytes | None, kind: InputFor
         return Record(index, digest, end, error=f"it is no JSON ({error})")
     if not isinstance(value, dict):
         return Record(index, digest, end, error=f"it is no JSON object but {shortened(value)}")
-    if not isinstance(value.get(prompt_key), (str, list)):
-        what = f"is {shortened(value[prompt_key])}" if prompt_key in value else "is missing"
-        return Record(
-            index, digest, end, kept=value, error=f"its {shortened(prompt_key)} {what}; it must be text or token ids"
-        )
-    return Record(index, digest, end, value[prompt_key], value)
+    return Record.of_members(index, digest, end, value, prompt_key)
 
 
 def _refuse_constant(name: str) -> NoReturn:

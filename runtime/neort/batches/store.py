@@ -15,25 +15,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..bundle import Bundle
 from ..errors import ConfigError, StorageError
 from ..files import FileLock, published_file, storage_errors
 from ..generation import GenerationConfig
-from ..model import Model
 from ..wording import is_utf8, shortened
 from .records import Record
 
-__all__ = ["ResultFile", "facts_of"]
+__all__ = ["ResultFile", "check_facts", "facts_of", "line_of", "locked", "read_facts", "write_facts"]
 
 GO_ON = "make room or allow it, and give the same command again: it goes on where this run ended"
 ANEW = "give another --output, or --overwrite to begin anew"
 LARGEST_FACTS = 1 << 20  # bytes
 
 
-def facts_of(model: Model, config: GenerationConfig, **others: str) -> dict[str, Any]:
-    """What results have in common: the model and its options, and ``others``, in JSON's own types."""
-    graph = model.bundle.model_hash("decoder.onnx")
-    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {"model": graph, **others, **{name: _plain(value) for name, value in options.items()}}
+def facts_of(bundle: Bundle, config: GenerationConfig | None, **others: Any) -> dict[str, Any]:
+    """What results have in common: the model, the options if there are any, and ``others``, in JSON's own types."""
+    fields = () if config is None else dataclasses.fields(config)
+    options = {field.name: _plain(getattr(config, field.name)) for field in fields}
+    return {"model": bundle.model_hash("decoder.onnx"), **others, **options}
+
+
+def line_of(result: dict[str, Any]) -> bytes:
+    """A result as a line of JSON."""
+    text = json.dumps(result, ensure_ascii=False)
+    return (text if is_utf8(text) else json.dumps(result)).encode() + b"\n"
 
 
 def _plain(value: object) -> object:
@@ -69,13 +75,12 @@ class ResultFile:
         path = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             raise StorageError(f"results cannot be written to {path}, which is no regular file; give a file's name")
-        with storage_errors("results", path, GO_ON), _locked(path):
+        with storage_errors("results", path, GO_ON), locked(path):
             if path.exists() and not overwrite:
-                _check_facts(path, facts)
+                check_facts(_facts_file(path), facts, path)
             else:
                 path.unlink(missing_ok=True)  # before its facts become others
-                with published_file(_facts_file(path)) as stream:
-                    stream.write(json.dumps(facts, indent=1).encode())
+                write_facts(_facts_file(path), facts)
             with open(path, "r+b" if path.exists() else "x+b", buffering=0) as file:
                 yield cls(path, file)
                 _synchronize(file)
@@ -101,8 +106,7 @@ class ResultFile:
 
     def append(self, result: dict[str, Any]) -> None:
         """Write one result, whole or not at all. Raises StorageError."""
-        text = json.dumps(result, ensure_ascii=False)
-        line = (text if is_utf8(text) else json.dumps(result)).encode() + b"\n"
+        line = line_of(result)
         try:
             with storage_errors(f"record {self.done}'s result", self.path, GO_ON):
                 _write_all(self._stream, line)
@@ -127,7 +131,8 @@ def _write_all(stream: BinaryIO, line: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Have a file or folder of results for this process alone. Raises StorageError where another process writes it."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         if lock.take() is False:
@@ -141,15 +146,26 @@ def _facts_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.run.json")
 
 
-def _check_facts(path: Path, facts: dict[str, Any]) -> None:
-    """Raises ConfigError where the results in a file came about in another way."""
-    file = _facts_file(path)
+def write_facts(file: Path, facts: dict[str, Any]) -> None:
+    """Write what results have in common, for `check_facts`. Raises OSError, StorageError."""
+    with published_file(file) as stream:
+        stream.write(json.dumps(facts, indent=1).encode())
+
+
+def read_facts(file: Path) -> dict[str, Any] | None:
+    """What results have in common by a file of `write_facts`; None where there is none, or no such file."""
     try:
         with open(file, "rb") as stream:
             found = json.loads(stream.read(LARGEST_FACTS))
     except (FileNotFoundError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def check_facts(file: Path, facts: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError where the results at ``path``, of which ``file`` says it, came about in another way."""
+    found = read_facts(file)
+    if found is None:
         raise ConfigError(f"{path} exists, and no {file.name} beside it says how its results came about; {ANEW}")
     different = next((name for name in {**facts, **found} if facts.get(name) != found.get(name)), None)
     if different is not None:

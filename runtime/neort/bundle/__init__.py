@@ -17,9 +17,18 @@ from .formats import (
 )
 from .graph_facts import check_graph, keeps_own_rows
 from .graph_file import Graph, Node, Tensor, external_locations, read_graph
-from .manifest import CHECKSUM, FORMAT_VERSION, MANIFEST, PROMPTS_TOGETHER, ModelSpec, manifest_checksum, read_spec
+from .manifest import (
+    CHECKSUM,
+    FORMAT_VERSION,
+    MANIFEST,
+    PROMPTS_TOGETHER,
+    ModelSpec,
+    check_manifest,
+    manifest_checksum,
+    read_spec,
+)
 from .protobuf import message_field
-from .reading import read_json, sha256_of
+from .reading import LARGEST_MANIFEST, MissingBundleError, parsed_json, read_json, sha256_of
 
 __all__ = [
     "BLOCKS_OF_4_BITS",
@@ -27,6 +36,7 @@ __all__ = [
     "CHECKSUM",
     "FORMATS",
     "FORMAT_VERSION",
+    "LARGEST_MANIFEST",
     "MANIFEST",
     "PROMPTS_TOGETHER",
     "WEIGHTS",
@@ -35,6 +45,7 @@ __all__ = [
     "Cost",
     "Format",
     "Graph",
+    "MissingBundleError",
     "ModelSpec",
     "Node",
     "Quantization",
@@ -42,12 +53,14 @@ __all__ = [
     "Tensor",
     "bundled_path",
     "check_graph",
+    "check_manifest",
     "external_locations",
     "format_of",
     "graph_names",
     "keeps_own_rows",
     "manifest_checksum",
     "message_field",
+    "parsed_json",
     "read_graph",
     "read_json",
     "read_spec",

@@ -18,6 +18,7 @@ __all__ = [
     "LARGEST_JSON",
     "LARGEST_MANIFEST",
     "MissingBundleError",
+    "parsed_json",
     "read_json",
     "sha256_of",
     "sha256_of_stream",
@@ -87,14 +88,22 @@ def read_json(file: Path, error: type[NeortError], remedy: str, limit: int = LAR
         if isinstance(cause, PermissionError):
             remedy = f"let this user read it, or {remedy}"
         raise error(f"{file} cannot be read as JSON ({_reason(cause)}); {remedy}") from None
+    return parsed_json(contents, str(file), error, remedy)
+
+
+def parsed_json(contents: bytes, name: str, error: type[NeortError], remedy: str) -> dict[str, Any]:
+    """The object in the contents of a JSON file of that name.
+
+    Raises ``error``, ending in ``remedy``, when there is none.
+    """
     try:
         value = json.loads(contents.decode("utf-8"))
     except RecursionError:
-        raise error(f"{file} cannot be read as JSON (its lists and objects are nested too deep); {remedy}") from None
+        raise error(f"{name} cannot be read as JSON (its lists and objects are nested too deep); {remedy}") from None
     except ValueError as cause:
-        raise error(f"{file} cannot be read as JSON ({cause}); {remedy}") from None
+        raise error(f"{name} cannot be read as JSON ({cause}); {remedy}") from None
     if not isinstance(value, dict):
-        raise error(f"{file} holds {type(value).__name__}, not an object; {remedy}")
+        raise error(f"{name} holds {type(value).__name__}, not an object; {remedy}")
     return value
 
 

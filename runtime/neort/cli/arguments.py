@@ -9,7 +9,10 @@ from pathlib import Path
 
 from ..bundle import bundled_path
 from ..generation import OPTIONS
+from ..hub import find_bundle
 from ..kvcache import CACHE_TYPES
+from ..wording import shortened
+from ..workers import suited_workers
 
 __all__ = [
     "FLAGS",
@@ -17,6 +20,7 @@ __all__ = [
     "add_bundle",
     "add_generation_options",
     "add_kv_cache",
+    "add_workers",
     "bundle_of",
     "named",
     "named_path",
@@ -32,7 +36,7 @@ FLAGS = {name: option.flag for name, option in OPTIONS.items()} | {
     "negative_prompt": "--negative-prompt",
 }
 """The flags of what Python calls options and arguments."""
-FOLDER = "folder of a bundle; default: the bundled demonstration model"
+FOLDER = "folder of a bundle, or what neort pull has fetched; default: the bundled demonstration model"
 
 
 def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
@@ -44,9 +48,12 @@ def add_bundle(parser: argparse.ArgumentParser, *, positional: bool = False) -> 
 
 
 def bundle_of(args: argparse.Namespace) -> str:
-    """The folder that the arguments of `add_bundle` name. Raises BundleError where there is no bundled model."""
+    """The folder that the arguments of `add_bundle` name.
+
+    Raises BundleError where there is no bundled model, or nothing was pulled by that name.
+    """
     named: str | None = args.model if args.model is not None else getattr(args, "bundle", None)
-    return str(bundled_path()) if named is None else named
+    return str(bundled_path() if named is None else find_bundle(named))
 
 
 def named(text: str) -> str:
@@ -63,6 +70,21 @@ def named_path(text: str) -> Path:
 
 def add_kv_cache(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
+
+
+def add_workers(parser: argparse._ActionsContainer, said: str) -> None:
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help=f"{said}; auto: what suits the machine"
+    )
+
+
+def _workers(text: str) -> int:
+    """A number of processes. Raises argparse.ArgumentTypeError."""
+    if text == "auto":
+        return suited_workers()
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 1 << 31):
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is no number of processes; write one from 1 on, or auto")
+    return int(text)
 
 
 def add_generation_options(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:

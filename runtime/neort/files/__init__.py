@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .locks import FileLock
 from .partial_names import PARTIAL, remove_folder, remove_leftovers, target_lock
-from .publishing import partial_folder, publish_folder, published_file, storage_errors
+from .publishing import partial_folder, publish_folder, published_file, storage_errors, synchronize
 
 __all__ = [
     "PARTIAL",
@@ -18,5 +18,6 @@ __all__ = [
     "remove_folder",
     "remove_leftovers",
     "storage_errors",
+    "synchronize",
     "target_lock",
 ]

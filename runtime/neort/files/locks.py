@@ -32,8 +32,10 @@ OWNER_ONLY = 0o600  # who can open the file can take the lock
 class FileLock:
     """A lock on a file that exists for its sake; free until `take`."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, mode: int = OWNER_ONLY) -> None:
+        """``mode`` are the permissions of a file that is made, cut by the process's umask."""
         self.file = file
+        self._mode = mode
         self._stream: FileIO | None = None
 
     def take(self, *, create: bool = True, seconds: float = 0.0) -> bool | None:
@@ -68,7 +70,7 @@ class FileLock:
 
     def _try(self, create: bool) -> bool | None:
         try:
-            self._stream = stream = FileIO(self.file, "r+", opener=_create if create else _open)
+            self._stream = stream = FileIO(self.file, "r+", opener=self._create if create else _open)
         except FileNotFoundError:
             if create:  # its folder is missing
                 raise
@@ -85,6 +87,9 @@ class FileLock:
             self._unlink()
         return None if taken is None else False
 
+    def _create(self, name: str, _: int) -> int:
+        return os.open(name, _FLAGS | os.O_CREAT, self._mode)
+
     def _has_name(self, stream: FileIO) -> bool:
         try:
             return os.path.samestat(os.fstat(stream.fileno()), os.lstat(self.file))
@@ -98,10 +103,6 @@ class FileLock:
 
 def _open(name: str, _: int) -> int:
     return os.open(name, _FLAGS)
-
-
-def _create(name: str, _: int) -> int:
-    return os.open(name, _FLAGS | os.O_CREAT, OWNER_ONLY)
 
 
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -20,7 +20,7 @@ from .exchange import exchange
 from .locks import ON_WINDOWS
 from .partial_names import aside, partial_name, remove_leftovers, target_lock
 
-__all__ = ["partial_folder", "publish_folder", "published_file", "storage_errors"]
+__all__ = ["partial_folder", "publish_folder", "published_file", "storage_errors", "synchronize"]
 
 UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 KINDS = (
@@ -65,7 +65,7 @@ def published_file(target: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
         with open(partial, "xb", opener=_opener(place, mode)) as stream:
             yield stream
             stream.flush()
-            _synchronize(stream.fileno())
+            synchronize(stream.fileno())
         _refuse_special(place, target)  # again: it may have appeared meanwhile
         partial.replace(place)
         _synchronize_folder(place.parent)
@@ -177,12 +177,13 @@ def _synchronize_file(file: Path) -> None:
     """Bring a closed file to the disk. Raises OSError where what was written does not fit there."""
     handle = os.open(file, os.O_RDWR if ON_WINDOWS else os.O_RDONLY)
     try:
-        _synchronize(handle)
+        synchronize(handle)
     finally:
         os.close(handle)
 
 
-def _synchronize(handle: int) -> None:
+def synchronize(handle: int) -> None:
+    """Bring an open file to the disk. Raises OSError where what was written does not fit there."""
     try:
         os.fsync(handle)
     except OSError as error:

@@ -13,6 +13,7 @@ from ..arrays import Ids
 from ..backend import DECODERS, DecoderSession
 from ..bundle import Bundle, ModelSpec
 from ..errors import ConfigError, UnsupportedError
+from ..hub import find_bundle
 from ..kvcache import CACHE_TYPES, CacheType
 from .differences import batch_difference, chunk_differences, golden_difference, prompts_difference
 from .golden import Golden
@@ -51,6 +52,8 @@ class Check:
 def check(path: str | os.PathLike[str], *, kv_cache: CacheType | None = None) -> list[Check]:
     """Compare a bundle with its manifest, its golden logits and itself in batches and chunks.
 
+    ``path`` is its folder, or the name that it was pulled by, as `neort.load` takes it.
+
     ``kv_cache`` names the one graph to check, by the type of its cache. None means every graph that neort runs: the one
     for an fp32 cache, and the one for an int8 cache where the bundle has it and this onnxruntime can run it. The other
     files, model.onnx among them, are compared with the manifest.
@@ -65,7 +68,7 @@ def check(path: str | os.PathLike[str], *, kv_cache: CacheType | None = None) ->
     """
     if kv_cache is not None and kv_cache not in CACHE_TYPES:
         raise ConfigError(f"kv_cache is {kv_cache!r}; it must be None or one of {', '.join(CACHE_TYPES)}")
-    bundle = Bundle(path, check_weights=True)
+    bundle = Bundle(find_bundle(path), check_weights=True)
     stored = read_stored(bundle)
     if kv_cache is not None:
         return list(_check_graph(bundle, stored, kv_cache))

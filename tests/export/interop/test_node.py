@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,6 @@ def node(installed: Install) -> Program:
 @pytest.fixture(scope="module")
 def transformers_js(installed: Install) -> Program:
     return program(installed("transformers.js") / "generate.mjs")
-
-
-@pytest.fixture(scope="module")
-def web(installed: Install) -> Program:
-    """transformers.js brings onnxruntime-web along."""
-    return program(Path(shutil.copy(Path(__file__).with_name("web.mjs"), installed("transformers.js"))))
 
 
 def test_the_node_example_gives_neort_s_tokens_and_logits(case: Case, node: Program, tmp_path: Path) -> None:
@@ -55,12 +48,7 @@ def test_transformers_js_gives_neort_s_text(trained_bundle: Path, transformers_j
     assert result["text"] == neort.load(trained_bundle).generate(prompt, max_new_tokens=NEW_TOKENS).text
 
 
-def test_onnxruntime_web_gives_neort_s_logits(case: Case, web: Program) -> None:
-    (result,) = web(case.bundle, *case.prompts[-1])
-    np.testing.assert_allclose(result["last_logits"], case.logits[-1][-1], rtol=0, atol=case.tolerance)
-
-
-@pytest.mark.parametrize("name", ["node", "transformers.js"])
+@pytest.mark.parametrize("name", ["browser", "node", "transformers.js"])
 def test_lock_files_name_no_registry(name: str) -> None:
     """They install from whatever registry npm is set to."""
     packages = json.loads((EXAMPLES / name / "package-lock.json").read_text())["packages"]

@@ -122,6 +122,18 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert not saved_path(cut).exists()
 
 
+def test_an_interruption_names_the_file_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(options: Options) -> None:
+        saved_path(options).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupt)
+    assert command.main(["a.txt", "-o", str(tmp_path / "out")]) == 130
+    assert f"the same command goes on from {tmp_path / 'out.unfinished'}" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_unfinished_run_is_named(options: Options) -> None:
     other = replace(options, output=options.output.with_name("other"))
     saved_path(other).write_bytes(b"not a run")

@@ -58,7 +58,7 @@ def served(monkeypatch: pytest.MonkeyPatch, model: Model) -> dict[str, Any]:
         ready("http://there")
         return 0
 
-    monkeypatch.setattr("neort.cli.commands.serve.load", load)
+    monkeypatch.setattr("neort.server.workers.sources.load", load)
     monkeypatch.setattr("neort.server.app.serve", serve)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .figures import common_figures
 from .writing import renew_card, write_card
 
-__all__ = ["renew_card", "write_card"]
+__all__ = ["common_figures", "renew_card", "write_card"]

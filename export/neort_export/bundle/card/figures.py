@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from neort.verification import VERIFICATION
 
 from ...checkpoint import read_object
 
-__all__ = ["figures_of", "with_figures"]
+__all__ = ["common_figures", "figures_of", "with_figures"]
 
 BEGIN, END = "<!-- neort: figures -->", "<!-- neort: end of figures -->"
 DEFINITIONS = """\
@@ -30,28 +30,45 @@ def with_figures(card: str, figures: str) -> str:
 
 def figures_of(folder: Path) -> str:
     """What verification.json says, in words, between marks by which it is found again."""
-    file = folder / VERIFICATION
-    told = _measured(read_object(file)) if file.exists() else "Not measured: exported with `--no-verify`."
-    return f"{BEGIN}\n{told}\n{END}"
+    return f"{BEGIN}\n{common_figures([folder])}\n{END}"
 
 
-def _measured(found: Mapping[str, Any]) -> str:
-    text, grades = found["text"], found["grades"]
+def common_figures(folders: Sequence[Path]) -> str:
+    """What the verification.json of several formats of one model say, in one table."""
+    found = [read_object(folder / VERIFICATION) for folder in folders if (folder / VERIFICATION).exists()]
+    return _measured(found) if found else "Not measured: exported with `--no-verify`."
+
+
+def _measured(found: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         "| | mean KL | p99 KL | top-1 agreement | perplexity ratio | grade |",
         "|---|---|---|---|---|---|",
-        *(_row(name, figures, grades.get(name, "")) for name, figures in found["against_torch"].items()),
+        *(
+            _row(name, figures, each["grades"].get(name, ""))
+            for each in found
+            for name, figures in each["against_torch"].items()
+        ),
     ]
-    perplexity = next(iter(found["against_torch"].values()))["torch_perplexity"]
-    meanings = "; ".join(dict.fromkeys(map(str, grades.values())))
+    meanings = "; ".join(dict.fromkeys(str(grade) for each in found for grade in each["grades"].values()))
     facts = [
-        f"- measured on {text['tokens']:,} tokens, in sequences of {text['sequence_length']:,}, of the text with the "
-        f"SHA-256 `{text['sha256']}`; torch's perplexity on it is {_number(perplexity, '.4g')}.",
+        *dict.fromkeys(map(_text, found)),
         *([f"- grade: what quantization lost. {meanings}."] if meanings else []),
-        "- a sequence in a batch has logits that differ from those alone by at most "
-        f"{_number(found['identity']['batch_max_abs_diff'], 'g')}.",
+        *dict.fromkeys(map(_identity, found)),
     ]
     return "\n".join([*rows, "", DEFINITIONS, *facts])
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    text, perplexity = found["text"], next(iter(found["against_torch"].values()))["torch_perplexity"]
+    return (
+        f"- measured on {text['tokens']:,} tokens, in sequences of {text['sequence_length']:,}, of the text with the "
+        f"SHA-256 `{text['sha256']}`; torch's perplexity on it is {_number(perplexity, '.4g')}."
+    )
+
+
+def _identity(found: Mapping[str, Any]) -> str:
+    difference = _number(found["identity"]["batch_max_abs_diff"], "g")
+    return f"- a sequence in a batch has logits that differ from those alone by at most {difference}."
 
 
 def _row(name: str, figures: Mapping[str, Any], grade: str) -> str:

@@ -1,51 +1,35 @@
-"""The hub client's cache on disk: what it holds of a repository, and how much of a file has arrived.
-
-models--OWNER--NAME/refs/main          the commit that a branch or tag was, when it was last asked for
-                    snapshots/COMMIT/  the files by their names, links into
-                    blobs/             their contents, named by hash; NAME.incomplete while they arrive
-"""
+"""What the hub client's cache holds of a checkpoint's repository; `neort.hub` has its layout."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from neort import hub
+
 from ...errors import CheckpointError
 from ..reading import LARGE_FILE, read_object
-from .names import COMMIT, HubName
+from .names import HubName
 from .parts import CONFIG, Parts, wanted_files, weight_index
 
 __all__ = ["CachedRepository"]
 
-DEFAULT = "main"
+DEFAULT = hub.DEFAULT_REVISION
 
 
-class CachedRepository:
+class CachedRepository(hub.CachedRepository):
     """One repository in the cache; nothing of it need be there."""
 
     def __init__(self, name: HubName) -> None:
         from huggingface_hub import constants
 
+        super().__init__(Path(constants.HF_HUB_CACHE), hub.folder_name(name))
         self.name = name
-        self.cache = Path(constants.HF_HUB_CACHE)
-        self.folder = self.cache / f"models--{name.repository.replace('/', '--')}"
-        self.blobs = self.folder / "blobs"
 
     def commit(self) -> str | None:
         """The commit that the name's revision was when it was last asked for; None where that is not known."""
-        if self.name.is_commit:
-            return self.name.revision
-        with contextlib.suppress(OSError, ValueError):
-            ref = self.folder / "refs" / (self.name.revision or DEFAULT)
-            commit = ref.read_text(encoding="ascii").strip()
-            return commit if COMMIT.fullmatch(commit) else None
-        return None
-
-    def snapshot(self, commit: str) -> Path:
-        """The folder of a commit's files, which may have none of them."""
-        return self.folder / "snapshots" / commit
+        return self.commit_of(self.name.revision)
 
     def has(self, commit: str, file: str) -> bool:
         """Whether a commit's file is there; files appear whole or not at all."""
@@ -61,21 +45,11 @@ class CachedRepository:
         index = weight_index(there) if parts is Parts.MODEL else None
         return lacking + [name for name in shards(folder / index) if name not in there] if index else lacking
 
-    def arrived(self, blob: str) -> int:
-        """How many bytes of a blob are there; 0 for one without a name."""
-        for file in (self.blobs / blob, self._partial(blob)) if blob else ():
-            with contextlib.suppress(OSError):
-                return file.stat().st_size
-        return 0
-
     def remove_partial(self, blob: str) -> bool:
         """Drop what has arrived of a blob; returns whether that was anything."""
-        there = self._partial(blob).is_file()
-        self._partial(blob).unlink(missing_ok=True)
+        there = self.partial(blob).is_file()
+        self.partial(blob).unlink(missing_ok=True)
         return there
-
-    def _partial(self, blob: str) -> Path:
-        return self.blobs / f"{blob}.incomplete"
 
     def size(self) -> int:
         """Bytes of all blobs, whole or in part."""
@@ -85,13 +59,6 @@ class CachedRepository:
                 with contextlib.suppress(OSError):
                     total += file.stat().st_size
         return total
-
-    def free_bytes(self) -> int | None:
-        """The free bytes of the cache's disk; None where the system does not tell."""
-        for folder in (self.cache, *self.cache.absolute().parents):
-            with contextlib.suppress(OSError):
-                return shutil.disk_usage(folder).free
-        return None
 
     def remove(self, commit: str, file: str) -> None:
         """Drop a file and its contents, so that it is fetched anew."""

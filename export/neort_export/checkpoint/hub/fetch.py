@@ -14,11 +14,12 @@ from typing import Any
 from neort import __version__
 from neort.bundle import sha256_of
 from neort.errors import NeortError
+from neort.hub import is_commit
 
 from ...progress import Progress
 from ..reading import read_object
 from .cache import DEFAULT, CachedRepository, shards
-from .names import COMMIT, HubName
+from .names import HubName
 from .parts import ADAPTER_CONFIG, Parts, wanted_files
 from .refusals import is_broken, is_mismatched, is_missing, is_unreachable, refusal
 from .unusable import damaged, no_files, no_room, strange
@@ -61,7 +62,7 @@ class _Fetch:
             )
         except Exception as error:  # the client's, HTTP's, the socket's and JSON's errors share no other base
             return self._without_hub(error)
-        if COMMIT.fullmatch(str(info.sha)) is None:
+        if not is_commit(str(info.sha)):
             raise strange(self.name, f"its commit is {info.sha!r}")
         self.commit = str(info.sha)
         self.files = {file.rfilename: file for file in info.siblings or []}

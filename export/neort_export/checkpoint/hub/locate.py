@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from neort.hub import HUB_HOSTS
 from neort.wording import shortened
 
 from ...errors import CheckpointError
@@ -16,7 +17,7 @@ from .parts import Parts
 __all__ = ["Located", "locate"]
 
 
-HOSTS = ("huggingface.co/", "hf.co/", "www.huggingface.co/")
+HOSTS = tuple(f"{host}/" for host in HUB_HOSTS)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from neort import hub
 from neort.wording import shortened
 
 from ...errors import CheckpointError
@@ -13,24 +13,10 @@ from ..reading import said
 
 __all__ = ["HubName", "is_path", "read_name"]
 
-REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/=#-]{0,199}")  # as git has them, without what a path would obey
-COMMIT = re.compile("[0-9a-f]{40}")
-
 
 @dataclass(frozen=True)
-class HubName:
+class HubName(hub.HubName):
     """A repository of the hub, and the branch, tag or commit; None is the default branch."""
-
-    repository: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return self.repository if self.revision is None else f"{self.repository}@{self.revision}"
-
-    @property
-    def is_commit(self) -> bool:
-        """Whether the revision is a whole commit, which never changes."""
-        return self.revision is not None and COMMIT.fullmatch(self.revision) is not None
 
     @property
     def download_command(self) -> str:
@@ -86,8 +72,7 @@ def _check_name(name: str) -> None:
 
 def _check_revision(revision: str) -> None:
     """Raises CheckpointError for what is no branch's, tag's or commit's name."""
-    parts = revision.split("/")
-    if not REVISION.fullmatch(revision) or any(part.startswith(".") or ".." in part or not part for part in parts):
+    if not hub.is_revision(revision):
         raise CheckpointError(
             f"{shortened(revision)} is no name of a branch, tag or commit; give one that the repository has, "
             "or leave it out for the newest"

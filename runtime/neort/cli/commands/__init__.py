@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import bench, completion, doctor, explain, generate, info, serve, tokenize, verify
+from . import bench, completion, doctor, explain, generate, info, pull, serve, tokenize, verify
 from . import eval as evaluate
 
 __all__ = ["COMMANDS"]
 
-COMMANDS = (generate, serve, tokenize, explain, evaluate, info, verify, bench, doctor, completion)
+COMMANDS = (generate, serve, tokenize, explain, evaluate, pull, info, verify, bench, doctor, completion)
 """In the order in which the help lists them."""

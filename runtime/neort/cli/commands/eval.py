@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...bundle import Bundle, bundled_path
+from ...hub import find_bundle
 from ...loading import load
 from ...scoring import Perplexity
 from ..arguments import FOLDER, add_kv_cache, named, named_path
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
 
 def _check_length(args: argparse.Namespace, bundle: str) -> None:
-    longest = Bundle(bundle).spec.max_position_embeddings
+    longest = Bundle(find_bundle(bundle)).spec.max_position_embeddings
     if args.max_length is not None and args.max_length > longest:
         args.refuse(f"--max-length is {args.max_length}; {bundle} has {longest} positions")
 

@@ -12,12 +12,14 @@ from ...engine import Completion
 from ...generation import OPTIONS, GenerationConfig
 from ...loading import MAX_BATCH_SIZE, load
 from ...model import Model
-from ..arguments import add_bundle, add_generation_options, add_kv_cache, bundle_of
+from ..arguments import add_bundle, add_generation_options, add_kv_cache, add_workers, bundle_of
 from ..escapes import unescaped
 from ..streams import Output, read_input, utf8_argument
-from . import generate_file
+from . import generate_file, generate_workers
 
 __all__ = ["add_parser", "given_options", "run"]
+
+LOADING = ("num_threads", "max_batch_size", "packed_weights", "draft", "kv_cache")  # what `load` is given
 
 
 def add_parser(commands: Any) -> None:
@@ -36,6 +38,7 @@ def add_parser(commands: Any) -> None:
     generate_file.add_arguments(parser)
     add_bundle(parser)
     parser.add_argument("--num-threads", type=int, metavar="N", help="default: the CPUs this process may use")
+    add_workers(parser, "processes that share the prompts of --input and the CPUs; default: 1")
     parser.add_argument(
         "--draft", metavar="HOW", help="prompt-lookup, or a smaller model's bundle: the same text, faster"
     )
@@ -59,14 +62,10 @@ def run(args: argparse.Namespace, output: Output) -> int:
     generate_file.check_arguments(args)
     prompts, options = _prompts(args), given_options(args)
     negative = None if args.negative_prompt is None else utf8_argument(args.negative_prompt, "the negative prompt")
-    model = load(
-        bundle_of(args),
-        num_threads=args.num_threads,
-        max_batch_size=args.max_batch_size,
-        packed_weights=args.packed_weights,
-        draft=args.draft,
-        kv_cache=args.kv_cache,
-    )
+    loading = {name: getattr(args, name) for name in LOADING}
+    if args.workers != 1:
+        return generate_workers.run(args, loading, options, output, negative)
+    model = load(bundle_of(args), **loading)
     config = model.generation_config.replace(**options)
     if args.input is not None:
         return generate_file.run(args, model, config, output, negative)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,12 +18,14 @@ from ...batches import (
     RESULT_KEYS,
     InputFormat,
     Record,
+    Result,
     ResultFile,
     answers,
     facts_of,
     format_of_file,
     read_records,
 )
+from ...bundle import Bundle
 from ...errors import ConfigError, PromptError
 from ...generation import OPTIONS, GenerationConfig
 from ...model import Model
@@ -30,9 +33,11 @@ from ..arguments import named, named_path
 from ..display import Progress
 from ..streams import Output, tell
 
-__all__ = ["add_arguments", "check_arguments", "run"]
+__all__ = ["Answering", "add_arguments", "check_arguments", "facts_of_run", "run", "run_records"]
 
 STANDARD = "-"
+
+Answering = Callable[[Iterator[Record]], Generator[Result, None, None]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +78,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.refuse("--input-format is for the prompts of --input; - is one prompt always")
     if args.output_key == args.prompt_key or args.output_key in (*RESULT_KEYS, *FIGURES):
         args.refuse(f"--output-key {args.output_key} is the name of another member; give a new one")
+    if args.workers != 1 and (args.input is None or _prints_text(args)):
+        args.refuse("--workers is for a file of many prompts; give --input FILE of them, or leave it out")
     unseen = next((OPTIONS[name].flag for name in FIGURES if getattr(args, name, None) is not None), None)
     if unseen and _prints_text(args):
         args.refuse(f"{unseen} is not shown beside a text; give --json, too")
@@ -89,19 +96,45 @@ def _kind(args: argparse.Namespace) -> InputFormat:
 
 
 def run(args: argparse.Namespace, model: Model, config: GenerationConfig, output: Output, negative: str | None) -> int:
-    """Run the records of the file, all with the same ``negative`` prompt. Returns 1 where a result is an error.
+    """Run the records of the file with a model, all with the same ``negative`` prompt; see `run_records`."""
+    if _prints_text(args):
+        with _opened(args.input) as (stream, _):
+            record = next(read_records(stream, _kind(args), args.prompt_key))
+            return _print_text(model, record, config, output, negative)
+    answering = functools.partial(
+        answers,
+        model,
+        config=config,
+        output_key=args.output_key,
+        batch_size=args.max_batch_size,
+        negative_prompt=negative,
+    )
+    return run_records(args, facts_of_run(args, model.bundle, config, negative), output, answering)
 
-    Raises PromptError where the input cannot be read, ConfigError for an output file that is another run's,
-    StorageError where it cannot be written.
+
+def run_records(args: argparse.Namespace, facts: dict[str, Any], output: Output, answering: Answering) -> int:
+    """Write or print what ``answering`` makes of the file's records. Returns 1 where a result is an error.
+
+    Raises PromptError where the input cannot be read, ConfigError for an output file whose results have other
+    ``facts``, StorageError where it cannot be written.
     """
-    kind = _kind(args)
     with _opened(args.input) as (stream, size):
-        if _prints_text(args):
-            return _print_text(model, next(read_records(stream, kind, args.prompt_key)), config, output, negative)
-        records = _reading(read_records(stream, kind, args.prompt_key), args.input)
-        if args.output is None:
-            return _Run(args, model, config, size, negative).to_output(records, output)
-        return _Run(args, model, config, size, negative).to_file(records, kind)
+        records = _reading(read_records(stream, _kind(args), args.prompt_key), args.input)
+        run = _Run(args, answering, size)
+        return run.to_output(records, output) if args.output is None else run.to_file(records, facts)
+
+
+def facts_of_run(
+    args: argparse.Namespace, bundle: Bundle, config: GenerationConfig, negative: str | None
+) -> dict[str, Any]:
+    """What all results have in common, for `run_records`."""
+    others = {
+        "kv_cache": args.kv_cache,
+        "input_format": _kind(args),
+        "prompt_key": args.prompt_key,
+        "output_key": args.output_key,
+    }
+    return facts_of(bundle, config, **others, **({} if negative is None else {"negative_prompt": negative}))
 
 
 def _print_text(model: Model, record: Record, config: GenerationConfig, output: Output, negative: str | None) -> int:
@@ -119,60 +152,37 @@ def _print_text(model: Model, record: Record, config: GenerationConfig, output: 
 class _Run:
     """One run over the records of a file, and how far it is."""
 
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        model: Model,
-        config: GenerationConfig,
-        size: int | None,
-        negative: str | None,
-    ) -> None:
+    def __init__(self, args: argparse.Namespace, answering: Answering, size: int | None) -> None:
         """``size`` is that of the input in bytes, None where nobody knows."""
-        self._args, self._model, self._config, self._size = args, model, config, size
-        self._negative = negative
+        self._args, self._answering, self._size = args, answering, size
         self._tokens = self._count = self._failed = 0
         self._began = time.monotonic()
 
     def to_output(self, records: Iterator[Record], output: Output) -> int:
         """Print the results."""
         progress = Progress("neort", silent=output.is_terminal)
-        with contextlib.closing(self._results(records)) as results, progress:
+        with contextlib.closing(self._answering(records)) as results, progress:
             for record, result in results:
                 output.json(result)
                 self._note(record, result, progress)
         return self._ended(self._count, self._failed, "")
 
-    def to_file(self, records: Iterator[Record], kind: InputFormat) -> int:
+    def to_file(self, records: Iterator[Record], facts: dict[str, Any]) -> int:
         """Write the results that the file lacks."""
         args, path = self._args, self._args.output
         if _same_file(args.input, path):
             raise ConfigError(f"--input and --output are both {path}; give the results a file of their own")
-        names = {"kv_cache": args.kv_cache, "input_format": kind}
-        keys = {"prompt_key": args.prompt_key, "output_key": args.output_key}
-        if self._negative is not None:
-            keys["negative_prompt"] = self._negative
-        facts = facts_of(self._model, self._config, **names, **keys)
         with ResultFile.opened(path, facts, overwrite=args.overwrite) as file:
             file.skip_done(records, args.input)
             before = file.done
             args.left = lambda: f"{file.done} results are in {path}; the same command goes on after them"
             if before:
                 tell(f"neort: {before} results are in {path} already; going on after them")
-            with contextlib.closing(self._results(records)) as results, Progress("neort") as progress:
+            with contextlib.closing(self._answering(records)) as results, Progress("neort") as progress:
                 for record, result in results:
                     file.append(result)
                     self._note(record, result, progress)
             return self._ended(file.done, file.failed, f" in {path}")
-
-    def _results(self, records: Iterator[Record]) -> Any:
-        return answers(
-            self._model,
-            records,
-            self._config,
-            output_key=self._args.output_key,
-            batch_size=self._args.max_batch_size,
-            negative_prompt=self._negative,
-        )
 
     def _note(self, record: Record, result: dict[str, Any], progress: Progress) -> None:
         self._count += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -37,18 +37,23 @@ PAGE_FIELDS = {
 
 
 def create_app(
-    handlers: Handlers, settings: Settings, *, running: InFlight | None = None, local: bool = True
+    handlers: Handlers,
+    settings: Settings,
+    *,
+    running: InFlight | None = None,
+    local: bool = True,
+    figures: Callable[[], Awaitable[bytes]] | None = None,
 ) -> Starlette:
     """The application of these handlers; it can be asked without a socket, too.
 
     ``running`` counts the requests, for who ends the server; ``local`` says that it listens on loopback, where the
-    field Host must name this machine.
+    field Host must name this machine; ``figures`` are those of several processes, for `/metrics`.
     """
     running = InFlight() if running is None else running
     observer = handlers.observer
     metrics = observer if isinstance(observer, Metrics) else Metrics(list(handlers.served.values()))
     pages = _pages()
-    own = _Own(handlers, running, metrics, pages)
+    own = _Own(handlers, running, figures or _figures_of(metrics), pages)
     routes = [_route(each, _answer(each, handlers, settings, running, own)) for each in ROUTES]
     routes += [StarletteRoute(path, _Endpoint(path, own.file(path)), methods=["GET"]) for path in pages if path != "/"]
     app = Starlette(
@@ -145,9 +150,13 @@ class _Own:
     """The routes that ask no model."""
 
     def __init__(
-        self, handlers: Handlers, running: InFlight, metrics: Metrics, pages: Mapping[str, tuple[bytes, str]]
+        self,
+        handlers: Handlers,
+        running: InFlight,
+        figures: Callable[[], Awaitable[bytes]],
+        pages: Mapping[str, tuple[bytes, str]],
     ) -> None:
-        self._handlers, self._running, self._metrics, self._pages = handlers, running, metrics, pages
+        self._handlers, self._running, self._figures, self._pages = handlers, running, figures, pages
         self._document: Mapping[str, Any] | None = None
 
     async def health(self, scope: Scope, receive: Receive, reply: Reply) -> None:
@@ -164,7 +173,7 @@ class _Own:
         await reply.document({"version": __version__})
 
     async def metrics(self, scope: Scope, receive: Receive, reply: Reply) -> None:
-        await reply.content(self._metrics.text(), CONTENT_TYPE)
+        await reply.content(await self._figures(), CONTENT_TYPE)
 
     async def openapi(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         if self._document is None:
@@ -182,6 +191,13 @@ class _Own:
             await reply.content(content, media_type, 200, PAGE_FIELDS)
 
         return answer
+
+
+def _figures_of(metrics: Metrics) -> Callable[[], Awaitable[bytes]]:
+    async def figures() -> bytes:
+        return metrics.text()
+
+    return figures
 
 
 def _pages() -> dict[str, tuple[bytes, str]]:

@@ -78,6 +78,10 @@ class Metrics:
             for family in (*self._seconds.values(), self._prompt, self._generated):
                 family.labels(each.name)
 
+    def families(self) -> list[Metric]:
+        """The figures now, for a process that adds up those of several."""
+        return list(self._registry.collect())
+
     def text(self) -> bytes:
         """The figures now, in Prometheus's text format."""
         return generate_latest(self._registry)

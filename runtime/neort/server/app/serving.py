@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -33,12 +33,12 @@ from .transport import (
     Connections,
     address_in_words,
     allowed_connections,
-    is_loopback,
+    is_local,
     listening_socket,
     removed_at_end,
 )
 
-__all__ = ["Serving", "serve"]
+__all__ = ["DONE", "FAILED", "LAST_WORDS", "Serving", "ending_signals", "request_log", "serve"]
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 HEARTBEAT = 0.5  # seconds after which it is seen that an engine has failed
@@ -64,53 +64,76 @@ def serve(
     """
     bound = listening_socket(settings) if listening is None else listening
     settings = dataclasses.replace(settings, max_connections=allowed_connections(settings.max_connections))
-    with _logging():
+    with request_log():
         return asyncio.run(Serving(settings, Handlers(models, limits, Metrics(models)), bound, ready).run())
 
 
 class Serving:
-    """A server in an event loop."""
+    """A server in an event loop, for connections that it accepts or is handed.
+
+    Attributes:
+        connections: those that are open.
+        ending: set once the end has begun.
+    """
 
     def __init__(
         self,
         settings: Settings,
         handlers: Handlers,
-        bound: socket.socket,
+        bound: socket.socket | None,
         ready: Callable[[str], object],
+        *,
+        local: bool | None = None,
+        figures: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
-        """``bound`` is a socket of `listening_socket`, which the server closes; ``ready`` is called as `serve` says."""
+        """``bound`` is a socket of `listening_socket`, which the server closes; ``ready`` is called as `serve` says.
+
+        Without ``bound`` connections come by `take`, and ``local`` says whether they are all of this machine.
+        ``figures`` are what `/metrics` answers with, where it is more than this process knows.
+        """
         self._settings, self._handlers, self._bound = settings, handlers, bound
+        self._local = is_local(bound) if local is None and bound is not None else bool(local)
+        self._figures = figures
         self._running = InFlight()
-        self._stop = asyncio.Event()
+        self.connections = Connections(settings)
+        self.ending = asyncio.Event()
         self._status = DONE
-        self._server = _Server(self._config(), lambda: ready(address_in_words(bound)))
+        address = "" if bound is None else address_in_words(bound)
+        self._server = _Server(self._config(), lambda: ready(address))
 
     async def run(self) -> int:
         """Serve until `stop`, a signal, or an engine's failure. Returns the exit status."""
         self._loop = asyncio.get_running_loop()
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._drain())]
         try:
-            with self._signals(), removed_at_end(self._bound):
-                await self._server.serve(sockets=[self._bound])
+            if self._bound is None:
+                await self._server.serve(sockets=[])
+            else:
+                with ending_signals(self.stop), removed_at_end(self._bound):
+                    await self._server.serve(sockets=[self._bound])
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.wait(beside)
             await self._handlers.close()
-            self._bound.close()
+            if self._bound is not None:
+                self._bound.close()
         return self._status
+
+    async def take(self, connection: socket.socket) -> None:
+        """Serve a connection that another process has accepted."""
+        await self._loop.connect_accepted_socket(self._server.connection, connection)
 
     def stop(self) -> None:
         """Begin the end, if it has not begun; from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: the end was reached
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(self.ending.set)
 
     def _config(self) -> uvicorn.Config:
         settings = self._settings
-        local = self._bound.family not in (socket.AF_INET, socket.AF_INET6) or is_loopback(self._bound.getsockname()[0])
         return uvicorn.Config(
-            create_app(self._handlers, settings, running=self._running, local=local),
-            http=functools.partial(Connection, Connections(settings)),  # type: ignore[arg-type]  # what it makes them by
+            create_app(self._handlers, settings, running=self._running, local=self._local, figures=self._figures),
+            http=functools.partial(Connection, self.connections),  # type: ignore[arg-type]  # what it makes them by
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -126,7 +149,7 @@ class Serving:
 
     async def _drain(self) -> None:
         """Once the end has begun, wait for running requests as long as they may take, then end them."""
-        await self._stop.wait()
+        await self.ending.wait()
         self._running.draining = True
         LOG.info("ending; requests that run: %d", len(self._running))
         try:
@@ -152,30 +175,31 @@ class Serving:
             if error is not None:
                 LOG.error("the model %s has failed: %s: %s", served.name, type(error).__name__, error)
                 self._running.failed, self._status = type(error).__name__, FAILED
-                self._stop.set()
+                self.ending.set()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let the first signal begin the end, and the second one end the process, as it does by itself."""
-        before: dict[int, Any] = {}
 
-        def begin(*_: object) -> None:
-            for number in before:
-                signal.signal(number, signal.SIG_DFL)
-            self.stop()
+@contextlib.contextmanager
+def ending_signals(stop: Callable[[], object]) -> Iterator[None]:
+    """Let the first signal call ``stop``, and the second one end the process, as it does by itself."""
+    before: dict[int, Any] = {}
 
-        if threading.current_thread() is threading.main_thread():
-            numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-            ignored = (signal.SIG_IGN, None)
-            before |= {number: signal.getsignal(number) for number in numbers}
-            before = {number: handler for number, handler in before.items() if handler not in ignored}
-            for number in before:
-                signal.signal(number, begin)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def begin(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        ignored = (signal.SIG_IGN, None)
+        before |= {number: signal.getsignal(number) for number in numbers}
+        before = {number: handler for number, handler in before.items() if handler not in ignored}
+        for number in before:
+            signal.signal(number, begin)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Server(uvicorn.Server):
@@ -184,6 +208,11 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, started: Callable[[], object]) -> None:
         super().__init__(config)
         self._started = started
+
+    def connection(self) -> asyncio.Protocol:
+        """What a connection is served by."""
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -195,7 +224,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _logging() -> Iterator[None]:
+def request_log() -> Iterator[None]:
     """Write a line for each request on standard error, unless the program has logging of its own."""
     asyncios = logging.getLogger("asyncio")
     before = asyncios.level

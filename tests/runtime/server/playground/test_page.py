@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from chromium import launched
 from completion_server import CompletionServer, Reply, completed, done, error, event, refused, token
 from neort.server.playground import CONTENT_SECURITY_POLICY
 from patience import PATIENCE
@@ -21,7 +20,6 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: 
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE * 1000)
 
-CHROMIUM = os.environ.get("NEORT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 DEFAULTS = {
     "max_tokens": 128,
     "repetition_penalty": 1,
@@ -35,13 +33,8 @@ EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='ow
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs a Chromium, or its path in NEORT_CHROMIUM")
-    unconfined = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=unconfined)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,14 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.open: set[Connection] = set()
+        self.changed: Callable[[], object] = lambda: None  # called where another number may be open or at work
         self._idle: dict[Connection, None] = {}  # the one that is idle for longest comes first
+        self._new: set[Connection] = set()  # those of the idle that have not asked yet
+
+    @property
+    def at_work(self) -> int:
+        """How many have a request, or are likely to have one soon, since they are new."""
+        return len(self.open) - len(self._idle) + len(self._new)
 
     @property
     def excess(self) -> int:
@@ -66,18 +73,24 @@ class Connections:
             next(iter(self._idle)).give_way()
         self.open.add(connection)
         self._idle[connection] = None
+        self._new.add(connection)
+        self.changed()
 
     def note(self, connection: Connection, *, idle: bool) -> None:
         """Note whether a connection has a request."""
         if not idle:
             self._idle.pop(connection, None)
+            self._new.discard(connection)
         elif connection in self.open:
             self._idle.setdefault(connection)
+        self.changed()
 
     def forget(self, connection: Connection) -> None:
         """A connection is no longer there."""
         self.open.discard(connection)
         self._idle.pop(connection, None)
+        self._new.discard(connection)
+        self.changed()
 
 
 class Connection(H11Protocol):

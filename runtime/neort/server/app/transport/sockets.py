@@ -18,7 +18,7 @@ from ....errors import ConfigError, StorageError
 from ....wording import shortened
 from ..settings import Settings
 
-__all__ = ["address_in_words", "is_loopback", "listening_socket", "removed_at_end"]
+__all__ = ["address_in_words", "is_local", "is_loopback", "listening_socket", "removed_at_end"]
 
 FREE = 0
 LARGEST_PORT = 65_535
@@ -47,6 +47,11 @@ def listening_socket(settings: Settings) -> socket.socket:
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches an address."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def is_local(bound: socket.socket) -> bool:
+    """Whether only this machine reaches a socket."""
+    return bound.family not in (socket.AF_INET, socket.AF_INET6) or is_loopback(bound.getsockname()[0])
 
 
 def address_in_words(bound: socket.socket) -> str:
