@@ -87,7 +87,7 @@ def parse_args() -> argparse.Namespace:
 
 def simulated(count: int, choose: Choose, args: argparse.Namespace) -> dict[str, Any]:
     """The share of requests that so many workers refuse, and percentiles of the others' waits."""
-    source = random.Random(args.seed)
+    source, choosing = random.Random(args.seed), random.Random(args.seed + 1)
     workers = [Simulated(i, args.slots, -(-args.queue // count)) for i in range(count)]
     mean = 2.718281828 ** (SPREAD**2 / 2)
     rate = args.load * count * args.slots / mean
@@ -103,7 +103,7 @@ def simulated(count: int, choose: Choose, args: argparse.Namespace) -> dict[str,
                 came, took = worker.waiting.popleft()
                 waits.append(moment - came)
                 heapq.heappush(ends, (moment + took, next(numbers), whose))
-        worker, took = choose(workers, source, i), source.lognormvariate(0.0, SPREAD)
+        worker, took = choose(workers, choosing, i), source.lognormvariate(0.0, SPREAD)
         if worker.at_work < worker.slots:
             waits.append(0.0)
             heapq.heappush(ends, (now + took, next(numbers), worker.number))
