@@ -161,13 +161,15 @@ def _medians_of_cell(rounds: list[dict[str, Any]], clients: str) -> dict[str, An
 
 
 def _median(rounds: list[dict[str, Any]], *path: str) -> float:
-    values = []
-    for each in rounds:
-        value: Any = each
-        for key in path:
-            value = value[key]
-        values.append(value)
-    return round(float(statistics.median(values)), 3)
+    return round(statistics.median(_at(each, *path) for each in rounds), 3)
+
+
+def _at(facts: dict[str, Any], *path: str) -> float:
+    """A figure within figures."""
+    value: Any = facts
+    for key in path:
+        value = value[key]
+    return float(value)
 
 
 if __name__ == "__main__":

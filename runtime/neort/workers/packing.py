@@ -22,17 +22,19 @@ OWNER_ONLY = 0o700  # what is mapped is trusted
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path | None]:
-    """Yield a new folder of this user's below the system's for temporary files; None where there can be none.
+    """Yield a new folder of this user's below the system's for temporary files; None where there can be none: warns.
 
     It is removed at the end; what killed commands left of theirs is removed at the beginning.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     with contextlib.ExitStack() as stack:
         folder: Path | None = None
-        with contextlib.suppress(OSError):
+        try:
             target = Path(tempfile.gettempdir()) / f"neort-packed-{user}"
             remove_leftovers(target)
             folder = stack.enter_context(partial_folder(target, mode=OWNER_ONLY))
+        except OSError as error:
+            _warn(f"there is no folder for temporary files ({error.strerror or error})")
         yield folder
 
 
@@ -45,9 +47,12 @@ def load_together(bundle: Path, loading: Mapping[str, Any], folder: Path | None)
         try:
             return load(bundle, **{**loading, "packed_weights": folder})
         except StorageError as error:
-            warnings.warn(
-                f"each worker has weights of its own ({error.strerror or error}); give --packed-weights FOLDER, where "
-                "there is room for them, and all share one copy",
-                stacklevel=2,
-            )
+            _warn(f"{error}")
     return load(bundle, **loading)
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(
+        f"each worker has weights of its own, since {reason}; give --packed-weights FOLDER, and all share one copy",
+        stacklevel=3,
+    )
