@@ -122,7 +122,8 @@ def run(
 
 def actors_memory(process: int) -> dict[str, float]:
     """What the actors of a job take, and its other processes; nothing before its actors are all there and loaded."""
-    actors, others = [], []
+    actors: list[Any] = []
+    others: list[Any] = []
     try:
         for pid in processes(process):
             name = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
