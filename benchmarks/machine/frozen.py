@@ -121,7 +121,7 @@ def facts(program: Path, expected: str) -> dict[str, Any]:
 
 def without() -> list[str]:
     """What a program is run without."""
-    return ["environment variables", "leave to write to its folder", *(["a network"] if no_network() else [])]
+    return ["environment variables", "leave to write where it lies", *(["a network"] if no_network() else [])]
 
 
 def written_elsewhere(program: Path) -> str:

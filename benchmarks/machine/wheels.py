@@ -2,8 +2,9 @@
 
     python -m benchmarks.machine.wheels [--pythons COMMAND ...]
 
-Builds the source distribution, and the wheel from it. Resolves the runtime and each extra for every Python and system
-by uv, from the registry that uv is set to, where nothing may be compiled; so those that are not here are resolved, too.
+Builds the source distribution, and the wheel from it. Resolves the runtime for every Python and system by uv, and each
+extra where there is the runtime, from the registry that uv is set to; nothing may be compiled. So it tells of Pythons
+and systems that are not here, too.
 Then each command of ``--pythons`` installs the wheel into a fresh virtual environment, checks the bundled model and
 generates with it; all must generate the same tokens.
 
@@ -76,7 +77,7 @@ def main() -> None:
         tools = environment(Path(folder) / "tools")
         results = built(tools, Path(folder) / "dist")
         wheel = next((Path(folder) / "dist").glob("*.whl"))
-        results["resolved"] = resolved(tools, Path(folder) / "cache")
+        results["resolved"] = resolved(tools)
         results["installed"] = [installed(command, wheel) for command in args.pythons]
     tokens = {tuple(found["token_ids"]) for found in results["installed"] if "token_ids" in found}
     assert len(tokens) <= 1, tokens
@@ -106,20 +107,23 @@ def built(tools: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def resolved(tools: Path, cache: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def resolved(tools: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """By extra, system and Python: the versions of what neort names, or why there are none."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:  # what takes long is the registry
         for extra, (system, platform) in itertools.product(EXTRAS, SYSTEMS.items()):
-            rows = pool.map(partial(resolution, tools, cache, extra, platform), PYTHONS)
-            row = found.setdefault(extra or "neort", {})[system] = dict(zip(PYTHONS, rows, strict=True))
+            runtime = found["neort"][system] if extra else {python: {} for python in PYTHONS}
+            pythons = [python for python in PYTHONS if "why" not in runtime[python]]
+            rows = pool.map(partial(resolution, tools, extra, platform), pythons)
+            row = runtime | dict(zip(pythons, rows, strict=True))
+            found.setdefault(extra or "neort", {})[system] = row
             print(extra or "neort", system, {python: "why" not in each for python, each in row.items()}, flush=True)
     return found
 
 
-def resolution(tools: Path, cache: Path, extra: str, platform: str, python: str) -> dict[str, Any]:
+def resolution(tools: Path, extra: str, platform: str, python: str) -> dict[str, Any]:
     """The versions that uv finds as wheels, of the packages in ``NAMED``; otherwise its reason, as ``why``."""
-    options = ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:", "--cache-dir", str(cache)]
+    options = ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     options += ["--python-version", python, "--python-platform", platform, *(["--extra", extra] if extra else [])]
     done = subprocess.run(
         [str(tools), "-m", "uv", "pip", "compile", *options, str(ROOT / "pyproject.toml")],

@@ -18,7 +18,8 @@ def _weight(facts: dict[str, Any]) -> str:
     packages = sorted(facts["packages"].items(), key=lambda item: -item[1]["bytes"])
     listed = ", ".join(f"{name} {found['bytes'] / 1e6:.1f}" for name, found in packages)
     megabytes = facts["total_bytes"] / 1e6
-    return f"{megabytes:.{0 if megabytes >= 10 else 1}f} MB in {len(packages)} packages (MB each): {listed}"
+    places = 0 if megabytes >= 10 else 1
+    return f"{megabytes:.{places}f} MB in {len(packages)} package{'s' * (len(packages) > 1)} (MB each): {listed}"
 
 
 def frozen(results: dict[str, Any]) -> list[str]:
@@ -31,14 +32,13 @@ def frozen(results: dict[str, Any]) -> list[str]:
     ]
     python, folder = results["python"], programs["folder"]
     large = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in folder["large_files"].items())
-    same = {", ".join(found["without"]) for found in programs.values()}
     return [
         "| program | MB | files | seconds until a token is written | peak memory, MB |",
         "|---|---|---|---|---|",
         *rows,
         f"| `python story.py`, not frozen | | | {python['seconds']:.2f} | {python.get('peak_bytes', 0) / 1e6:.0f} |",
         "",
-        f"In the folder, MB: {large}. Each program was run without {' and without '.join(sorted(same))}.",
+        f"In the folder, MB: {large}. Each program wrote its text without {', without '.join(folder['without'])}.",
     ]
 
 

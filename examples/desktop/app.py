@@ -1,7 +1,9 @@
 """A window that continues a text, stops when told to, and stays awake meanwhile.
 
-pip install neort            # and tkinter, which comes with Python, or in a package like Debian's python3-tk
-python app.py [BUNDLE]
+    pip install neort
+    python app.py [BUNDLE]
+
+tkinter comes with Python, or in a package of its own, such as Debian's python3-tk.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class Window:
     """Shows what a writer writes. All of it runs in the thread of the main loop, the only one that tkinter allows."""
 
     def __init__(self, root: tk.Tk, writer: Writer) -> None:
-        self.root, self.writer = root, writer
+        self.root, self.writer, self.ready = root, writer, False
         root.title("neort")
         self.text = ScrolledText(root, wrap="word", width=72, height=20, font=("TkDefaultFont", 11))
         self.text.insert("1.0", "It was a dark night and")
@@ -50,13 +52,14 @@ class Window:
             if kind == "piece":
                 self.text.insert("end-1c", words)
                 self.text.see("end")
-            else:
-                self.show(writing=False, status=words, usable=self.writer.is_alive())
+                continue
+            self.ready |= kind == "ready"
+            self.show(writing=False, status=words)
         self.root.after(EVERY, self.look)
 
-    def show(self, *, writing: bool, status: str, usable: bool = True) -> None:
+    def show(self, *, writing: bool, status: str) -> None:
         """Let only those buttons be pressed that have something to do."""
-        self.go_on["state"] = "normal" if usable and not writing else "disabled"
+        self.go_on["state"] = "normal" if self.ready and not writing else "disabled"
         self.stop["state"] = "normal" if writing else "disabled"
         self.status["text"] = status
 

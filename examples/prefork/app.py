@@ -1,8 +1,10 @@
 """A WSGI application for servers that load it once and fork their workers, which then share the weights.
 
-pip install neort gunicorn
-gunicorn app:app                     # gunicorn.conf.py, beside this file, says how
-curl 127.0.0.1:8000 --data "The captain said"
+    pip install neort gunicorn
+    gunicorn app:app                     # gunicorn.conf.py, beside this file, says how
+    curl 127.0.0.1:8000 --data "The captain said"
+
+NEORT_BUNDLE names the folder of a bundle; without it the model is the one that comes with neort.
 """
 
 from __future__ import annotations
