@@ -73,6 +73,7 @@ ENDED = """
 import os, signal, sys
 from neort.batches import store
 from neort.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 written = []
 def write(stream, line):
     written.append(line)

@@ -18,7 +18,12 @@ from pulls import NAME, Puller
 
 ARRIVED = 1 << 19
 SHA256 = facts_of(WEIGHTS)["sha256"]
-COMMAND = [sys.executable, "-m", "neort", "pull", NAME]
+PROGRAM = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+runpy.run_module("neort", run_name="__main__", alter_sys=True)
+"""
+COMMAND = [sys.executable, "-c", PROGRAM, "pull", NAME]
 
 
 def started(puller: Puller) -> subprocess.Popen[str]:
