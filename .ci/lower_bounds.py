@@ -16,9 +16,9 @@ PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_t
 
 def oldest(requirement: str) -> str:
     """`numpy>=1.26` as `numpy==1.26`. Raises ValueError for a requirement without a lower bound."""
-    found = re.fullmatch(r"([\w.-]+)>=([\d.]+)(,<[\d.]+)?( *;.*)?", requirement)
+    found = re.fullmatch(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\d.]+)(,<[\d.]+)?( *;.*)?", requirement)
     if found is None:
-        raise ValueError(f"{requirement!r} in pyproject.toml must read NAME>=VERSION")
+        raise ValueError(f"{requirement!r} in pyproject.toml must read NAME>=VERSION or NAME[EXTRA]>=VERSION")
     return f"{found[1]}=={found[2]}"
 
 
