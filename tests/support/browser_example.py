@@ -8,10 +8,11 @@ from typing import Any
 
 from folders import ROOT
 
-__all__ = ["NEO_BOOKS", "NEO_MINI", "server_module"]
+__all__ = ["NEO_BOOKS", "NEO_MINI", "POLL", "server_module"]
 
 NEO_BOOKS = ROOT / "models" / "neort_models" / "neo-books"
 NEO_MINI = ROOT / "tests" / "bundles" / "neo-mini"
+POLL = 0.02  # seconds until a server notices that it shall end
 
 
 def server_module(folder: Path) -> Any:

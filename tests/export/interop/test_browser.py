@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import neort
-from browser_example import NEO_MINI, server_module
+from browser_example import NEO_MINI, POLL, server_module
 from interop import EXAMPLES, NEW_TOKENS, Case, Install, Program, program
 from neort.generation import GenerationConfig, softmax
 from neort.generation.processors import build_processors
@@ -99,7 +99,7 @@ def test_text_becomes_neort_s_tokens_and_comes_back_in_whole_characters(modules:
 def answering(bundle: Path, **options: Any) -> Iterator[http.client.HTTPConnection]:
     """A connection to the example's server."""
     with server_module(FOLDER).serve(bundle, **options) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[POLL])
         thread.start()
         try:
             yield http.client.HTTPConnection("127.0.0.1", server.server_port)

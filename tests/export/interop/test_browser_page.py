@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import neort
-from browser_example import NEO_BOOKS, NEO_MINI, server_module
+from browser_example import NEO_BOOKS, NEO_MINI, POLL, server_module
 from chromium import launched
 from folders import ROOT
 from interop import NEW_TOKENS, TOLERANCE, Install
@@ -81,7 +81,7 @@ def serving(browser: Any, installed: Install) -> Callable[..., Any]:
     def serving(bundle: Path, **options: Any) -> Iterator[Site]:
         with ExitStack() as stack:
             server = stack.enter_context(server_module(folder).serve(bundle, **options))
-            thread = threading.Thread(target=server.serve_forever)
+            thread = threading.Thread(target=server.serve_forever, args=[POLL])
             thread.start()
             stack.callback(thread.join)
             stack.callback(server.shutdown)
