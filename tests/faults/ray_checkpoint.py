@@ -121,7 +121,7 @@ def tried(name: str, command: Callable[[Path], list[str]], folder: Path) -> bool
         kill_marked(mark)
         if statuses[-1] == 0:
             break
-    files = b"".join(file.read_bytes() for file in (folder / "out").glob("*.json")) or results(folder / "out")
+    files = results(folder / "out") or b"".join(file.read_bytes() for file in (folder / "out").glob("*.json"))
     ids = [json.loads(line)["id"] for line in files.splitlines()]
     lost, twice = COUNT - len(set(ids)), len(ids) - len(set(ids))
     sys.stdout.write(

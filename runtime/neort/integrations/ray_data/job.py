@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -60,10 +61,11 @@ class Job:
         Raises ConfigError where the folder has results of another job, StorageError where it cannot be written or
         another process writes it, PromptError for an input that cannot be read.
         """
-        with storage_errors("results", self.output, GO_ON):
-            self.output.mkdir(parents=True, exist_ok=True)
-            with locked(self.output / "results"), connected(self.pool) as shares:
-                return self._write(shares, began)
+        with contextlib.ExitStack() as stack:
+            with storage_errors("results", self.output, GO_ON):
+                self.output.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.output / "results"))
+            return self._write(stack.enter_context(connected(self.pool)), began)
 
     def _write(self, shares: Shares, began: Callable[[Outcome], None]) -> Outcome:
         describe = ray.remote(described)
@@ -119,26 +121,31 @@ class Job:
     def _flow(self, files: list[InputFile], size: int, shares: Shares) -> ResultFiles:
         """Read, map and write what Ray's checkpoint filter leaves."""
         (self.output / CHECKPOINT).mkdir()
-        context = DataContext.get_current()
-        context.checkpoint_config = checkpoint(self.output)
-        context.target_max_block_size = 1  # byte: each part is a block of its own
-        context.enable_progress_bars = False
+        sink = ResultFiles(self.output, "parquet" if self.kind == "parquet" else "jsonl")
         pool = ActorPoolStrategy(
             size=shares.workers,
             max_tasks_in_flight_per_actor=AT_ONCE,
             max_concurrent_calls_per_actor=AT_ONCE,
             enable_true_multi_threading=True,
         )
-        sink = ResultFiles(self.output, "parquet" if self.kind == "parquet" else "jsonl")
-        ray.data.read_datasource(Parts(files, self.kind, size), num_cpus=0).map_batches(
-            PartActor,
-            fn_constructor_args=(self.settings, self.kind),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=shares.threads,
-            compute=pool,
-        ).write_datasink(sink, ray_remote_args={"num_cpus": 0})
+        with DataContext.current(self._context()):
+            ray.data.read_datasource(Parts(files, self.kind, size), num_cpus=0).map_batches(
+                PartActor,
+                fn_constructor_args=(self.settings, self.kind),
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=shares.threads,
+                compute=pool,
+            ).write_datasink(sink, ray_remote_args={"num_cpus": 0})
         return sink
+
+    def _context(self) -> DataContext:
+        """What Ray Data goes by; that of other datasets stays as it is."""
+        context = DataContext.get_current().copy()
+        context.checkpoint_config = checkpoint(self.output)
+        context.target_max_block_size = 1  # byte: each part is a block of its own
+        context.enable_progress_bars = False
+        return context
 
 
 def _identity(files: list[InputFile]) -> dict[str, Any]:
