@@ -13,11 +13,12 @@ def costs(results: dict[str, Any]) -> list[str]:
     """What a node does with each model, and what tokens cost."""
     return [
         "| model, use | tokens/s of a node | dollars per million new tokens | where nodes may be taken away | "
-        "a trillion on 1,000 nodes |",
-        "|---|---|---|---|---|",
+        "a trillion: days of 1,000 nodes | dollars |",
+        "|---|---|---|---|---|---|",
         *(
             f"| {name} | {use['tokens_per_second']:,.0f} | {use['dollars_per_million_on_demand']:.2f} | "
-            f"{use['dollars_per_million_spot']:.2f} | {use['days']:,.0f} days |"
+            f"{use['dollars_per_million_spot']:.2f} | {use['days']:,.0f} | "
+            f"{1e6 * use['dollars_per_million_spot']:,.0f} to {1e6 * use['dollars_per_million_on_demand']:,.0f} |"
             for name, use in results["uses"].items()
         ),
     ]
@@ -43,7 +44,10 @@ def filled(part: dict[str, float]) -> str:
     if "seconds" in part:
         return f"{part['seconds'] / 60:,.0f} min"
     share = f"{100 * part['share']:,.1f} %" if part["share"] < 1 else f"{part['share']:,.1f} times"
-    return f"{share}, full at {part['full_at_nodes']:,.0f} nodes" if "full_at_nodes" in part else share
+    if "full_at_nodes" not in part:
+        return share
+    full = part["full_at_nodes"]
+    return f"{share}, full at {full:,.0f} nodes" if full >= 1 else f"{share}: less than a node fills it"
 
 
 def proxies(results: dict[str, Any]) -> list[str]:
@@ -76,7 +80,7 @@ def assumptions(results: dict[str, Any]) -> list[str]:
 
 def amount(value: float) -> str:
     """A number as people write it."""
-    for factor, word in ((1e12, "trillion"), (1e9, "billion")):
+    for factor, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
         if value >= factor:
             return f"{value / factor:g} {word}"
     return f"{value:,g}"

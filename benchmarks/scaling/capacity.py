@@ -25,6 +25,7 @@ SHAPES = ("gpt-neo-125m", "gpt-neo-1.3b")
 SYSTEM = "neort int8"
 BATCH = 8  # sequences that a job's actors decode together, in the measured rates
 WAY = "Ray Serve's proxy"
+PROCESSES = ("server", "replica", "proxy", "HAProxy")
 HOUR, DAY = 3600.0, 86_400.0
 
 
@@ -109,13 +110,16 @@ def batch_parts(node: dict[str, float], rates: dict[str, float]) -> dict[str, di
     nodes, rate = value("nodes"), node["tokens_per_second"]
     records = rate / value("answer")  # per second and node
     size = (value("prompt") + value("answer")) * value("text") + value("record")
-    ids = value("tokens") / value("answer") * value("id_bytes")
+    parts = value("tokens") / value("answer") / value("part_records")
     pulled = nodes * rates["weights"] / value("hub")
     return {
         "batch: memory bandwidth of a node": {"share": node["by_cpus"] / node["by_memory"]},
         "batch: object store of a node": {"share": records * size * value("copies") / value("object_store")},
-        "batch: tasks that the driver starts": part(nodes * records / value("task_records"), value("task_starts")),
-        "batch: finished ids in the driver's memory": {"share": ids / value("driver_memory")},
+        "batch: tasks that the driver starts": part(nodes * records / value("part_records"), value("task_starts")),
+        "batch: files of the large job in one folder": {"share": parts / value("folder_files")},
+        "batch: parts of the large job in the driver's memory": {
+            "share": parts * value("part_bytes") / value("driver_memory")
+        },
         "start: pulling the bundle from one place": {"seconds": pulled},
     }
 
@@ -124,7 +128,8 @@ def serving_parts(node: dict[str, float], proxies: dict[str, Any]) -> dict[str, 
     """What a service's nodes share, or take of their own; an event is a token."""
     nodes, rate = value("nodes"), node["tokens_per_second"]
     way = proxies["ways"][WAY]
-    proxy = way["cpu_milliseconds_per_1000_events"]["proxy"] / 1e6
+    spent = {name: on_the_way(each["cpu_milliseconds_per_1000_events"]) for name, each in proxies["ways"].items()}
+    proxy = spent[WAY]["proxy"]
     counts = way["idle_cpu_milliseconds_per_second"]
     few, many = sorted(counts, key=int)
     replicas = nodes * value("cpus") / value("threads_of_a_replica")
@@ -134,12 +139,21 @@ def serving_parts(node: dict[str, float], proxies: dict[str, Any]) -> dict[str, 
         return float(max(counts[many][role] - counts[few][role], 0.0) / (int(many) - int(few)) / 1000)
 
     return {
+        **{
+            f"serving: CPUs of a node that events take by {name}": {"share": rate * sum(each.values()) / value("cpus")}
+            for name, each in spent.items()
+        },
         "serving: proxy of each node": {"share": rate * proxy / value("proxy_cpus")},
         "serving: proxy of the head node alone": part(nodes * rate * proxy, value("proxy_cpus")),
         "serving: controller": part(replicas * idle("controller"), value("proxy_cpus")),
         "serving: network of a node": {"share": rate * proxies["event_bytes"] / value("network")},
         "serving: network of the head node alone": part(nodes * rate * proxies["event_bytes"], value("network")),
     }
+
+
+def on_the_way(milliseconds: dict[str, float]) -> dict[str, float]:
+    """CPU seconds of an event by process, of those that it goes through."""
+    return {role: milliseconds[role] / 1e6 for role in PROCESSES if role in milliseconds and milliseconds[role] > 0}
 
 
 if __name__ == "__main__":
