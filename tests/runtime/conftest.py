@@ -12,8 +12,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-import neort
-from neort.bundle import CHECKSUM, bundled_path, manifest_checksum
+from neort.bundle import CHECKSUM, manifest_checksum
 from neort.kvcache import CACHE_TYPES, CacheType
 from releases import KEEPS_INT8_CACHES, SATURATES
 
@@ -44,18 +43,6 @@ def kv_cache(request: pytest.FixtureRequest) -> CacheType:
     if kind == "int8":
         request.getfixturevalue("int8_cache")
     return kind
-
-
-@pytest.fixture(scope="session")
-def bundle_path() -> Path:
-    """Folder of the bundled model; not to be written to."""
-    return bundled_path()
-
-
-@pytest.fixture(scope="session")
-def model(bundle_path: Path) -> neort.Model:
-    """The bundled model. Tests share it, so they must leave no sequence running."""
-    return neort.load(bundle_path, num_threads=2)
 
 
 @pytest.fixture

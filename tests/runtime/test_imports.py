@@ -13,19 +13,13 @@ from typing import Any
 import pytest
 
 import neort
+from missing import blocking
 from patience import PATIENCE
 from releases import QUIET, SATURATES
 
 HEAVY = ["torch", "transformers", "onnx", "onnx_ir", "onnxscript", "optimum", "tokenizers", "safetensors"]
 
-BLOCK = f"""
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {HEAVY!r}:
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Block())
-"""
+BLOCK = blocking(*HEAVY)
 
 
 def python(program: str, **environment: str | None) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["launched"]
+__all__ = ["launched", "refused_directive"]
 
 CHROMIUM = os.environ.get("NEORT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ["--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
@@ -27,3 +27,16 @@ def launched() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *unconfined])
         yield browser
         browser.close()
+
+
+def refused_directive(page: Any) -> Any:
+    """The directive of a page's Content-Security-Policy by which it refuses a script that is put into it."""
+    return page.evaluate(
+        """async () => {
+            const seen = new Promise((tell) => addEventListener("securitypolicyviolation", tell, { once: true }));
+            const script = document.createElement("script");
+            script.textContent = "document.title = 'owned'";
+            document.body.append(script);
+            return (await seen).effectiveDirective;
+        }"""
+    )

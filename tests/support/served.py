@@ -10,14 +10,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from releases import QUIET
 
-__all__ = ["Served", "serving"]
+__all__ = ["Served", "serving", "started"]
 
 ADDRESS = re.compile(r"http://[^\s/]+")
 
@@ -84,26 +84,32 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Served]:
-    """Run `neort serve --port 0` with further options until it is left. ``folder`` is for prefixes and the log."""
-    prefixes = folder / "prefixes"
-    prefixes.mkdir(exist_ok=True)
-    command = [sys.executable, *QUIET, "-m", "neort", "serve", "--port", "0", "--num-threads", "2"]
-    with (folder / "log").open("ab") as log:
+def started(arguments: Sequence[str], log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run Python until it is left: the process, and the first line that it prints. Errors go to ``log``."""
+    with log.open("ab") as errors:
         process = subprocess.Popen(
-            [*command, "--prefix-folder", str(prefixes), *options],
+            [sys.executable, *QUIET, *arguments],
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=errors,
             text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
     with process:
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            found = ADDRESS.search(line)
-            assert found is not None, f"{line!r}; it said: {(folder / 'log').read_text('utf-8')[-2000:]}"
-            served = Served(process, found.group(), "", prefixes)
-            yield Served(process, served.url, served.get("/v1/models")["data"][0]["id"], prefixes)
+            yield process, process.stdout.readline()
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *options: str) -> Iterator[Served]:
+    """Run `neort serve --port 0` with further options until it is left. ``folder`` is for prefixes and the log."""
+    prefixes = folder / "prefixes"
+    prefixes.mkdir(exist_ok=True)
+    command = ["-m", "neort", "serve", "--port", "0", "--num-threads", "2", "--prefix-folder", str(prefixes)]
+    with started([*command, *options], folder / "log") as (process, line):
+        found = ADDRESS.search(line)
+        assert found is not None, f"{line!r}; it said: {(folder / 'log').read_text('utf-8')[-2000:]}"
+        served = Served(process, found.group(), "", prefixes)
+        yield Served(process, served.url, served.get("/v1/models")["data"][0]["id"], prefixes)

@@ -14,7 +14,7 @@ import pytest
 
 import neort
 from browser_example import NEO_BOOKS, NEO_MINI, POLL, server_module
-from chromium import launched
+from chromium import launched, refused_directive
 from folders import ROOT
 from interop import NEW_TOKENS, TOLERANCE, Install
 from patience import PATIENCE
@@ -227,16 +227,7 @@ def test_a_bundle_that_is_not_there_is_told_in_one_sentence(serving: Callable[..
 def test_the_policy_is_in_force(serving: Callable[..., Any], tmp_path: Path) -> None:
     with serving(NEO_MINI) as site:
         page = site.open()
-        refused = page.evaluate(
-            """async () => {
-                const seen = new Promise((tell) => addEventListener("securitypolicyviolation", tell, { once: true }));
-                const script = document.createElement("script");
-                script.textContent = "document.title = 'owned'";
-                document.body.append(script);
-                return (await seen).effectiveDirective;
-            }"""
-        )
-        assert refused == "script-src-elem"
+        assert refused_directive(page) == "script-src-elem"
         assert page.title() == "neort in a page"
         site.faults.clear()
 

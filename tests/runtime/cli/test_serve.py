@@ -15,28 +15,18 @@ from typing import Any
 
 import pytest
 
+from missing import run_without
 from neort import Model
 from neort.bundle import bundled_path
 from neort.cli.main import main
 from patience import PATIENCE
 from releases import QUIET
 
-BLOCK = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("starlette", "uvicorn", "prometheus_client"):
-            raise ModuleNotFoundError(name + " is blocked", name=name)
-sys.meta_path.insert(0, Block())
-from neort.cli.main import main
-sys.exit(main(["serve"]))
-"""
+EXTRA = ("starlette", "uvicorn", "prometheus_client")
 
 
 def test_without_the_extra_one_sentence_says_how_to_get_it() -> None:
-    done = subprocess.run(
-        [sys.executable, *QUIET, "-c", BLOCK], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    done = run_without(EXTRA, "from neort.cli.main import main; sys.exit(main(['serve']))")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.endswith("pip install 'neort[serve]'\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,8 @@ from typing import Any
 import pytest
 
 import neort
+from missing import module_as_program, run_without
 from neort import ConfigError
-from patience import PATIENCE
-from releases import QUIET
-
-MISSING = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "lm_eval":
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Block())
-"""
 
 
 @dataclass
@@ -34,14 +22,8 @@ class Request:
     task_name: str = "task"
 
 
-def run(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *QUIET, "-c", MISSING + program], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-
-
 def test_without_lm_eval_the_command_says_in_a_sentence_what_to_install() -> None:
-    done = run("import runpy; runpy.run_module('neort.integrations.lm_eval', run_name='__main__', alter_sys=True)")
+    done = run_without(("lm_eval",), module_as_program("neort.integrations.lm_eval"))
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("neort.integrations.lm_eval: lm-eval cannot be imported (lm_eval")
@@ -50,7 +32,7 @@ def test_without_lm_eval_the_command_says_in_a_sentence_what_to_install() -> Non
 
 
 def test_without_lm_eval_a_program_gets_a_missing_extra_error() -> None:
-    done = run("import neort.integrations.lm_eval")
+    done = run_without(("lm_eval",), "import neort.integrations.lm_eval")
     assert done.stderr.splitlines()[-1].startswith("neort.errors.MissingExtraError: lm-eval cannot be imported")
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from missing import module_as_program, run_without
 from neort.integrations.ray_data.cpus import nearest, own_folder, pin_to_own_cpus
 from neort.workers import Cpu
-from patience import PATIENCE
 from processes import running
-from releases import QUIET
 
 PINS = """
 import os, sys
@@ -87,24 +86,8 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, monkeypat
         assert own_folder("packed") is None
 
 
-MISSING = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "ray":
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Block())
-"""
-
-
-def run(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *QUIET, "-c", MISSING + program], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-
-
 def test_without_ray_the_command_says_in_a_sentence_what_to_install() -> None:
-    done = run("import runpy; runpy.run_module('neort.integrations.ray_data', run_name='__main__', alter_sys=True)")
+    done = run_without(("ray",), module_as_program("neort.integrations.ray_data"))
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("neort.integrations.ray_data: Ray Data cannot be imported (")
@@ -113,5 +96,5 @@ def test_without_ray_the_command_says_in_a_sentence_what_to_install() -> None:
 
 
 def test_without_ray_a_program_gets_a_missing_extra_error() -> None:
-    done = run("from neort.integrations.ray_data import generate_dataset")
+    done = run_without(("ray",), "from neort.integrations.ray_data import generate_dataset")
     assert done.stderr.splitlines()[-1].startswith("neort.errors.MissingExtraError: Ray Data cannot be imported")

@@ -13,19 +13,11 @@ from typing import Any
 import pytest
 
 from asgi import Asked, Message, ask
+from missing import run_without
 from neort import ArgumentTypeError, ConfigError, EngineError
 from patience import PATIENCE
 from releases import QUIET
 
-MISSING = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "ray":
-            raise ModuleNotFoundError(name + " is blocked", name="ray")
-sys.meta_path.insert(0, Block())
-import neort.integrations.ray_serve
-"""
 KEY = "a-key-of-a-test-0123456789"
 
 
@@ -39,9 +31,7 @@ def ray_serve() -> Any:
 
 
 def test_without_ray_a_program_gets_a_missing_extra_error() -> None:
-    done = subprocess.run(
-        [sys.executable, *QUIET, "-c", MISSING], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    done = run_without(("ray",), "import neort.integrations.ray_serve")
     expected = "neort.errors.MissingExtraError: Ray Serve needs ray, which is not installed; get it by: pip install"
     assert done.stderr.splitlines()[-1].startswith(expected)
 

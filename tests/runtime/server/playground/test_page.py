@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from chromium import launched
+from chromium import launched, refused_directive
 from completion_server import CompletionServer, Reply, completed, done, error, event, refused, token
 from neort.server.playground import CONTENT_SECURITY_POLICY
 from patience import PATIENCE
@@ -216,16 +216,7 @@ def test_messages_of_errors_are_never_html(server: CompletionServer, pages: Page
 
 def test_the_policy_is_in_force(pages: Pages) -> None:
     page = pages.open()
-    refused = page.evaluate(
-        """async () => {
-            const seen = new Promise((tell) => addEventListener("securitypolicyviolation", tell, { once: true }));
-            const script = document.createElement("script");
-            script.textContent = "document.title = 'owned'";
-            document.body.append(script);
-            return (await seen).effectiveDirective;
-        }"""
-    )
-    assert refused == "script-src-elem"
+    assert refused_directive(page) == "script-src-elem"
     assert page.title() == "neort playground"
     assert page.goto(pages.address).headers["content-security-policy"] == CONTENT_SECURITY_POLICY
     pages.faults.clear()

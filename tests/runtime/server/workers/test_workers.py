@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ pytest.importorskip("prometheus_client")
 
 from loopback_server import error_of, head_of, read_all, read_answer, until
 from patience import PATIENCE
-from releases import QUIET
+from served import started
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -94,21 +93,9 @@ class Server:
 def serving(folder: Path, *words: str, events: int = 1, patience: float = PATIENCE) -> Iterator[Server]:
     """A server whose processes do as ``words`` say; the port is 0 where it ends before it is ready."""
     (folder / "words").write_text(" ".join(words))
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, *QUIET, "-c", PROGRAM, str(folder), str(events), str(patience)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-    with process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            yield Server(process, folder / "log", int(line.rpartition(":")[2] or 0))
-        finally:
-            process.kill()
+    log = folder / "log"
+    with started(["-c", PROGRAM, str(folder), str(events), str(patience)], log) as (process, line):
+        yield Server(process, log, int(line.rpartition(":")[2] or 0))
 
 
 linux_only = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
