@@ -52,12 +52,14 @@ def describe(options: Options, result: Result) -> str:
 
 
 def _optimizer(options: Options) -> str:
-    """The optimizer with its rates, dropout and the teacher, where there are any."""
+    """The optimizer with its rates; dropout and the checkpoints it began and learned with, where there are any."""
     parts = [f"AdamW, peak rate {options.learning_rate:g}"]
     if options.optimizer == "muon":
         parts.insert(0, f"Muon for the layers' matrices, peak rate {options.matrix_rate:g}")
     if options.dropout:
         parts.append(f"dropout {options.dropout:g}")
+    if options.init_from:
+        parts.append(f"beginning with the weights of {code(options.init_from.name)}")
     if options.teacher:
         parts.append(f"learning the predictions of {code(options.teacher.name)}")
     return ", ".join(parts)

@@ -3,10 +3,9 @@
     python -m neort_export.training books.txt.xz -o neo-mini --minutes 50 --valid other-books.txt
 
 With --tokenizer it takes another checkpoint's tokenizer, with --teacher its predictions, too: a smaller model made so
-can draft for that one. --preset has the recipes of the bundled model and its draft:
+can draft for that one. With --init-from it goes on from a checkpoint's weights. --preset has recipes:
 
-    python -m neort_export.training books.txt.xz -o neo-books --preset neo-books --save-every 5
-    python -m neort_export.training books.txt.xz -o neo-books-draft --preset neo-books-draft --teacher neo-books
+    python -m neort_export.training books.txt.xz -o neo-mini --preset neo-mini
 
 With --save-every an interrupted run goes on when the same command is given again.
 """
@@ -72,6 +71,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--force", action="store_true", help="replace a checkpoint that is there")
     parser.add_argument(
         "--teacher", type=named_path, metavar="CHECKPOINT", help="learn its predictions, with its tokenizer"
+    )
+    parser.add_argument(
+        "--init-from", type=named_path, metavar="CHECKPOINT", help="begin with its weights, and take its tokenizer"
     )
     parser.add_argument("--preset", choices=PRESETS, help="the recipe of a model, where no other option says otherwise")
     length = parser.add_mutually_exclusive_group()

@@ -27,7 +27,7 @@ class Options:
     texts: tuple[Path, ...]
     output: Path
     valid: Path | None = None
-    tokenizer: Path | None = None  # instead of training one, or the teacher's
+    tokenizer: Path | None = None  # instead of training one, or the teacher's or init_from's
     vocab_size: int = 4096
     hidden_size: int = 192
     num_layers: int = 6
@@ -40,6 +40,7 @@ class Options:
     matrix_rate: float = 0.03  # of Muon
     weight_decay: float = 0.1
     dropout: float = 0.0
+    init_from: Path | None = None  # a checkpoint of the same shape whose weights to begin with
     teacher: Path | None = None  # a checkpoint whose predictions to learn
     steps: int = 3000
     minutes: float | None = None  # instead of steps

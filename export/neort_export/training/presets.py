@@ -10,20 +10,36 @@ SAMPLING = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.2}
 """For small models, whose most probable text repeats itself."""
 
 BOOKS = {"vocab_size": 6144, "context": 1024, "window": 256, "batch_size": 64, "optimizer": "muon", **SAMPLING}
+BOOKS_SHAPE = {"hidden_size": 320, "num_layers": 8, "num_heads": 5}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "neo-mini": {"minutes": 50.0},
-    "neo-books": {
+    "neo-books-first": {
         **BOOKS,
-        "hidden_size": 320,
-        "num_layers": 8,
-        "num_heads": 5,
+        **BOOKS_SHAPE,
         "learning_rate": 5e-3,
         "matrix_rate": 0.03,
         "dropout": 0.05,
         "steps": 16_800,
     },
-    "neo-books-draft": {
+    "neo-books-teacher": {
+        **BOOKS,
+        "hidden_size": 640,
+        "num_layers": 8,
+        "num_heads": 10,
+        "learning_rate": 5e-3,
+        "matrix_rate": 0.03,
+        "dropout": 0.1,
+        "steps": 4_330,
+    },
+    "neo-books": {  # with --init-from neo-books-first --teacher neo-books-teacher
+        **BOOKS,
+        **BOOKS_SHAPE,
+        "learning_rate": 2.5e-3,
+        "matrix_rate": 0.015,
+        "steps": 7_210,
+    },
+    "neo-books-draft": {  # with --teacher neo-books
         **BOOKS,
         "hidden_size": 128,
         "num_layers": 2,
@@ -31,7 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 6e-3,
         "matrix_rate": 0.03,
         "weight_decay": 0.02,
-        "steps": 6_130,
+        "steps": 6_060,
     },
 }
 """Each recipe's options where they are not the command's defaults."""

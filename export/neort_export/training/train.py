@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+SHAPE = (
+    *("vocab_size", "max_position_embeddings", "hidden_size", "num_heads"),
+    *("attention_types", "window_size", "intermediate_size"),
+)
+"""What of a checkpoint's config has to agree for its weights to be taken."""
+
 
 def require_libraries() -> None:
     """Raise MissingExtraError if torch or transformers is not installed."""
@@ -41,11 +47,12 @@ def require_libraries() -> None:
 
 
 def load_or_train_tokenizer(options: Options) -> Tokenizer:
-    """Return the tokenizer that --tokenizer names, or the teacher's, or one of the texts' own.
+    """Return the tokenizer that --tokenizer names, or the teacher's or --init-from's, or one of the texts' own.
 
     Raises TrainingError for a file that is none, or whose separator has another id than END_ID.
     """
-    file = options.tokenizer or (options.teacher and options.teacher / "tokenizer.json")
+    checkpoint = options.teacher or options.init_from
+    file = options.tokenizer or (checkpoint and checkpoint / "tokenizer.json")
     if file is None:
         return train_tokenizer(options.texts, options.vocab_size)
     from tokenizers import Tokenizer
@@ -59,6 +66,33 @@ def load_or_train_tokenizer(options: Options) -> Tokenizer:
     return tokenizer
 
 
+def load_checkpoint(option: str, folder: Path) -> Any:
+    """Return the model of a checkpoint. Raises TrainingError, naming the option, for a folder that holds none."""
+    from transformers import GPTNeoForCausalLM
+
+    try:
+        return GPTNeoForCausalLM.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers and safetensors raise what they like
+        raise TrainingError(f"{option} {folder}: {type(error).__name__}: {error}") from error
+
+
+def make_model(options: Options, vocab_size: int) -> Any:
+    """Return a model with random weights, or with those of --init-from.
+
+    Raises TrainingError for a folder that holds no checkpoint, or one of another shape.
+    """
+    model = build_model(options, vocab_size)
+    if options.init_from is None:
+        return model
+    weights = load_checkpoint("--init-from", options.init_from)
+    for name in SHAPE:
+        found, wanted = getattr(weights.config, name), getattr(model.config, name)
+        if found != wanted:
+            raise TrainingError(f"--init-from {options.init_from} has {name} {found}, this model {wanted}")
+    model.load_state_dict(weights.state_dict())
+    return model
+
+
 def load_teacher(options: Options, vocab_size: int) -> Any:
     """Return the model that --teacher names, or None.
 
@@ -66,12 +100,7 @@ def load_teacher(options: Options, vocab_size: int) -> Any:
     """
     if options.teacher is None:
         return None
-    from transformers import GPTNeoForCausalLM
-
-    try:
-        teacher = GPTNeoForCausalLM.from_pretrained(options.teacher, local_files_only=True)
-    except Exception as error:  # transformers and safetensors raise what they like
-        raise TrainingError(f"--teacher {options.teacher}: {type(error).__name__}: {error}") from error
+    teacher = load_checkpoint("--teacher", options.teacher)
     config = teacher.config
     if config.vocab_size != vocab_size or config.max_position_embeddings < options.context:
         raise TrainingError(
@@ -83,12 +112,15 @@ def load_teacher(options: Options, vocab_size: int) -> Any:
 
 
 def train(model: Any, tokens: TokenIds, options: Options) -> Progress:
-    """Train a model with random weights in place."""
+    """Train a model in place: its weights are random, or --init-from's."""
     teacher = load_teacher(options, model.config.vocab_size)
     scale = None
     if options.optimizer == "muon":  # whose steps have one length, so that scores must grow by it as slowly as the rest
-        begin_for_muon(model)
         scale = (options.hidden_size // options.num_heads) ** -0.5
+        if options.init_from is None:
+            begin_for_muon(model)
+        else:
+            fold_scale(model, 1 / scale)
     fuse_attention(model, scale)
     set_dropout(model, options.dropout)
     progress = fit(model, tokens, options, teacher and teacher.to(model.device))
@@ -130,7 +162,7 @@ def run(options: Options) -> Result:
     ):
         tokenizer = load_or_train_tokenizer(options)
         corpus, held_out = encode_corpora(options, tokenizer, Path(scratch))
-        model = build_model(options, tokenizer.get_vocab_size()).to(device)
+        model = make_model(options, tokenizer.get_vocab_size()).to(device)
         kinds, parameters = tokenizer.get_vocab_size(), model.num_parameters()
         print(f"{len(corpus.tokens):,} tokens of {kinds:,} kinds; {parameters:,} parameters, on {device}")
         progress = train(model, corpus.tokens, options)

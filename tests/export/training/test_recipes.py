@@ -173,6 +173,35 @@ def test_a_teacher_that_cannot_teach_is_named(
         )
 
 
+def test_a_run_begins_with_the_weights_it_is_given(options: Options, result: Result) -> None:
+    slow = replace(options, output=options.output.with_name("more"), init_from=result.checkpoint, vocab_size=999)
+    slow = replace(slow, learning_rate=1e-9, matrix_rate=1e-9, dropout=0.0, steps=2)
+    done = train.run(slow)
+    before, after = (
+        transformers.GPTNeoForCausalLM.from_pretrained(run.checkpoint).state_dict() for run in (result, done)
+    )
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, atol=1e-6, rtol=1e-5)
+    assert (done.checkpoint / "tokenizer.json").read_bytes() == (result.checkpoint / "tokenizer.json").read_bytes()
+    assert "beginning with the weights of `checkpoint`" in (done.checkpoint / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_layers": 4}, "--init-from .*checkpoint has attention_types .*, this model "),
+        ({"window": 9}, "--init-from .*checkpoint has window_size 8, this model 9"),
+        ({"init_from": Path("missing")}, "--tokenizer missing.tokenizer.json: "),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    options: Options, result: Result, change: dict[str, Any], message: str
+) -> None:
+    output = options.output.with_name("no")
+    with pytest.raises(TrainingError, match=message):
+        train.run(replace(options, **{"output": output, "init_from": result.checkpoint, **change}))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
