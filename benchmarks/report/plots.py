@@ -87,9 +87,11 @@ def training(results: dict[str, Any]) -> Figure:
     """Bits per byte of text that was not read, over the tokens that were: a line for each model."""
     figure = Figure(figsize=(6.5, 3.2), layout="constrained")
     panel = figure.subplots()
-    for (name, facts), shade in zip(results["models"].items(), (OWN, OTHER), strict=True):
+    lines = {"neo-books-first": ("--", OWN), "neo-books-teacher": ("--", OTHER), "neo-books": ("-", OWN)}
+    for name, facts in results["models"].items():
+        line, shade = lines.get(name, ("-", OTHER))
         tokens, bits = ([row[key] for row in facts["curve"]] for key in ("tokens", "held_out_bits_per_byte"))
-        panel.plot([count / 1e6 for count in tokens], bits, color=shade, label=f"{name}: {bits[-1]:.3f}")
+        panel.plot([count / 1e6 for count in tokens], bits, line, color=shade, label=f"{name}: {bits[-1]:.3f}")
     panel.legend(frameon=False)
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_ylabel("bits per byte")

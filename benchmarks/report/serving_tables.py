@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .markdown import machine
@@ -16,7 +17,9 @@ def serving(results: dict[str, Any]) -> list[str]:
     medians = results["medians"]
     ours, theirs = list(medians)[:2]
     return [
-        f"| {results['name']}, {machine(results)}, {results['slots']} slots | clients | tokens/s | "
+        f"| {results['name']}, {machine(results)}, {results['slots']} slots; "
+        f"prompts of {span(results['prompt_tokens'])} and answers of {span(results['answer_tokens'])} tokens, "
+        f"rounds: {results['rounds']} | clients | tokens/s | "
         f"as a multiple of {theirs} | TTFT p50, ms | TTFT p95, ms | TPOT p50, ms | TPOT p95, ms |",
         "|---|---|---|---|---|---|---|---|",
         *(
@@ -25,6 +28,11 @@ def serving(results: dict[str, Any]) -> list[str]:
             for name, cells in medians.items()
         ),
     ]
+
+
+def span(lengths: Sequence[int]) -> str:
+    """The shortest and the longest, in words."""
+    return f"{lengths[0]} to {lengths[1]}"
 
 
 def row(name: str, clients: str, cell: dict[str, Any], base: dict[str, Any]) -> str:

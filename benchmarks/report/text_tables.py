@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["repeats"]
+__all__ = ["repeats", "texts"]
 
 
 def repeats(results: dict[str, Any]) -> list[str]:
@@ -20,3 +20,12 @@ def repeats(results: dict[str, Any]) -> list[str]:
         "|---|" + "---|---|" * len(lengths),
         *(f"| {way} | {' | '.join(row)} |" for way, row in zip(ways, rows, strict=True)),
     ]
+
+
+def texts(results: dict[str, Any]) -> list[str]:
+    """Every prompt and what follows it, in one line each."""
+    rows = [
+        f"| {prompt} | {' '.join(text.split())} |"
+        for prompt, text in zip(results["prompts"], results["texts"], strict=True)
+    ]
+    return [f"| prompt | {results['bundle']}, seed 0 |", "|---|---|", *rows]

@@ -5,7 +5,7 @@
 Ten prompts are continued greedily without a penalty, greedily with the repetition penalty that the bundle's
 generation_config.json says (what --no-do-sample alone leaves of it), and by all that it says, with seed 0. A text
 repeats itself where a run of six of its tokens comes twice; the prompt does not count. The distinct share is that of
-different tokens among all.
+different tokens among all. The texts of the shortest length by the bundle's own options are written down, too.
 
 Writes results/repeats.json.
 """
@@ -46,11 +46,13 @@ def main() -> None:
         f"greedy, repetition_penalty {own.repetition_penalty:g}": {"do_sample": False},
         "the bundle's own options": {"seed": 0},
     }
+    own_texts = model.generate(list(PROMPTS), max_new_tokens=args.tokens[0], seed=0)
     facts = {
         "bundle": model.bundle.path.name,
         "run": RUN,
         "prompts": list(PROMPTS),
         "ways": {way: [measure(model, options, tokens) for tokens in args.tokens] for way, options in ways.items()},
+        "texts": [text.text for text in own_texts],
     }
     print(facts["ways"])
     write_results("repeats", facts)

@@ -173,7 +173,9 @@ def test_the_table_shows_both_servers_and_their_ratio() -> None:
     cell = {"tokens_per_second": 100.0, "ttft_milliseconds": times, "tpot_milliseconds": times}
     medians = {"neort int8": {"4": cell | {"tokens_per_second": 250.0}}, "llama.cpp Q8_0": {"4": cell}}
     machine = {"cpu": "a CPU", "cpus": 2}
-    lines = serving_tables.serving({"name": "a-shape", "slots": 64, "medians": medians, "machine": machine})
+    load = {"slots": 64, "rounds": 2, "prompt_tokens": [16, 96], "answer_tokens": [16, 48]}
+    lines = serving_tables.serving({"name": "a-shape", "medians": medians, "machine": machine} | load)
+    assert "64 slots; prompts of 16 to 96 and answers of 16 to 48 tokens, rounds: 2" in lines[0]
     assert lines[2:] == [
         "| **neort int8** | 4 | 250.0 | 2.50 | 10 | 20 | 10 | 20 |",
         "| llama.cpp Q8_0 | 4 | 100.0 | 1.00 | 10 | 20 | 10 | 20 |",

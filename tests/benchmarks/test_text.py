@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.report.text_tables import repeats as table
+from benchmarks.report.text_tables import texts
 from benchmarks.text.repeats import repeats
 
 
@@ -29,3 +30,8 @@ def test_the_table_of_repetitions_has_a_pair_of_columns_for_each_length() -> Non
     assert lines[0].count("a run of 6 comes twice") == 2
     assert lines[-1] == "| greedy | 1 of 2 | 50% | 2 of 2 | 100% |"
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_table_of_texts_has_a_line_for_each_prompt() -> None:
+    lines = texts({"bundle": "small", "prompts": ["My dear"], "texts": [" sir,\n\nI thank you"]})
+    assert lines[-1] == "| My dear | sir, I thank you |"
