@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from folders import ROOT
 from neort.bundle import CHECKSUM, FORMATS, MANIFEST, Quantization, manifest_checksum
+from neort.hub import CachedRepository, HubName, folder_name
 
-__all__ = ["bundle_files", "edited", "in_folders"]
+__all__ = ["bundle_files", "edited", "in_folders", "laid"]
 
 MANIFEST_FILE = ROOT / "tests" / "bundles" / "neo-mini" / MANIFEST
 WEIGHTS = bytes(range(256)) * 4096  # a megabyte
@@ -55,3 +57,14 @@ def in_folders(**bundles: Mapping[str, bytes]) -> dict[str, bytes]:
         for name, content in bundle.items()
     }
     return files | {"README.md": b"# A model\n", ".gitattributes": b"*.data filter=lfs\n"}
+
+
+def laid(cache: Path, bundle: Path) -> str:
+    """The name by which a cache holds a bundle from now on, as if it had been pulled."""
+    name, commit = HubName("owner/tiny"), "c0ffee" + 34 * "0"
+    cached = CachedRepository(cache, folder_name(name))
+    for file in (cached.snapshot(commit), cached.ref(None)):
+        file.parent.mkdir(parents=True)
+    cached.snapshot(commit).symlink_to(bundle.resolve(), target_is_directory=True)
+    cached.ref(None).write_text(commit)
+    return str(name)

@@ -50,22 +50,22 @@ def write_repository(
     """Write the folder that the hub repository ``name`` is to be: bundles of one model, one for each format.
 
     ``output`` None is a folder NAME-hub in the current one. Nothing is uploaded. It appears whole or not at all;
-    ``force`` replaces one that was written before.
+    ``force`` replaces one that was written before, in whichever formats, as its .gitattributes tells.
 
     Raises BundleError for what is no bundle, or a damaged one; ExportError for bundles of two models or twice in one
-    format, and where something is in the folder's place; ConfigError for another name than OWNER/NAME; StorageError
-    where it cannot be written.
+    format, and where something is in the folder's place, one of the bundles, say; ConfigError for another name than
+    OWNER/NAME; StorageError where it cannot be written.
     """
     wanted = read_name(name) if "@" not in name else None
     if not isinstance(wanted, HubName) or wanted.folder is not None:
         raise ConfigError(f"{shortened(name)} is no name of a repository; give OWNER/NAME, as the hub will have it")
     opened = _by_format(bundles)
     target = output or Path(f"{name.rpartition('/')[2]}-hub")
+    _refuse_within(target, opened)
     if force and (target / GIT).exists():
         raise ExportError(f"{target} is a clone of a repository, which --force does not replace; give another name")
     card, licensed = repository_card(opened, name)
-    marker = f"{next(iter(opened))}/{MANIFEST}"
-    with staged_folder(target, force=force, marker=marker, remedy="give another place by --output") as partial:
+    with staged_folder(target, force=force, marker=ATTRIBUTES, remedy="give another place by --output") as partial:
         with storage_errors("the repository's files", target, "make room, or give another place by --output"):
             check_space(partial, sum(sum(bundle.file_sizes.values()) for bundle in opened.values()))
             for form, bundle in opened.items():
@@ -95,6 +95,13 @@ def _by_format(bundles: Sequence[Path]) -> dict[str, Bundle]:
                 "one model in several formats"
             )
     return opened
+
+
+def _refuse_within(target: Path, bundles: Mapping[str, Bundle]) -> None:
+    """Raises ExportError for a bundle that would go with what is at ``target``."""
+    for bundle in bundles.values():
+        if bundle.path.resolve().is_relative_to(target.expanduser().resolve()):
+            raise ExportError(f"{bundle.path} is in {target}, which is to be replaced; give another place by --output")
 
 
 def _difference(one: Bundle, other: Bundle) -> str | None:

@@ -131,12 +131,15 @@ def _write_all(stream: BinaryIO, line: bytes) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Have a file or folder of results for this process alone. Raises StorageError where another process writes it."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+def locked(path: Path, *, file: Path | None = None, option: str = "--output") -> Iterator[None]:
+    """Have a file or folder of results for this process alone, by a lock at ``file``, else beside it.
+
+    ``option`` is what names another one. Raises StorageError where another process writes it.
+    """
+    lock = FileLock(file or path.with_name(f".{path.name}.lock"))
     try:
         if lock.take() is False:
-            raise StorageError(f"{path} is being written by another process; wait for it, or give another --output")
+            raise StorageError(f"{path} is being written by another process; wait for it, or give another {option}")
         yield
     finally:
         lock.remove()

@@ -49,18 +49,20 @@ def storage_errors(what: str, place: Path, remedy: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def published_file(target: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+def published_file(target: Path, *, mode: int = 0o666, tidy: bool = True) -> Iterator[BinaryIO]:
     """Yield a file to write to; it takes the place of ``target`` when the block ends without an error.
 
     Where ``target`` is a link, what it points to is replaced. An existing file keeps its permissions; ``mode`` are
-    those of a new one, cut by the process's umask.
+    those of a new one, cut by the process's umask. What killed processes left beside ``target`` is removed first, for
+    which its folder is listed; whoever writes many files to one folder is not ``tidy``, and does so once.
 
     Raises StorageError where there is anything but a regular file, OSError where the system cannot write it; what is at
     ``target`` is as it was then.
     """
     place = _end_of_links(target)
     _refuse_special(place, target)
-    remove_leftovers(place)
+    if tidy:
+        remove_leftovers(place)
     with partial_name(place) as partial:
         with open(partial, "xb", opener=_opener(place, mode)) as stream:
             yield stream

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from .cache import DEFAULT_REVISION, CachedRepository, cached_repository, folder_name, hub_home
 from .finding import cached_bundle, find_bundle, pulled_name
-from .names import HUB_HOSTS, Address, HubName, Name, is_commit, is_folder, is_revision, read_name, required_name
+from .names import (
+    HUB_HOSTS,
+    Address,
+    HubName,
+    Name,
+    has_host,
+    is_commit,
+    is_folder,
+    is_revision,
+    read_name,
+    required_name,
+)
 
 __all__ = [
     "DEFAULT_REVISION",
@@ -17,6 +28,7 @@ __all__ = [
     "cached_repository",
     "find_bundle",
     "folder_name",
+    "has_host",
     "hub_home",
     "is_commit",
     "is_folder",

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..paths import read_regular
 from .names import Address, HubName, Name, is_commit
 
-__all__ = ["DEFAULT_REVISION", "CachedRepository", "cached_repository", "hub_home"]
+__all__ = ["DEFAULT_REVISION", "CachedRepository", "cached_repository", "folder_name", "hub_home"]
 
 DEFAULT_REVISION = "main"
 OWN_CACHE = "NEORT_CACHE"

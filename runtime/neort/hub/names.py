@@ -17,7 +17,17 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError
 from ..wording import shortened
 
-__all__ = ["Address", "HubName", "Name", "is_commit", "is_folder", "is_revision", "read_name", "required_name"]
+__all__ = [
+    "Address",
+    "HubName",
+    "Name",
+    "has_host",
+    "is_commit",
+    "is_folder",
+    "is_revision",
+    "read_name",
+    "required_name",
+]
 
 PART = r"\w(?:[\w.-]{0,94}\w)?"  # of a path on the hub
 HUB_NAME = re.compile(rf"({PART}/{PART})(?:/({PART}))?(?:@(.*))?", re.ASCII)
@@ -63,10 +73,6 @@ class Address:
         return self.url
 
     @property
-    def is_encrypted(self) -> bool:
-        return self.url.startswith("https:")
-
-    @property
     def key(self) -> str:
         """A name for it that any file system takes, and no other address has."""
         host = re.sub(r"[^\w.-]", "_", urlsplit(self.url).netloc)
@@ -94,6 +100,15 @@ def is_revision(text: str) -> bool:
 def is_folder(text: str) -> bool:
     """Whether a folder that holds a bundle within a repository can be called so."""
     return FOLDER.fullmatch(text) is not None and ".." not in text
+
+
+def has_host(url: str) -> bool:
+    """Whether the host and the port that an address names can be any."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def read_name(text: str) -> Name | None:
@@ -124,7 +139,7 @@ def _address(text: str) -> Address:
     """Raises ConfigError for what is no folder's address, for one that holds secrets, and for one that anyone on the
     way can answer."""
     found = ADDRESS.fullmatch(text) if len(text) <= LONGEST_ADDRESS else None
-    if found is None or ".." in text:
+    if found is None or ".." in text or not has_host(text):
         hint = "leave out what follows ?, # or a user's name" if re.search("[?#@]", text) else "https://HOST/FOLDER"
         raise ConfigError(f"{shortened(text)} is no address of a bundle's folder; {hint}")
     scheme, host, port, path = found.groups()

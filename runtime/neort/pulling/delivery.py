@@ -195,18 +195,15 @@ class _Delivery:
             done += nbytes
             self._listener.progress(done, total)
 
-        source = self._source
-        transfer = Transfer(
-            self._source.client, self._store, str(source.name), timeout=timeouts()[1], advance=advance, wait=self._wait
-        )
+        transfer = Transfer(self._source, self._store, timeout=timeouts()[1], advance=advance, wait=self._wait)
         for wanted in missing:
-            blob = transfer.fetch(source.url(wanted.path), wanted)
-            self._store.link(blob, source.commit, wanted.path)
+            transfer.fetch(wanted)
 
     def _keep(self, small: Small) -> None:
         """Put a small file into the cache."""
-        self._store.put(small.blob, small.contents)
-        self._store.link(small.blob, self._source.commit, small.path)
+        with self._store.locked(small.blob):
+            self._store.put(small.blob, small.contents)
+            self._store.link(small.blob, self._source.commit, small.path)
 
 
 def _loadable(name: Name, path: Path) -> Name:

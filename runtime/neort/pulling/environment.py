@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..hub import hub_home
+from ..hub import has_host, hub_home
 from ..paths import read_regular
 from ..wording import shortened
 
@@ -23,7 +23,7 @@ SECONDS = 10
 def hub_endpoint() -> str:
     """The hub's address, without a slash at its end: HF_ENDPOINT. Raises ConfigError for one that is none."""
     endpoint = os.environ.get("HF_ENDPOINT") or ENDPOINT
-    if WEB.fullmatch(endpoint) is None:
+    if WEB.fullmatch(endpoint) is None or not has_host(endpoint):
         raise ConfigError(
             f"HF_ENDPOINT is {shortened(endpoint)}; set it to a hub's address, as {ENDPOINT}, or unset it"
         )

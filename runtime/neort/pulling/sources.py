@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -15,7 +16,6 @@ from ..wording import shortened
 from .client import Answer, Client
 from .failures import NoAnswerError, StrangeAnswerError, host_of
 from .store import Digests
-from .transfer import blob_named
 
 __all__ = ["FolderSource", "HubSource", "Small", "Source"]
 
@@ -23,6 +23,7 @@ CARD = "README.md"
 LARGEST_LISTING = 16 << 20
 LARGEST_CARD = 4 << 20
 DEFAULT_FORMAT = "int8"
+BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 CHECKPOINT = (".safetensors", "pytorch_model.bin")
 
 
@@ -50,6 +51,7 @@ class Source(Protocol):
     def manifest(self) -> Small: ...
     def cards(self) -> list[Small]: ...
     def url(self, file: str) -> str: ...
+    def blob_of(self, headers: dict[str, str]) -> str | None: ...
 
 
 class HubSource:
@@ -80,6 +82,12 @@ class HubSource:
 
     def url(self, file: str) -> str:
         return f"{self._endpoint}/{self.name.repository}/resolve/{self.commit}/{quote(file)}"
+
+    def blob_of(self, headers: dict[str, str]) -> str | None:
+        """The name that the hub's clients give to a file's contents, its hash; None where the server tells none."""
+        etag = headers.get("x-linked-etag") or headers.get("etag") or ""
+        name = etag.removeprefix("W/").strip('"')
+        return name if BLOB.fullmatch(name) else None
 
     def _commit_and_files(self) -> tuple[str, set[str]]:
         revision = quote(self.name.revision or "main", safe="")
@@ -117,7 +125,7 @@ class HubSource:
                 f"{host_of(address)} hands out another commit's {path}, {shortened(other)}", address
             )
         digests = _digests(contents)
-        blob = blob_named(answer.headers) or digests.sha256
+        blob = self.blob_of(answer.headers) or digests.sha256
         if blob not in (digests.sha256, digests.git):
             raise NoAnswerError(
                 f"{path} arrived with other contents than {host_of(address)} lists", address, passes=True
@@ -151,6 +159,10 @@ class FolderSource:
 
     def url(self, file: str) -> str:
         return f"{self.name.url}/{quote(file)}"
+
+    def blob_of(self, headers: dict[str, str]) -> str | None:
+        """None: what a web server has as an ETag may look like a hash, and be any text."""
+        return None
 
 
 def _digests(contents: bytes) -> Digests:

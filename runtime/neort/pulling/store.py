@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..files import FileLock, synchronize
 from ..hub import CachedRepository
-from ..paths import open_regular
+from ..paths import open_regular, read_regular
 
 __all__ = ["Digests", "Store", "Wanted"]
 
@@ -53,9 +53,13 @@ class Digests:
         """What git calls a file with these contents."""
         return self._git.hexdigest()
 
+    def name(self, blob: str) -> bool:
+        """Whether a blob with these contents is called so."""
+        return blob == (self.git if len(blob) == GIT else self.sha256)
+
     def are(self, wanted: Wanted, blob: str) -> bool:
         """Whether a file is the wanted one, and the one that a blob is named by."""
-        return self.sha256 == wanted.sha256 and blob == (self.git if len(blob) == GIT else self.sha256)
+        return self.sha256 == wanted.sha256 and self.name(blob)
 
 
 class Store:
@@ -85,21 +89,28 @@ class Store:
         return (self.cached.blobs / blob).is_file()
 
     def holds(self, blob: str, wanted: Wanted) -> bool:
-        """Whether a blob is there, and is the wanted file; another one is removed."""
+        """Whether a blob is there, and is the wanted file; a damaged one is removed. Raises OSError."""
         file = self.cached.blobs / blob
         if _is(file, wanted):
             return True
-        file.unlink(missing_ok=True)
+        if not _is_sound(file):
+            file.unlink(missing_ok=True)
         return False
 
     def has(self, commit: str, wanted: Wanted) -> bool:
-        """Whether a commit's file is there, and is the wanted one; another one is removed, with its contents."""
+        """Whether a commit's file is there, and is the wanted one; a damaged one is removed, with its contents.
+
+        Sound contents, by their name, stay where the manifest alone lists others: they are other clients', too. Raises
+        OSError where the system cannot read them.
+        """
         file = self.cached.snapshot(commit) / wanted.path
         if _is(file, wanted):
             return True
         if os.path.lexists(file):
             blob = Path(os.path.realpath(file))
             if blob.parent == Path(os.path.realpath(self.cached.blobs)):
+                if _is_sound(blob):
+                    return False
                 blob.unlink(missing_ok=True)
             file.unlink(missing_ok=True)
         return False
@@ -121,10 +132,13 @@ class Store:
         self._new.add(blob)
 
     def put(self, blob: str, contents: bytes) -> None:
-        """Write a small blob, unless it is there."""
-        if not self.has_blob(blob):
-            self._place(contents, self.cached.blobs / blob)
-            self._new.add(blob)
+        """Write a small blob, unless it is there with these contents."""
+        file = self.cached.blobs / blob
+        with contextlib.suppress(OSError):
+            if read_regular(file, len(contents)) == contents:
+                return
+        self._place(contents, file)
+        self._new.add(blob)
 
     def link(self, blob: str, commit: str, path: str) -> None:
         """Let a commit's file be a blob: by a link, or where the system makes none, by its contents."""
@@ -170,14 +184,33 @@ def _create(name: str, _: int) -> int:
 
 
 def _is(file: Path, wanted: Wanted) -> bool:
-    """Whether a file is there and has the wanted contents."""
+    """Whether a file is there and has the wanted contents. Raises OSError where the system cannot read it."""
     try:
         with open_regular(file) as stream:
             if os.fstat(stream.fileno()).st_size != wanted.size:
                 return False
-            digest, buffer = hashlib.sha256(), memoryview(bytearray(BLOCK))
-            while count := stream.readinto(buffer):
-                digest.update(buffer[:count])
-    except OSError:
+            digest = hashlib.sha256()
+            for part in _parts(stream):
+                digest.update(part)
+    except FileNotFoundError:
         return False
     return digest.hexdigest() == wanted.sha256
+
+
+def _is_sound(blob: Path) -> bool:
+    """Whether a blob is there and has the contents that it is named by. Raises OSError where it cannot be read."""
+    try:
+        with open_regular(blob) as stream:
+            digests = Digests(os.fstat(stream.fileno()).st_size)
+            for part in _parts(stream):
+                digests.update(part)
+    except FileNotFoundError:
+        return False
+    return digests.name(blob.name)
+
+
+def _parts(stream: FileIO) -> Iterator[memoryview]:
+    """What a file holds, each part until the next one."""
+    buffer = memoryview(bytearray(BLOCK))
+    while count := stream.readinto(buffer):
+        yield buffer[:count]

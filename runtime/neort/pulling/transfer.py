@@ -10,24 +10,17 @@ from io import FileIO
 
 from ..errors import BundleError
 from ..files import synchronize
-from .client import Answer, Client
+from .client import Answer
 from .failures import NoAnswerError, StatusError, StrangeAnswerError, host_of
+from .sources import Source
 from .store import Digests, Store, Wanted
 
-__all__ = ["Transfer", "blob_named"]
+__all__ = ["Transfer"]
 
 BLOCK = 1 << 18  # bytes at a time, at most
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds, while no further bytes arrive
-BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)")
 BEYOND = 416
-
-
-def blob_named(headers: dict[str, str]) -> str | None:
-    """The name that the hub's clients give to a file's contents, its hash; None where the server tells none."""
-    etag = headers.get("x-linked-etag") or headers.get("etag") or ""
-    name = etag.removeprefix("W/").strip('"')
-    return name if BLOB.fullmatch(name) else None
 
 
 class Transfer:
@@ -35,40 +28,44 @@ class Transfer:
 
     def __init__(
         self,
-        client: Client,
+        source: Source,
         store: Store,
-        label: str,
         *,
         timeout: float,
         advance: Callable[[int], None] = lambda _: None,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``label`` is the bundle's name in messages; ``advance`` is told of bytes that came, or that were in vain."""
-        self._client, self._store, self._label = client, store, label
+        """``source`` has been looked at; ``advance`` is told of bytes that came, or that were in vain."""
+        self._source, self._store = source, store
+        self._client, self._label = source.client, str(source.name)
         self._timeout, self._advance, self._wait = timeout, advance, wait
         self._counted = 0
 
-    def fetch(self, url: str, wanted: Wanted) -> str:
-        """Fetch a file, and return its blob. A transfer that breaks goes on, as long as further bytes arrive.
+    def fetch(self, wanted: Wanted) -> None:
+        """Fetch a file of the source's commit. A transfer that breaks goes on, as long as further bytes arrive.
 
         Raises AskingError where the server does not hand it out, BundleError where it is another file than the wanted
         one, OSError where the disk does not take it.
         """
-        if self._store.has_blob(wanted.sha256) and self._store.holds(wanted.sha256, wanted):
-            self._advance(wanted.size)
-            return wanted.sha256  # which is what the hub calls a large file
+        large = wanted.sha256  # what the hub calls it, if it is a large file
+        if self._store.has_blob(large):
+            with self._store.locked(large):
+                if self._is_here(large, wanted):
+                    self._advance(wanted.size)
+                    return
         furthest, pauses = 0, iter(PAUSES)
         while True:
             blob, self._counted = None, 0
             try:
-                with self._client.open(url, timeout=self._timeout, leave=False) as place:
+                with self._client.open(self._source.url(wanted.path), timeout=self._timeout, leave=False) as place:
                     blob = self._blob(place, wanted)
                     with self._store.locked(blob):
-                        if self._store.holds(blob, wanted):
+                        if self._is_here(blob, wanted):
                             self._count(wanted.size)
                         else:
                             self._receive(place, blob, wanted)
-                    return blob
+                            self._store.link(blob, self._source.commit, wanted.path)
+                    return
             except NoAnswerError as error:
                 self._count(-self._counted)
                 arrived = self._store.cached.arrived(blob or "")
@@ -80,9 +77,22 @@ class Transfer:
                     raise
                 self._wait(pause)
 
+    def _is_here(self, blob: str, wanted: Wanted) -> bool:
+        """Whether the commit has its file by now, of a blob whose lock is held.
+
+        Where there are no links, whoever had the lock before has left the file and no blob.
+        """
+        commit = self._source.commit
+        if self._store.has(commit, wanted):
+            return True
+        held = self._store.holds(blob, wanted)
+        if held:
+            self._store.link(blob, commit, wanted.path)
+        return held
+
     def _blob(self, place: Answer, wanted: Wanted) -> str:
         """The name of a file's contents. Raises BundleError where the server says that it has others."""
-        named = blob_named(place.headers)
+        named = self._source.blob_of(place.headers)
         size = place.headers.get("x-linked-size", str(wanted.size))
         if (named is not None and len(named) == 64 and named != wanted.sha256) or size != str(wanted.size):
             raise BundleError(
@@ -105,6 +115,12 @@ class Transfer:
                     self._write(body, stream, digests, wanted.size - here, wanted)
             if not digests.are(wanted, blob):
                 self._drop(stream, wanted)
+                if digests.name(blob):
+                    raise BundleError(
+                        f"{wanted.path} of {self._label} is not what the manifest lists: the repository's file has the "
+                        f"sha256 {digests.sha256}, the manifest says {wanted.sha256}; whoever publishes it has to "
+                        "upload the bundle anew"
+                    )
                 if resumed:
                     raise NoAnswerError("what had arrived before does not fit", place.url, passes=True)
                 raise BundleError(

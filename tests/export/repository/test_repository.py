@@ -175,6 +175,27 @@ def test_what_is_in_the_way_is_replaced_by_force_unless_it_is_a_clone(make: Make
         write_repository([bundle], "owner/tiny", out, force=True)
 
 
+def test_what_was_written_is_replaced_by_force_whatever_its_formats_are(make: Make, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_repository([make("int8"), make("int4")], "owner/tiny", out)
+    write_repository([tmp_path / "int4"], "owner/tiny", out, force=True)
+    write_repository([tmp_path / "int8"], "owner/tiny", out, force=True)
+    assert {path.name for path in out.iterdir()} == {"int8", "README.md", ".gitattributes"}
+
+
+def test_a_folder_of_others_and_one_with_a_bundle_in_it_are_not_replaced_by_force(make: Make, tmp_path: Path) -> None:
+    others, out = make("int8", name="bundles/int8").parent, tmp_path / "out"
+    with pytest.raises(ExportError, match=r"bundles has no \.gitattributes, so --force does not replace it"):
+        write_repository([make("int8")], "owner/tiny", others, force=True)
+    write_repository([tmp_path / "int8", make("int4")], "owner/tiny", out)
+    for bundle in (out / "int8", others / "int8"):
+        with pytest.raises(
+            ExportError, match=r"int8 is in .*, which is to be replaced; give another place by --output"
+        ):
+            write_repository([bundle], "owner/tiny", bundle.parent, force=True)
+    assert (out / "int4" / "manifest.json").is_file()
+
+
 def test_what_the_command_writes_can_be_uploaded_and_pulled(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

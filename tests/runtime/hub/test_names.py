@@ -58,6 +58,8 @@ def test_anything_else_is_a_path(text: str) -> None:
         ("file:///etc/passwd", "no address"),
         ("ftp://example.org/a", "no address"),
         ("https://", "no address"),
+        ("https://example.org:99999/a", "no address"),
+        ("https://example.org:0/a", "no address"),
         ("https://huggingface.co/owner/tiny", "give the name alone, OWNER/NAME"),
         (f"https://example.org/{'a' * 1000}", "no address"),
     ],

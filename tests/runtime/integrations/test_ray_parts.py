@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,22 +17,29 @@ import hypothesis.strategies as st
 import pytest
 
 import neort
-from neort.batches import RawRecord, Record, read_records
+from neort.batches import RawRecord, Record, line_of, read_records
 from neort.errors import ConfigError, PromptError, StorageError
+from neort.files import FileLock
+from published import laid
 
 pa = pytest.importorskip("pyarrow", reason="needs neort[ray]")
 pytest.importorskip("ray.data", reason="needs neort[ray]")
 
+from neort.integrations.ray_data import generate_dataset  # noqa: E402
+from neort.integrations.ray_data.actors import Settings  # noqa: E402
 from neort.integrations.ray_data.cluster import Pool, Shares, shares_of  # noqa: E402
 from neort.integrations.ray_data.command import main  # noqa: E402
+from neort.integrations.ray_data.job import Job, Outcome  # noqa: E402
 from neort.integrations.ray_data.parts import (  # noqa: E402
     InputFile,
     described,
+    errors_in,
     found_parts,
     input_files,
     part_name,
     parts_of,
     placed,
+    remove_partial,
     unpacked,
 )
 from neort.integrations.ray_data.results import DoneParts, ResultFiles, checkpoint  # noqa: E402
@@ -209,18 +219,18 @@ def test_seeds_follow_from_ids() -> None:
 # Files of results
 
 
-def blocks(*rows: tuple[int, bytes, int, int]) -> list[Any]:
-    names = ("first", "content", "records", "errors")
+def blocks(*rows: tuple[int, bytes, int]) -> list[Any]:
+    names = ("first", "content", "errors")
     return [pa.Table.from_pylist([dict(zip(names, row, strict=True))]) for row in rows]
 
 
 def test_a_part_is_done_when_its_file_is_there_and_only_then(tmp_path: Path) -> None:
     sink = ResultFiles(tmp_path, "jsonl")
-    counts = sink.write(blocks((256, b"b\n", 1, 1), (0, b"a\n", 256, 0)), None)
-    sink.write(blocks((0, b"a\n", 256, 0)), None)  # by a task that was tried again
+    errors = sink.write(blocks((256, b"b\n", 1), (0, b"a\n", 2)), None)
+    sink.write(blocks((0, b"a\n", 2)), None)  # by a task that was tried again
     (tmp_path / ".part-000000000512.jsonl.partial-1").write_bytes(b"")
-    sink.on_write_complete(SimpleNamespace(write_returns=[counts, None]))
-    assert (sink.records, sink.errors) == (257, 1)
+    sink.on_write_complete(SimpleNamespace(write_returns=[errors, None]))
+    assert sink.errors == 3
     assert found_parts(tmp_path) == {0, 256}
     assert b"".join(file.read_bytes() for file in sorted(tmp_path.glob("part-*"))) == b"a\nb\n"
     assert part_name(10**12, "parquet") > part_name(10**11, "parquet")
@@ -231,14 +241,117 @@ def test_rays_filter_is_told_the_parts_that_have_a_file(tmp_path: Path, monkeypa
     config = checkpoint(tmp_path)
     manager = DoneParts(config, SimpleNamespace())
     assert manager.load_checkpoint(str(tmp_path)) == (None, 0)
-    ResultFiles(tmp_path, "jsonl").write(blocks((256, b"", 1, 0), (0, b"", 1, 0)), None)
+    ResultFiles(tmp_path, "jsonl").write(blocks((256, b"", 0), (0, b"", 0)), None)
     done, size = manager.load_checkpoint(str(tmp_path))
     assert (done.tolist(), size, config.id_column) == ([0, 256], 16, "first")
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"part-000000000000\.jsonl .*the same command again"):
-        ResultFiles(tmp_path / "missing", "jsonl").write(blocks((0, b"", 1, 0)), None)
+        ResultFiles(tmp_path / "missing", "jsonl").write(blocks((0, b"", 0)), None)
+
+
+def test_what_killed_tasks_left_is_removed_once_and_not_with_each_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".part-000000000000.jsonl.partial-0f", ".part-000000000000.jsonl.partial-0f.lock", ".part-of-mine"):
+        (tmp_path / name).write_bytes(b"")
+    with monkeypatch.context() as patched:
+        patched.setattr("neort.files.publishing.remove_leftovers", None)
+        ResultFiles(tmp_path, "jsonl").write(blocks((0, b"", 0)), None)
+    remove_partial(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"part-000000000000.jsonl", ".part-of-mine"}
+
+
+def test_errors_are_counted_in_files_of_either_kind(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    lines, table = tmp_path / "part-000000000000.jsonl", tmp_path / "part-000000000000.parquet"
+    results: list[dict[str, Any]] = [{"prompt": '"error"'}, {"error": "it is no JSON"}, {"kept": {"error": 1}}]
+    lines.write_bytes(b"".join(map(line_of, results)))
+    pq.write_table(pa.table({"prompt": ["a", "b"], "error": [None, "it is empty"]}), table)
+    assert errors_in([str(lines), str(table)]) == 2
+    table.write_bytes(b"no Parquet")
+    with pytest.raises(StorageError, match=r"\.parquet cannot be read .*remove a damaged file"):
+        errors_in([str(table)])
+
+
+# Jobs, without the cluster
+
+
+ROWS = ((0, b'{"error": "it is empty"}\n', 1), (1, b'{"score": -1.0}\n', 0))
+
+
+@pytest.fixture
+def job(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """Makes jobs of two parts of one record, which are there without being computed."""
+
+    def flow(self: Job, *_: Any) -> ResultFiles:
+        sink = ResultFiles(self.output, "jsonl")
+        errors = sink.write(blocks(*(row for row in ROWS if row[0] not in found_parts(self.output))), None)
+        sink.on_write_complete(SimpleNamespace(write_returns=[errors]))
+        return sink
+
+    def make(**options: Any) -> Job:
+        settings = Settings(str(bundle_path), Scoring("score"))
+        return Job([str(tmp_path / "in.jsonl")], "jsonl", tmp_path / "out", settings, Pool(), 1, **options)
+
+    (tmp_path / "in.jsonl").write_text('{"prompt": ""}\n{"prompt": "a"}\n', encoding="utf-8")
+    ray = SimpleNamespace(remote=lambda function: SimpleNamespace(remote=function), get=lambda value: value)
+    monkeypatch.setattr("neort.integrations.ray_data.job.ray", ray)
+    monkeypatch.setattr("neort.integrations.ray_data.job.connected", lambda pool: contextlib.nullcontext(Shares(1, 1)))
+    monkeypatch.setattr(Job, "_flow", flow)
+    return make
+
+
+def test_a_job_that_goes_on_counts_the_errors_of_earlier_runs(job: Callable[..., Job], tmp_path: Path) -> None:
+    assert job().run() == Outcome(2, 0, 2, 1)
+    assert job().run() == Outcome(2, 2, 2, 1)
+    (tmp_path / "out" / part_name(1, "jsonl")).unlink()
+    assert job().run() == Outcome(2, 1, 2, 1)
+
+
+def test_beginning_anew_removes_parts_and_nothing_else(job: Callable[..., Job], tmp_path: Path) -> None:
+    job().run()
+    (tmp_path / "out" / "part-x").mkdir()
+    (tmp_path / "out" / "part-of-mine.jsonl").write_bytes(b"")
+    assert job(overwrite=True).run() == Outcome(2, 0, 2, 1)
+    assert (tmp_path / "out" / "part-x").is_dir()
+    assert (tmp_path / "out" / "part-of-mine.jsonl").is_file()
+
+
+def test_a_disk_that_is_full_is_told_in_a_sentence(
+    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("neort.integrations.ray_data.job.write_facts", fail)
+        with pytest.raises(StorageError, match=rf"out \({os.strerror(errno.ENOSPC)}\); .*the same command again"):
+            job().run()
+    monkeypatch.undo()
+    (tmp_path / "out" / "_checkpoint").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"out \(File exists\); .*the same command again"):
+        job()._flow([], 1, Shares(1, 1))
+
+
+def test_a_folder_that_another_job_writes_is_named(job: Callable[..., Job], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    lock = FileLock(tmp_path / "out" / ".results.lock")
+    lock.take()
+    with pytest.raises(StorageError, match=r"out is being written by another process; .* or give another OUTPUT"):
+        job().run()
+    lock.remove()
+
+
+def test_a_bundle_is_named_by_what_it_was_pulled_by(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    dataset = SimpleNamespace(map_batches=lambda actor, **how: how)
+    made: Any = generate_dataset(dataset, laid(tmp_path, bundle_path))
+    assert made["fn_constructor_args"][0].bundle == str(bundle_path.resolve())
 
 
 # The cluster, and the command's usage
@@ -305,3 +418,14 @@ def test_what_cannot_be_is_said_in_a_sentence_before_ray_starts(
     assert told.startswith("neort.integrations.ray_data: ")
     assert said in told
     assert told.count("\n") == 1
+
+
+def test_an_input_in_the_folder_for_results_is_refused_before_ray_starts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prompts = tmp_path / part_name(0, "jsonl")
+    prompts.write_text(json.dumps({"prompt": "a"}), encoding="utf-8")
+    assert main([".", ".", "--overwrite"]) == 1
+    assert f"{prompts} is in the folder for results, which holds nothing else" in capsys.readouterr().err
+    assert prompts.is_file()

@@ -16,6 +16,7 @@ from asgi import Asked, Message, ask
 from missing import run_without
 from neort import ArgumentTypeError, ConfigError, EngineError
 from patience import PATIENCE
+from published import laid
 from releases import QUIET
 
 KEY = "a-key-of-a-test-0123456789"
@@ -72,6 +73,7 @@ def test_texts_stand_for_the_values_that_a_file_would_give(ray_serve: Any) -> No
         ({"num_threads": 0}, ConfigError, "num_threads is 0; it must be 1 at least"),
         ({"max_queue": -1}, ConfigError, "max_queue is -1; it must be 0 at least"),
         ({"timeout": "nan"}, ConfigError, "timeout is nan; it must be a number from 0 on"),
+        ({"target_ongoing_requests": "0"}, ConfigError, "target_ongoing_requests is 0; it must be more than 0"),
         ({"replicas": 3, "max_replicas": 2}, ConfigError, "max_replicas is 2 and replicas is 3"),
         ({"insecure": "false"}, ConfigError, "there are no keys, and a replica does not know who reaches Ray's"),
     ],
@@ -110,6 +112,15 @@ def test_a_replica_with_keys_lets_nobody_else_in(ray_serve: Any, tmp_path: Path)
     assert asked(replica, "GET", "/v1/models").status == 401
     assert asked(replica, "GET", "/v1/models", authorization=f"Bearer {KEY}").status == 200
     assert asked(replica, "GET", "/health").status == 200
+
+
+def test_a_replica_serves_what_was_pulled_under_its_name(
+    ray_serve: Any, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    name = laid(tmp_path, bundle_path)
+    replica = ray_serve.Replica(ray_serve.ServeOptions(bundle=name, insecure=True, num_threads=1))
+    assert [*replica._handlers.served] == [name]
 
 
 def test_a_replica_whose_engine_has_failed_is_unhealthy_and_says_so_to_clients(ray_serve: Any) -> None:

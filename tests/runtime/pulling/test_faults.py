@@ -14,17 +14,25 @@ from typing import Any
 import pytest
 
 from loopback_hub import Answer, Hub
-from neort.errors import HubError, StorageError
+from neort.errors import BundleError, HubError, StorageError
+from neort.files import FileLock
 from neort.pulling import store
 from patience import PATIENCE
 from published import WEIGHTS, facts_of
-from pulls import Puller, is_whole, on
+from pulls import MAIN, NAME, Puller, is_whole, on
 
 SHA256 = facts_of(WEIGHTS)["sha256"]
 
 
 def ranges(hub: Hub) -> list[str | None]:
     return [each.headers.get("range") for each in hub.requests if each.path.endswith(SHA256)]
+
+
+def refuse_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Any, target_is_directory: bool = False) -> None:
+        raise OSError(errno.EPERM, "a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
 
 
 def partial(puller: Puller) -> Path:
@@ -93,7 +101,61 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(hub: Hub, puller: Puller) 
     assert ranges(hub) == [None]
 
 
-def test_two_pulls_at_once_fetch_it_once(hub: Hub, puller: Puller) -> None:
+def test_a_damaged_manifest_in_the_cache_is_placed_anew(hub: Hub, puller: Puller) -> None:
+    manifest = puller().path / "manifest.json"
+    manifest.resolve().write_bytes(manifest.read_bytes()[:-1] + b"x")
+    assert is_whole(puller().path)
+
+
+@pytest.mark.parametrize("edited", [b"[]", b'{"a": 1}'], ids=["as long", "longer"])
+def test_a_file_that_the_hub_has_otherwise_than_the_manifest_stays(edited: bytes, hub: Hub, puller: Puller) -> None:
+    hub.repositories[NAME].files["int8/config.json"] = edited
+    digests, others = store.Digests(len(edited)), store.Store(puller.cached)
+    digests.update(edited)
+    others.put(digests.git, edited)
+    others.link(digests.git, MAIN, "int8/config.json")  # as another client does
+    told = puller.refusal(error=BundleError)
+    assert told.startswith("int8/config.json of owner/tiny ")
+    assert told.endswith("whoever publishes it has to upload the bundle anew")
+    assert (puller.cached.snapshot(MAIN) / "int8" / "config.json").read_bytes() == edited
+
+
+def test_a_file_that_cannot_be_read_for_now_is_not_taken_for_another(
+    hub: Hub, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> FileIO:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    path = puller().path
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "open_regular", fail)
+        with pytest.raises(StorageError, match=os.strerror(errno.EMFILE)):
+            puller()
+    assert is_whole(path)
+
+
+def test_a_file_has_its_name_before_another_pull_may_have_its_blob(
+    hub: Hub, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, taken = store.Store.link, []
+
+    def look_and_link(self: store.Store, blob: str, commit: str, path: str) -> None:
+        lock = FileLock(self.cached.locks / f"{blob}.lock")
+        taken.append(lock.take())
+        lock.close()
+        link(self, blob, commit, path)
+
+    monkeypatch.setattr(store.Store, "link", look_and_link)
+    assert is_whole(puller().path)
+    assert taken == [False] * 6  # four files, the card and the manifest
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_two_pulls_at_once_fetch_it_once(
+    links: bool, hub: Hub, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        refuse_links(monkeypatch)
     going, first = threading.Event(), on("cdn", SHA256, Answer(200, body=WEIGHTS, cut=1000, until=threading.Event()))
 
     def slow(server: str, path: str, asked: dict[str, str]) -> Answer | None:
@@ -153,10 +215,7 @@ def test_a_cache_that_cannot_be_written_is_named(hub: Hub, puller: Puller) -> No
 def test_where_there_are_no_links_files_lie_in_the_snapshot(
     hub: Hub, puller: Puller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Path, target: Any, target_is_directory: bool = False) -> None:
-        raise OSError(errno.EPERM, "a required privilege is not held by the client")
-
-    monkeypatch.setattr(Path, "symlink_to", refuse)
+    refuse_links(monkeypatch)
     path = puller().path
     assert is_whole(path)
     assert not any(file.is_symlink() for file in path.iterdir())

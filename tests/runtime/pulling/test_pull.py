@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import neort
-from loopback_hub import Hub, Repository
+from loopback_hub import Answer, Hub, Repository
 from neort.cli import main
 from neort.cli.commands import serve_models
 from neort.errors import ConfigError, HubError
@@ -187,6 +187,13 @@ def test_a_folder_s_address_is_a_name_and_its_manifest_the_revision(hub: Hub, pu
     hub.pages["/models/tiny/int8/manifest.json"] = bundle_files("int4")["manifest.json"]
     with pytest.raises(neort.BundleError, match="what it has as int8 is a bundle in the format 'int4'"):
         puller(address, "int8")
+
+
+@pytest.mark.parametrize("tag", ["5" * 40, "5" * 64], ids=["as git's hashes", "as sha256"])
+def test_what_a_folder_s_server_calls_a_file_s_state_is_no_hash(tag: str, hub: Hub, puller: Puller) -> None:
+    pages = {f"/a/{name}": content for name, content in bundle_files().items()}
+    hub.fault = lambda server, path, asked: Answer(200, {"ETag": f'"{tag}"'}, pages[path])
+    assert neort.Bundle(puller(f"{hub.web}/a").path, check_weights=True).quantization == "int8"
 
 
 def test_http_to_another_machine_is_no_address(puller: Puller) -> None:

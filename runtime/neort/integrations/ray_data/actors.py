@@ -22,7 +22,7 @@ __all__ = ["AUTO", "PARTS", "PartActor", "Settings", "TableActor"]
 
 AUTO = "auto"
 PARTS = pa.schema([("first", pa.int64()), ("content", pa.large_binary())])
-DONE = pa.schema([*PARTS, ("records", pa.int64()), ("errors", pa.int64())])
+DONE = pa.schema([*PARTS, ("errors", pa.int64())])
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PartActor(ModelActor):
         made = (
             self._parquet(part, results) if self.kind == "parquet" else b"".join(line_of(each) for _, each in results)
         )
-        return {"first": first, "content": made, "records": len(results), "errors": errors}
+        return {"first": first, "content": made, "errors": errors}
 
     def _records(self, part: Part) -> list[Record]:
         work, key = self.settings.work, self.settings.prompt_key

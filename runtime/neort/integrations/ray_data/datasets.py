@@ -11,6 +11,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from ...bundle import Bundle, bundled_path
 from ...errors import ConfigError
 from ...features import Pooling, Truncation
+from ...hub import find_bundle
 from ...kvcache import CacheType
 from ...loading import MAX_BATCH_SIZE
 from .actors import AUTO, Settings, TableActor
@@ -48,17 +49,18 @@ def generate_dataset(
 ) -> Dataset:
     """A dataset with the text that goes on after each row's ``prompt_key``, which is text or token ids.
 
-    It has columns ``output_key``, finish_reason, new_tokens, prompt_tokens and error, null where there is none. Without
-    ``bundle``, whose folder all nodes see, it is the bundled model. ``options`` are those of GenerationConfig. A
-    ``seed`` is counted from the row's ``id_key``: an id that is a number adds itself, as in `neort generate --input`,
-    any other a hash. So a row's text does not depend on batches or actors. Nothing is computed before the dataset is.
+    It has columns ``output_key``, finish_reason, new_tokens, prompt_tokens and error, null where there is none.
+    ``bundle`` is a folder that all nodes see, or the name that it was pulled by, into a cache that they see; None is
+    the bundled model. ``options`` are those of GenerationConfig. A ``seed`` is counted from the row's ``id_key``: an id
+    that is a whole number from 0 on adds itself, as in `neort generate --input`, any other a hash. So a row's text
+    does not depend on batches or actors. Nothing is computed before the dataset is.
 
     Raises ConfigError and ArgumentTypeError for options that have no meaning, BundleError.
     """
     own = actors or Actors()
     work = Generating(output_key, options, negative_prompt, own.max_batch_size)
     mapped = _mapped(dataset, bundle, work, prompt_key, own, id_key)
-    config, _ = work.facts(Bundle(bundle or bundled_path()))
+    config, _ = work.facts(_opened(bundle))
     if config is not None and config.do_sample and config.seed is not None and id_key is None:
         raise ConfigError(f"seed is {config.seed}, and seeds belong to rows; give id_key, the column with their ids")
     return mapped
@@ -104,7 +106,7 @@ def _mapped(
     dataset: Dataset, bundle: str | Path | None, work: Work, prompt_key: str, actors: Actors, id_key: str | None = None
 ) -> Dataset:
     check_output_key(work, prompt_key)
-    path = Bundle(bundle or bundled_path()).path.resolve()
+    path = _opened(bundle).path.resolve()
     settings = Settings(str(path), work, prompt_key, actors.max_batch_size, actors.kv_cache, actors.packed_weights)
     return dataset.map_batches(
         TableActor,
@@ -114,3 +116,7 @@ def _mapped(
         num_cpus=actors.num_threads,
         compute=ActorPoolStrategy(size=actors.workers),
     )
+
+
+def _opened(bundle: str | Path | None) -> Bundle:
+    return Bundle(bundled_path() if bundle is None else find_bundle(bundle))

@@ -19,15 +19,17 @@ from ...files import storage_errors
 from .actors import PartActor, Settings
 from .cluster import Pool, Shares, connected
 from .libraries import ray
-from .parts import FileKind, InputFile, described, found_parts, placed
+from .parts import FileKind, InputFile, described, errors_in, found_files, found_parts, placed, remove_partial
 from .results import CHECKPOINT, GO_ON, ResultFiles, checkpoint
 from .source import Parts
 
 __all__ = ["Job", "Outcome"]
 
 FACTS = "_run.json"
+LOCK = ".results.lock"
 SIZE = "records_per_file"
 MOST_RECORDS = 256  # of a part whose size nobody gave
+FILES_OF_A_TASK = 256  # of results, whose errors are counted
 PARTS_OF_AN_ACTOR = 8  # at least, where nobody gave a size: the last ones are not left to one actor
 ANEW = "give another OUTPUT, or --overwrite to begin anew"
 AT_ONCE = 2  # parts that an actor has: while one comes to its end the other fills the model's slots
@@ -35,7 +37,7 @@ AT_ONCE = 2  # parts that an actor has: while one comes to its end the other fil
 
 @dataclass(frozen=True)
 class Outcome:
-    """Parts in all, those that had a file before, and the records and errors that this run wrote."""
+    """Parts in all, those that had a file before; and results in all, and how many of them are errors."""
 
     parts: int
     before: int
@@ -58,31 +60,41 @@ class Job:
     def run(self, began: Callable[[Outcome], None] = lambda _: None) -> Outcome:
         """Write what is missing; ``began`` is told what there is, once that is known.
 
-        Raises ConfigError where the folder has results of another job, StorageError where it cannot be written or
-        another process writes it, PromptError for an input that cannot be read.
+        Raises ConfigError where the folder has results of another job, or files of the input, StorageError where it
+        cannot be written or another process writes it, PromptError for an input that cannot be read.
         """
+        if within := next((file for file in self.files if Path(file).parent == self.output), None):
+            raise ConfigError(f"{within} is in the folder for results, which holds nothing else; give another OUTPUT")
         with contextlib.ExitStack() as stack:
             with storage_errors("results", self.output, GO_ON):
                 self.output.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(self.output / "results"))
+                stack.enter_context(locked(self.output, file=self.output / LOCK, option="OUTPUT"))
             return self._write(stack.enter_context(connected(self.pool)), began)
 
     def _write(self, shares: Shares, began: Callable[[Outcome], None]) -> Outcome:
         describe = ray.remote(described)
         files = placed(ray.get([describe.remote(file, self.kind) for file in self.files]))
-        size = self._agreed_size(files, shares.workers)
+        with storage_errors("results", self.output, GO_ON):
+            size = self._agreed_size(files, shares.workers)
         parts = {first for file in files for first in range(file.first, file.first + file.records, size)}
         done = found_parts(self.output)
         if strange := done - parts:
             raise ConfigError(f"{self.output} has a part {min(strange)} that this input lacks; {ANEW}")
         began(Outcome(len(parts), len(done)))
+        errors = self._errors()
         shutil.rmtree(self.output / CHECKPOINT, ignore_errors=True)
-        if done == parts:
-            return Outcome(len(parts), len(done))
-        written = self._flow(files, size, shares)
+        if done != parts:
+            errors += self._flow(files, size, shares).errors
+        remove_partial(self.output)
         if missing := parts - found_parts(self.output):
             raise StorageError(f"{len(missing)} of {len(parts)} parts have no file in {self.output}; {GO_ON}")
-        return Outcome(len(parts), len(done), written.records, written.errors)
+        return Outcome(len(parts), len(done), sum(file.records for file in files), errors)
+
+    def _errors(self) -> int:
+        """How many of the results that are there are errors."""
+        files, count = found_files(self.output), ray.remote(errors_in)
+        starts = range(0, len(files), FILES_OF_A_TASK)
+        return sum(ray.get([count.remote(files[start : start + FILES_OF_A_TASK]) for start in starts]))
 
     def _agreed_size(self, files: list[InputFile], workers: int) -> int:
         """How many records a part has: as in runs before, if there were any. Raises ConfigError for another job's."""
@@ -115,12 +127,13 @@ class Job:
 
     def _clear(self) -> None:
         (self.output / FACTS).unlink(missing_ok=True)
-        for file in self.output.glob("part-*"):
-            file.unlink()
+        for file in found_files(self.output):
+            Path(file).unlink()
 
     def _flow(self, files: list[InputFile], size: int, shares: Shares) -> ResultFiles:
         """Read, map and write what Ray's checkpoint filter leaves."""
-        (self.output / CHECKPOINT).mkdir()
+        with storage_errors("results", self.output, GO_ON):
+            (self.output / CHECKPOINT).mkdir(exist_ok=True)
         sink = ResultFiles(self.output, "parquet" if self.kind == "parquet" else "jsonl")
         pool = ActorPoolStrategy(
             size=shares.workers,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from ...batches import RawRecord, raw_records
-from ...errors import ConfigError, PromptError
-from ...files import storage_errors
+from ...errors import ConfigError, PromptError, StorageError
+from ...files import PARTIAL, remove_leftovers, storage_errors
 from ...paths import open_regular
 from .libraries import pa
 
@@ -26,12 +27,15 @@ __all__ = [
     "InputFile",
     "Part",
     "described",
+    "errors_in",
     "file_kind",
+    "found_files",
     "found_parts",
     "input_files",
     "part_name",
     "parts_of",
     "placed",
+    "remove_partial",
     "unpacked",
 ]
 
@@ -137,9 +141,46 @@ def part_name(first: int, suffix: str) -> str:
 
 def found_parts(folder: Path) -> set[int]:
     """The first records of the parts that have a file in a folder."""
+    return {first for first, _ in _found(folder)}
+
+
+def found_files(folder: Path) -> list[str]:
+    """The files of parts in a folder."""
+    return [file for _, file in _found(folder)]
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed tasks have left of files of parts in a folder; see `remove_leftovers`."""
+    mark = f".{PARTIAL}-"
+    for name in {file.name[1:].partition(mark)[0] for file in folder.glob(f".part-*{mark}*")}:
+        remove_leftovers(folder / name)
+
+
+def errors_in(files: Sequence[str]) -> int:
+    """How many results in files of parts are errors. Raises StorageError for one that cannot be read."""
+    return sum(map(_errors_in, files))
+
+
+def _found(folder: Path) -> list[tuple[int, str]]:
     with storage_errors("results", folder, "name a folder that can be read"), os.scandir(folder) as entries:
-        names = (NAME.fullmatch(entry.name) for entry in entries)
-        return {int(name[1]) for name in names if name}
+        named = ((NAME.fullmatch(entry.name), entry.path) for entry in entries)
+        return [(int(name[1]), path) for name, path in named if name]
+
+
+def _errors_in(file: str) -> int:
+    import pyarrow.parquet as pq
+
+    try:
+        with open(file, "rb") as stream:
+            if file.endswith(".parquet"):
+                column = pq.ParquetFile(stream).read(["error"])["error"]
+                return int(len(column) - column.null_count)
+            return sum(b'"error"' in line and "error" in json.loads(line) for line in stream)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"{file} cannot be read ({why}); allow it, or remove a damaged file, and give the same command again"
+        ) from None
 
 
 def _parts_of_lines(file: InputFile, kind: Literal["jsonl", "lines"], size: int) -> Iterator[Part]:

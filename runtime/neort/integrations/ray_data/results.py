@@ -32,25 +32,22 @@ class ResultFiles(BlockBasedFileDatasink):  # type: ignore[misc]
     def __init__(self, folder: Path, suffix: str) -> None:
         super().__init__(str(folder), file_format=suffix)
         self._folder, self._suffix = folder, suffix
-        self.records = self.errors = 0
+        self.errors = 0
 
     def write(self, blocks: Iterable[pa.Table], ctx: Any) -> Any:
-        """Write the rows of `actors.DONE`; the counts of records and errors, for `on_write_complete`."""
-        counts = []
+        """Write the rows of `actors.DONE`; how many results are errors, for `on_write_complete`."""
+        errors = 0
         for block in blocks:
             for row in pa.table(block).to_pylist():
                 file = self._folder / part_name(row["first"], self._suffix)
-                with storage_errors("results", file, GO_ON), published_file(file) as stream:
+                with storage_errors("results", file, GO_ON), published_file(file, tidy=False) as stream:
                     stream.write(row["content"])
-                counts.append((row["records"], row["errors"]))
-        return counts
+                errors += row["errors"]
+        return errors
 
     def on_write_complete(self, write_result: Any) -> None:
-        """Count what was written."""
-        for counts in write_result.write_returns:
-            for records, errors in counts or ():
-                self.records += records
-                self.errors += errors
+        """Count the errors in what was written."""
+        self.errors += sum(errors or 0 for errors in write_result.write_returns)
 
 
 class DoneParts(CheckpointManager):  # type: ignore[misc]

@@ -50,7 +50,7 @@ def with_results(
 
 
 def seed_index(value: object) -> int:
-    """The number that a row's seed is counted from: an id that is one, else a hash of it, from 0 to 2^48 - 1."""
+    """The number that a row's seed is counted from: an id that is a whole number from 0 on, else a hash below 2^48."""
     if isinstance(value, int) and value >= 0:
         return value
     return int.from_bytes(_hash(value).digest()[:6], "big")

@@ -23,8 +23,8 @@ class ServeOptions:
     """What may be said about a deployment; times are in seconds, paths are those of each node.
 
     Attributes:
-        bundle: its folder; None: the demonstration model.
-        name: what requests call the model; None: the folder's name.
+        bundle: its folder, or the name that it was pulled by on each node; None: the demonstration model.
+        name: what requests call the model; None: the name that it was pulled by, or the folder's.
         num_threads: of each replica, and the CPUs that Ray keeps for it.
         replicas: how many there are, or how few where there may be more.
         max_replicas: as many as there may be when requests come; None: no more than ``replicas``.
@@ -79,6 +79,8 @@ class ServeOptions:
                 raise ConfigError(f"{field.name} is {value}; it must be {least} at least")
             if type(value) is float and not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{field.name} is {value}; it must be a number from 0 on")
+        if self.target_ongoing_requests == 0:
+            raise ConfigError("target_ongoing_requests is 0; it must be more than 0")
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ConfigError(
                 f"max_replicas is {self.max_replicas} and replicas is {self.replicas}, the fewest that there are; "

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from ...bundle import bundled_path
 from ...diagnostics import machine_facts
 from ...errors import ConfigError, EngineError
+from ...hub import find_bundle, pulled_name
 from ...loading import load
 from ...paths import read_regular
 from ...server.app import Keys, Settings, create_app
@@ -80,7 +81,9 @@ class _Answer(Response):
 
 def _served(options: ServeOptions) -> ServedModel:
     """Load a model. Raises what `load` does."""
-    path = bundled_path() if options.bundle is None else Path(options.bundle)
+    given = str(bundled_path()) if options.bundle is None else options.bundle
+    path = find_bundle(given)
+    name = options.name or (given if pulled_name(given) else path.resolve().name)
     model = load(
         path,
         num_threads=options.num_threads,
@@ -92,7 +95,7 @@ def _served(options: ServeOptions) -> ServedModel:
         draft=options.draft,
         packed_weights=options.packed_weights,
     )
-    return ServedModel(options.name or path.resolve().name, model, int(time.time()), _template(options.chat_template))
+    return ServedModel(name, model, int(time.time()), _template(options.chat_template))
 
 
 def _cache_bytes(threads: int) -> int | None:
