@@ -44,6 +44,7 @@ def answers_of_workers(
     """
     crew = _Crew(job, shares, folder, say)
     try:
+        crew.begin()
         yield from _Answering(crew, records).results()
         crew.end()
     finally:
@@ -67,10 +68,15 @@ class _Crew:
         self._unready = 0  # processes in a row that ended before they were ready
         self.members: dict[Any, _Member] = {}  # by their pipes
         self.room = 2 * threads_of(job.config, job.batch_size)  # records of one process
-        for number in range(len(shares)):
+        self._waiting: list[_Member] = []  # for their turn to load
+
+    def begin(self) -> None:
+        """Start all; where they share weights, the first one loads before the others."""
+        for number in range(len(self._shares)):
             self.start(number)
         self._waiting = [*self.members.values()]
-        self._go(1 if folder is not None or job.loading.get("packed_weights") is not None else len(shares))
+        one_first = self._folder is not None or self.job.loading.get("packed_weights") is not None
+        self._go(1 if one_first else len(self._shares))
 
     def start(self, number: int) -> _Member:
         """Start a process; it waits until it is told to go."""
@@ -99,9 +105,12 @@ class _Crew:
         self.start(member.worker.number).worker.tell(GO)
 
     def end(self) -> None:
-        """Let processes without records end."""
+        """Let processes without records end; those that still load a model end at once."""
         for member in self.members.values():
-            member.worker.tell(END)
+            if member.ready:
+                member.worker.tell(END)
+            else:
+                member.worker.kill()
         for member in self.members.values():
             member.worker.wait(LAST_SECONDS)
 
@@ -137,10 +146,10 @@ class _Answering:
         """Yield each record with its result, in order."""
         while True:
             self._hand_out()
-            yield from self._in_order()
             if not self._known and not self._more:
                 return
             self._receive()
+            yield from self._in_order()
 
     def _hand_out(self) -> None:
         """Give records to processes that have room, the least busy one first."""
@@ -151,6 +160,8 @@ class _Answering:
                 return
             free.records[record.index] = record
             free.worker.tell(RECORD, record)
+            if wait([*self._crew.members], 0):
+                return  # the next record may take long to come, and a result is here
 
     def _take(self) -> Record | None:
         """A record to run now, if there is one and its result would not be too early."""
@@ -201,10 +212,9 @@ class _Answering:
         for index, record in member.records.items():
             self._ends[index] += 1
             heapq.heappush(self._again, (index, record))
-        often = [index for index, count in self._ends.items() if count >= MOST_ENDS]
-        self._crew.replace(member)
-        if often:
+        if often := [index for index, count in self._ends.items() if count >= MOST_ENDS]:
             raise EngineError(
                 f"{MOST_ENDS} workers ended while they had record {min(often)}; give the same command again to go on, "
                 "with fewer --workers if memory is short"
             )
+        self._crew.replace(member)

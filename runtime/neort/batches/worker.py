@@ -15,7 +15,7 @@ from ..workers import Parent, in_words, load_together
 from .records import Record
 from .results import Result, answer, threads_of
 
-__all__ = ["GO", "READY", "Job", "work"]
+__all__ = ["END", "FAILED", "GO", "READY", "RECORD", "RESULT", "Job", "work"]
 
 GO, RECORD, READY, RESULT, FAILED, END = "go", "record", "ready", "result", "failed", "end"
 

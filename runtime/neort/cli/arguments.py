@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -72,16 +73,16 @@ def add_kv_cache(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--kv-cache", choices=list(CACHE_TYPES), default="fp32", help="int8: a quarter of the memory")
 
 
-def add_workers(parser: argparse._ActionsContainer, said: str) -> None:
-    parser.add_argument(
-        "--workers", type=_workers, default=1, metavar="N", help=f"{said}; auto: what suits the machine"
-    )
+def add_workers(parser: argparse._ActionsContainer, said: str, *, throughput: bool = False) -> None:
+    """The number of processes; ``throughput`` is whether all tokens together count, not how soon one answer comes."""
+    kind = functools.partial(_workers, throughput=throughput)
+    parser.add_argument("--workers", type=kind, default=1, metavar="N", help=f"{said}; auto: what suits the machine")
 
 
-def _workers(text: str) -> int:
+def _workers(text: str, *, throughput: bool) -> int:
     """A number of processes. Raises argparse.ArgumentTypeError."""
     if text == "auto":
-        return suited_workers()
+        return suited_workers(throughput=throughput)
     if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 1 << 31):
         raise argparse.ArgumentTypeError(f"{shortened(text)} is no number of processes; write one from 1 on, or auto")
     return int(text)

@@ -42,10 +42,15 @@ def shares_here(workers: int, num_threads: int | None = None) -> tuple[Share, ..
     return shares if threads is None else tuple(dataclasses.replace(share, threads=threads) for share in shares)
 
 
-def suited_workers() -> int:
-    """How many workers suit the machine: one for each node that has its own memory."""
+def suited_workers(*, throughput: bool = False) -> int:
+    """How many workers suit the machine: one for each node that has its own memory.
+
+    For throughput two at least, if there is a CPU for each: one computes while the other chooses tokens, reads and
+    writes. A single answer takes longer so, and the second worker takes memory.
+    """
     known = usable_cpus()
-    return 1 if known is None else len({cpu.node for cpu in known})
+    nodes = 1 if known is None else len({cpu.node for cpu in known})
+    return min(max(nodes, 2 if throughput else 1), available_cpus())
 
 
 def usable_cpus(system: Path = SYSTEM) -> tuple[Cpu, ...] | None:

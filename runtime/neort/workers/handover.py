@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 __all__ = ["hand_over", "taken_over"]
@@ -20,7 +22,7 @@ def hand_over(pipe: Connection, connection: socket.socket, pid: int) -> None:
     if sys.platform == "win32":
         pipe.send_bytes(connection.share(pid))
     else:
-        with socket.socket(fileno=os.dup(pipe.fileno())) as channel:
+        with _channel(pipe) as channel:
             socket.send_fds(channel, [MARK], [connection.fileno()])
 
 
@@ -31,7 +33,7 @@ def taken_over(pipe: Connection) -> socket.socket | None:
     """
     if sys.platform == "win32":
         return socket.fromshare(pipe.recv_bytes())
-    with socket.socket(fileno=os.dup(pipe.fileno())) as channel:
+    with _channel(pipe) as channel:
         mark, files, _, _ = socket.recv_fds(channel, len(MARK), 1)
     if not mark:
         raise EOFError
@@ -39,3 +41,13 @@ def taken_over(pipe: Connection) -> socket.socket | None:
         return None
     os.set_inheritable(files[0], False)
     return socket.socket(fileno=files[0])
+
+
+@contextlib.contextmanager
+def _channel(pipe: Connection) -> Iterator[socket.socket]:
+    """The pipe as a socket, which it is; without a file of its own, since there may be none left."""
+    channel = socket.socket(fileno=pipe.fileno())
+    try:
+        yield channel
+    finally:
+        channel.detach()

@@ -37,21 +37,25 @@ class Worker:
         Raises EngineError where the system starts no process.
         """
         self.number = number
-        self.pipe, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(
-            target=run_child, args=(work, theirs, number, arguments), name=f"neort-worker-{number}", daemon=True
-        )
         try:
-            if os.name == "posix":
-                resource_tracker.ensure_running()  # which it would start on these CPUs, and unblock signals
-            with _blocked_signals(), _bound(cpus):
-                self._process.start()
+            self.pipe, theirs = CONTEXT.Pipe()
+            self._process = CONTEXT.Process(
+                target=run_child, args=(work, theirs, number, arguments), name=f"neort-worker-{number}", daemon=True
+            )
+            try:
+                if os.name == "posix":
+                    resource_tracker.ensure_running()  # which it would start on these CPUs, and unblock signals
+                with _blocked_signals(), _bound(cpus):
+                    self._process.start()
+            except BaseException:  # a signal's, too: by the pipe's end a process that was started ends
+                self.pipe.close()
+                raise
+            finally:
+                theirs.close()
         except OSError as error:
             raise EngineError(
                 f"the system starts no further process ({error.strerror or error}); give fewer --workers, or allow more"
             ) from error
-        finally:
-            theirs.close()
 
     @property
     def pid(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
@@ -30,6 +31,7 @@ class Threads:
     def __init__(self, does: Callable[[Record | None], str]) -> None:
         self.does = does
         self.given: list[int] = []
+        self.sent: list[int] = []
         self.most_at_hand = 0
         self.alive: set[Any] = set()
         threads = self
@@ -81,6 +83,7 @@ class Threads:
                     pipe.send((FAILED, values[0].index, "PromptError", "no"))
                 elif what != WAITS:
                     pipe.send((RESULT, values[0].index, {"text": values[0].prompt}))
+                    self.sent.append(values[0].index)
         except (EOFError, OSError):
             pass
         finally:
@@ -143,7 +146,7 @@ def test_a_record_that_ends_every_worker_ends_the_run_by_an_error_that_names_it(
     found: list[int] = []
     with pytest.raises(EngineError, match=r"3 workers ended while they had record (1\d|20); give the same command"):
         found += (record.index for record, _ in answers_of_workers(JOB, [Share(1)] * 2, records(99), say=said.append))
-    assert len(said) == processes.MOST_ENDS
+    assert len(said) == processes.MOST_ENDS - 1  # of the last one the error tells
     assert found == list(range(len(found)))
 
 
@@ -200,6 +203,43 @@ def test_as_many_records_are_at_hand_as_workers_have_room_for_and_no_more_wait_f
     for worker in [*made.alive]:
         worker.thread.join()
     assert not made.alive
+
+
+def test_workers_that_still_load_when_all_is_done_are_ended(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LAST_SECONDS", PATIENCE)
+    made = threads(lambda record: "answers")
+    work = made.work
+
+    def loading(worker: Any, pipe: Any) -> None:
+        if worker.number == 0:
+            work(worker, pipe)
+            return
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                pipe.recv()
+        made.alive.discard(worker)
+
+    made.work = loading
+    assert answered(1) == [0]
+    assert not made.alive
+
+
+def test_a_result_does_not_wait_for_records_that_take_long_to_come(threads: Any) -> None:
+    seen: list[int] = []
+    made = threads(lambda record: "answers")
+
+    def slow() -> Iterator[Record]:
+        first, second, third = records(3)
+        yield first
+        while not made.sent:
+            time.sleep(0.001)
+        yield second
+        assert seen[:1] == [0]
+        yield third
+
+    for record, _ in answers_of_workers(JOB, [Share(1)], slow()):
+        seen.append(record.index)
+    assert seen == [0, 1, 2]
 
 
 def test_whoever_drops_the_results_ends_the_workers(threads: Any) -> None:

@@ -176,6 +176,13 @@ def test_where_processes_cannot_be_bound_nothing_is_known(monkeypatch: pytest.Mo
     assert usable_cpus() is None
     assert shares_here(2) == (Share(3), Share(3))
     assert cpus.suited_workers() == 1
+    assert cpus.suited_workers(throughput=True) == 2
+    monkeypatch.setattr(cpus, "usable_cpus", lambda: tuple(Cpu(i, i // 2, i) for i in range(8)))  # four nodes
+    assert cpus.suited_workers() == cpus.suited_workers(throughput=True) == 4
+    monkeypatch.setattr(cpus, "available_cpus", lambda: 3)  # by a quota
+    assert cpus.suited_workers() == 3
+    monkeypatch.setattr(cpus, "available_cpus", lambda: 1)
+    assert cpus.suited_workers(throughput=True) == 1
 
 
 def test_the_container_s_quota_and_the_callers_threads_count(

@@ -38,7 +38,7 @@ def add_parser(commands: Any) -> None:
     generate_file.add_arguments(parser)
     add_bundle(parser)
     parser.add_argument("--num-threads", type=int, metavar="N", help="default: the CPUs this process may use")
-    add_workers(parser, "processes that share the prompts of --input and the CPUs; default: 1")
+    add_workers(parser, "processes that share the prompts of --input and the CPUs; default: 1", throughput=True)
     parser.add_argument(
         "--draft", metavar="HOW", help="prompt-lookup, or a smaller model's bundle: the same text, faster"
     )

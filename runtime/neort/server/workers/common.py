@@ -54,6 +54,10 @@ class Common:
         """Note that a worker has ended."""
         self._figures.note_end(member.number)
 
+    def note_follower(self) -> None:
+        """Note that a worker has taken the place of one that has ended."""
+        self._figures.note_follower()
+
     def _at_work(self) -> list[Member]:
         return [each for each in self._members.values() if each.is_ready]
 
@@ -67,7 +71,8 @@ class Common:
             told = await member.questions.ask(FIGURES, None, FIGURES_SECONDS)
         except (TimeoutError, ConnectionError):
             return
-        self._figures.note(member.number, told)
+        if self._members.get(member.number) is member:  # else what it had counted is in the sums already
+            self._figures.note(member.number, told)
 
     async def _spread(self, origin: Member, done: dict[str, Any], request: Any) -> None:
         """Have all others do with a prefix what one has done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from ...errors import NeortError
+from ...errors import EngineError, NeortError
 from ...workers import Share, Worker, failure
 from ..app.access.guard import LOG
 from .member import Member
@@ -89,7 +89,14 @@ class Crew:
     def _launch(self, number: int) -> Member:
         share = self._shares[number]
         worker = Worker(number, work, (self._job, share.threads), share.cpus)
-        self.members[number] = member = Member(worker, self._take, self._note_end)
+        try:
+            member = Member(worker, self._take, self._note_end)
+        except RuntimeError as error:  # no thread to read its messages
+            worker.kill()
+            worker.wait()
+            worker.close()
+            raise EngineError(f"the system starts no further thread ({error}); give fewer --workers") from error
+        self.members[number] = member
         return member
 
     def _note_end(self, member: Member) -> None:
@@ -135,6 +142,7 @@ class Crew:
         if said is not None:
             LOG.error("%s: %s", member.worker, said[1])  # and it ends
         else:
+            self._unready = 0
             LOG.info("%s takes its place", member.worker)
             await self._welcome(member)
 
@@ -143,4 +151,4 @@ async def _loaded(member: Member) -> None:
     """Wait until a worker has loaded. Raises what it says against it."""
     if (said := await member.ready) is not None:
         raise failure(member.worker, *said)
-    member.takes = True
+    member.admit()

@@ -32,7 +32,7 @@ class Figures:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._workers = Gauge(f"{PREFIX}workers", "Processes that take requests.", registry=self._registry)
-        self._ended = Counter(
+        self._followed = Counter(
             f"{PREFIX}worker_restarts", "Processes that ended and were followed by others.", registry=self._registry
         )
         self._told: dict[int, Sequence[Metric]] = {}
@@ -44,9 +44,12 @@ class Figures:
 
     def note_end(self, worker: int) -> None:
         """Note that a worker has ended."""
-        self._ended.inc()
         counted = [each for each in self._told.pop(worker, ()) if each.type in COUNTED and not _of_process(each)]
         self._past = added([self._past, counted])
+
+    def note_follower(self) -> None:
+        """Note that a worker has taken the place of one that has ended."""
+        self._followed.inc()
 
     def text(self, workers: int) -> bytes:
         """All figures in Prometheus's text format; so many ``workers`` take requests."""

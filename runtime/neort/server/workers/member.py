@@ -37,7 +37,7 @@ class Member:
         self.open = self.at_work = 0
         self.untaken: deque[socket.socket] = deque()
         self._taken = 0
-        self._told_to_end = False
+        self._told_to_end = self._closing = False
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_end = taken, ended
         self._reading = threading.Thread(target=self._read, name=f"neort-{worker.number}", daemon=True)
@@ -72,6 +72,10 @@ class Member:
     def go(self) -> None:
         """Let it load."""
         self.worker.tell(GO)
+
+    def admit(self) -> None:
+        """Let it take connections, unless it has begun to end."""
+        self.takes = not self._closing
 
     def hand(self, connection: socket.socket) -> None:
         """Hand it a connection, which stays open here until it says that it has it."""
@@ -112,6 +116,7 @@ class Member:
         elif kind == ANSWER:
             self.questions.take(*values)
         elif kind == CLOSING:
+            self._closing = True
             self.takes = self._told_to_end
         elif kind == HELD:
             taken, self.open, self.at_work = values

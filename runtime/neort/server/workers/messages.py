@@ -46,10 +46,13 @@ class Questions:
         self._tell = tell
         self._numbers = itertools.count()
         self._open: dict[int, asyncio.Future[Any]] = {}
+        self._gone = False
         self.unanswered = 0  # since the last answer
 
     async def ask(self, what: str, value: Any, seconds: float) -> Any:
         """The other's answer. Raises TimeoutError where none comes in time, ConnectionError where it ends."""
+        if self._gone:
+            raise GONE
         number = next(self._numbers)
         self._open[number] = asyncio.get_running_loop().create_future()
         self.unanswered += 1
@@ -69,6 +72,7 @@ class Questions:
 
     def drop(self) -> None:
         """The other process has ended."""
+        self._gone = True
         for answer in self._open.values():
             if not answer.done():
                 answer.set_exception(GONE)

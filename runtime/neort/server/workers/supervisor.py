@@ -116,6 +116,7 @@ class Supervisor:
             except OSError:
                 await asyncio.sleep(PAUSE)
             else:
+                _answer_at_once(connection)
                 self._homeless.append(connection)
                 self._find_homes()
 
@@ -137,8 +138,9 @@ class Supervisor:
 
     async def _welcome(self, member: Member) -> None:
         """A worker has taken the place of another."""
+        self._common.note_follower()
         await self._common.bring(member)
-        member.takes = True
+        member.admit()
         self._find_homes()
 
     def _lose(self, member: Member) -> None:
@@ -147,3 +149,10 @@ class Supervisor:
         self._homeless.extendleft(reversed(member.untaken))
         member.untaken.clear()
         self._find_homes()
+
+
+def _answer_at_once(connection: socket.socket) -> None:
+    """Have a stream's small pieces sent as they come, by whichever process; not every system tells it what it has."""
+    if connection.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # the client has left
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

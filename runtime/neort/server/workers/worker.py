@@ -81,6 +81,7 @@ class _Worker:
         self._taken = 0  # connections
         self._arriving = 0  # those of them that are not open yet
         self._tells = False  # whether the parent is about to be told what is held
+        self._over = False  # whether the serving has ended
 
     def receive(self, message: tuple[Any, ...]) -> None:
         """Take a message, in the thread that reads them. Beside the first one all come once the loop runs."""
@@ -90,7 +91,12 @@ class _Worker:
         if kind == GO:
             self.go.set()
         else:
-            self._loop.call_soon_threadsafe(self._take, kind, *values)
+            try:
+                self._loop.call_soon_threadsafe(self._take, kind, *values)
+            except RuntimeError:  # the loop is closed: what it has not taken goes to another worker
+                for each in values:
+                    if isinstance(each, socket.socket):
+                        each.close()
 
     async def run(self, handlers: Handlers) -> int:
         """Serve. Returns the exit status."""
@@ -107,6 +113,7 @@ class _Worker:
         try:
             return await self._serving.run()
         finally:
+            self._over = True
             closing.cancel()
 
     def _take(self, kind: str, *values: Any) -> None:
@@ -125,6 +132,10 @@ class _Worker:
         task.add_done_callback(_kept.discard)
 
     async def _serve(self, connection: socket.socket | None) -> None:
+        if self._over:  # untaken, so that another worker gets it
+            if connection is not None:
+                connection.close()
+            return
         self._taken += 1
         self._arriving += connection is not None
         self._note()

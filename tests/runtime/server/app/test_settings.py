@@ -92,6 +92,10 @@ def test_this_machines_own_addresses_need_no_keys(bound: Any, host: str) -> None
     assert address_in_words(found) == f"http://{found.getsockname()[0]}:{found.getsockname()[1]}"
 
 
+def test_what_the_system_would_keep_for_a_larger_packet_is_sent_at_once(bound: Any) -> None:
+    assert bound().proto == socket.IPPROTO_TCP  # by which asyncio knows that it may set TCP_NODELAY
+
+
 def test_the_loopback_of_ipv6_needs_no_keys(bound: Any) -> None:
     try:
         found = bound(host="::1")

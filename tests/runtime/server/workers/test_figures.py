@@ -87,7 +87,9 @@ def test_a_worker_s_counts_stay_when_it_ends_and_its_follower_adds_to_them() -> 
         after = values(figures, workers=1)
         assert after["generation_tokens_total", "a"] == before["generation_tokens_total", "a"] + 5 * (ends - 1)
         assert after["num_requests_running", "a"] == 2  # gauges are of those that are there
-        assert after["worker_restarts_total",] == ends
+        assert after["worker_restarts_total",] == ends - 1
+        figures.note_follower()
+        assert values(figures, workers=1)["worker_restarts_total",] == ends
         assert after["workers",] == 1
         follower, _ = worker(running=1)
         follower.finished("a", FIGURES)

@@ -98,7 +98,7 @@ def _resolved(host: str) -> tuple[int, str]:
 
 
 def _bound(family: int, address: str, settings: Settings) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio lets small pieces wait
     try:
         if os.name == "posix":  # elsewhere it would let two servers have one port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
