@@ -91,7 +91,7 @@ def ray_data(results: dict[str, Any]) -> list[str]:
     rows = results["medians"]
     base = rows["one process"]["tokens_per_second"]
     return [
-        f"| {results['name']}, {results['cpus']} CPUs; {machine(results)} | tokens/s | of one process's | "
+        f"| {results['name']}, {machine(results)} | tokens/s | of one process's | "
         "seconds beside the records | memory of the actors, MB | of the job's other processes, MB |",
         "|---|---|---|---|---|---|",
         *(
