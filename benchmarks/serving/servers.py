@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -74,7 +75,11 @@ class Server:
         began = time.perf_counter()
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                self.command, stdout=file, stderr=file, env={**os.environ, **(environment or {})}
+                self.command,
+                stdout=file,
+                stderr=file,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,  # so that what it starts can be ended with it
             )
         try:
             asyncio.run(self._ready())
@@ -127,7 +132,10 @@ class Server:
         return self.process.wait(ENDING)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, with all that it has started: vLLM's processes outlive it."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 
@@ -135,8 +143,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.kill()
+        self.kill()
 
 
 def free_port() -> int:
