@@ -33,8 +33,8 @@ from ..harness.results import write_results
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 SYSTEMS = {
-    "Linux x86-64": "x86_64-manylinux_2_28",
-    "Linux arm64": "aarch64-manylinux_2_28",
+    "Linux x86-64": "x86_64-manylinux_2_31",
+    "Linux arm64": "aarch64-manylinux_2_31",
     "macOS 14 arm64": "aarch64-apple-darwin",
     "macOS 14 x86-64": "x86_64-apple-darwin",
     "Windows x86-64": "x86_64-pc-windows-msvc",
