@@ -13,7 +13,7 @@ from .options import Options
 __all__ = ["Result", "describe"]
 
 LIMITS = """\
-It has read these texts and nothing else: it writes what resembles them, with whatever they hold of errors, prejudice
+It has read {read}: it writes what resembles them, with whatever they hold of errors, prejudice
 and offensive language, and what it states is true by chance only."""
 
 
@@ -48,7 +48,9 @@ def describe(options: Options, result: Result) -> str:
     if result.valid and options.valid:
         valid = code(options.valid.name)
         lines.append(f"On {valid}: {result.valid} (fp32, blocks of {options.context} tokens).")
-    return "\n".join([*lines, "", "## Limitations and biases", "", LIMITS]) + "\n"
+    others = [code(folder.name) for folder in (options.init_from, options.teacher) if folder]
+    read = f"these texts, and has what {' and '.join(others)} had read" if others else "these texts and nothing else"
+    return "\n".join([*lines, "", "## Limitations and biases", "", LIMITS.format(read=read)]) + "\n"
 
 
 def _optimizer(options: Options) -> str:

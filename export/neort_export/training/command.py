@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from neort.cli.arguments import named_path
 from neort.cli.ending import EXIT_STATUS, run_command
 from neort.cli.streams import Output, ReaderGoneError
-from neort.errors import NeortError, StorageError
+from neort.errors import ConfigError, NeortError, StorageError
 
 from .options import Options
-from .presets import PRESETS
+from .presets import NEEDS, PRESETS
 from .resuming import saved_path
 from .train import run
 
@@ -83,7 +83,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> Options:
         shown = "" if default is None else f" (default {default})"
         owner.add_argument(f"--{name}", type=kind, metavar=name[0].upper(), help=meaning + shown)
     given = vars(parser.parse_args(arguments))
-    preset = PRESETS.get(given.pop("preset", ""), {})
+    name = given.pop("preset", "")
+    preset = PRESETS.get(name, {})
+    if needed := [f"--{option.replace('_', '-')}" for option in NEEDS.get(name, ()) if option not in given]:
+        raise ConfigError(f"--preset {name} goes on from other checkpoints; give {' and '.join(needed)}, too")
     if "steps" in given:
         preset = {name: value for name, value in preset.items() if name != "minutes"}
     return Options(texts=tuple(given.pop("texts")), **{**preset, **given})

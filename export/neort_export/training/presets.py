@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["PRESETS"]
+__all__ = ["NEEDS", "PRESETS"]
 
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.2}
 """For small models, whose most probable text repeats itself."""
@@ -32,14 +32,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.1,
         "steps": 4_330,
     },
-    "neo-books": {  # with --init-from neo-books-first --teacher neo-books-teacher
+    "neo-books": {
         **BOOKS,
         **BOOKS_SHAPE,
         "learning_rate": 2.5e-3,
         "matrix_rate": 0.015,
         "steps": 7_210,
     },
-    "neo-books-draft": {  # with --teacher neo-books
+    "neo-books-draft": {
         **BOOKS,
         "hidden_size": 128,
         "num_layers": 2,
@@ -51,3 +51,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Each recipe's options where they are not the command's defaults."""
+
+NEEDS = {"neo-books": ("init_from", "teacher"), "neo-books-draft": ("teacher",)}
+"""Options without which a recipe is another one: docs/training.md has the commands."""

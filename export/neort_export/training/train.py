@@ -16,10 +16,11 @@ from neort.errors import MissingExtraError
 
 from ..staging import staged_folder
 from .card import Result, describe
-from .corpus import END_ID, END_OF_TEXT, Corpus, TokenIds, TrainingError, encode, train_tokenizer
+from .checkpoints import load_or_train_tokenizer, load_teacher, make_model
+from .corpus import Corpus, TokenIds, TrainingError, encode
 from .evaluation import evaluate
 from .loop import Progress, fit, reproducible
-from .model import begin_for_muon, build_model, fold_scale, fuse_attention, save, set_dropout
+from .model import begin_for_muon, fold_scale, fuse_attention, save, set_dropout
 from .options import Options
 from .resuming import saved_path
 
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["run"]
-
-SHAPE = (
-    *("vocab_size", "max_position_embeddings", "hidden_size", "num_heads"),
-    *("attention_types", "window_size", "intermediate_size"),
-)
-"""What of a checkpoint's config has to agree for its weights to be taken."""
 
 
 def require_libraries() -> None:
@@ -46,74 +41,8 @@ def require_libraries() -> None:
         ) from error
 
 
-def load_or_train_tokenizer(options: Options) -> Tokenizer:
-    """Return the tokenizer that --tokenizer names, or the teacher's or --init-from's, or one of the texts' own.
-
-    Raises TrainingError for a file that is none, or whose separator has another id than END_ID.
-    """
-    checkpoint = options.teacher or options.init_from
-    file = options.tokenizer or (checkpoint and checkpoint / "tokenizer.json")
-    if file is None:
-        return train_tokenizer(options.texts, options.vocab_size)
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing more specific
-        raise TrainingError(f"--tokenizer {file}: {error}") from error
-    if tokenizer.token_to_id(END_OF_TEXT) != END_ID:
-        raise TrainingError(f"--tokenizer {file}: {END_OF_TEXT} is not its token {END_ID}")
-    return tokenizer
-
-
-def load_checkpoint(option: str, folder: Path) -> Any:
-    """Return the model of a checkpoint. Raises TrainingError, naming the option, for a folder that holds none."""
-    from transformers import GPTNeoForCausalLM
-
-    try:
-        return GPTNeoForCausalLM.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers and safetensors raise what they like
-        raise TrainingError(f"{option} {folder}: {type(error).__name__}: {error}") from error
-
-
-def make_model(options: Options, vocab_size: int) -> Any:
-    """Return a model with random weights, or with those of --init-from.
-
-    Raises TrainingError for a folder that holds no checkpoint, or one of another shape.
-    """
-    model = build_model(options, vocab_size)
-    if options.init_from is None:
-        return model
-    weights = load_checkpoint("--init-from", options.init_from)
-    for name in SHAPE:
-        found, wanted = getattr(weights.config, name), getattr(model.config, name)
-        if found != wanted:
-            raise TrainingError(f"--init-from {options.init_from} has {name} {found}, this model {wanted}")
-    model.load_state_dict(weights.state_dict())
-    return model
-
-
-def load_teacher(options: Options, vocab_size: int) -> Any:
-    """Return the model that --teacher names, or None.
-
-    Raises TrainingError for a folder that holds none, or one of other tokens or fewer positions.
-    """
-    if options.teacher is None:
-        return None
-    teacher = load_checkpoint("--teacher", options.teacher)
-    config = teacher.config
-    if config.vocab_size != vocab_size or config.max_position_embeddings < options.context:
-        raise TrainingError(
-            f"--teacher {options.teacher} has {config.vocab_size} tokens and {config.max_position_embeddings} "
-            f"positions, this model {vocab_size} and {options.context}: take its tokenizer and a --context it has"
-        )
-    fuse_attention(teacher)
-    return teacher
-
-
-def train(model: Any, tokens: TokenIds, options: Options) -> Progress:
+def train(model: Any, tokens: TokenIds, options: Options, teacher: Any = None) -> Progress:
     """Train a model in place: its weights are random, or --init-from's."""
-    teacher = load_teacher(options, model.config.vocab_size)
     scale = None
     if options.optimizer == "muon":  # whose steps have one length, so that scores must grow by it as slowly as the rest
         scale = (options.hidden_size // options.num_heads) ** -0.5
@@ -161,11 +90,12 @@ def run(options: Options) -> Result:
         reproducible(options) as device,
     ):
         tokenizer = load_or_train_tokenizer(options)
-        corpus, held_out = encode_corpora(options, tokenizer, Path(scratch))
         model = make_model(options, tokenizer.get_vocab_size()).to(device)
+        teacher = load_teacher(options, tokenizer.get_vocab_size())
+        corpus, held_out = encode_corpora(options, tokenizer, Path(scratch))
         kinds, parameters = tokenizer.get_vocab_size(), model.num_parameters()
         print(f"{len(corpus.tokens):,} tokens of {kinds:,} kinds; {parameters:,} parameters, on {device}")
-        progress = train(model, corpus.tokens, options)
+        progress = train(model, corpus.tokens, options, teacher)
         result = Result(
             checkpoint=options.output,
             parameters=parameters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,20 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
+from folders import ROOT
 from neort.errors import ConfigError
 from neort_export.training import command, loop, optimizers, train
 from neort_export.training.card import Result
 from neort_export.training.corpus import TrainingError, draw_batches
 from neort_export.training.model import build_model, fold_scale, fuse_attention
 from neort_export.training.options import Options
-from neort_export.training.presets import PRESETS
+from neort_export.training.presets import NEEDS, PRESETS
 from neort_export.training.resuming import saved_path
 
+BUNDLE = ROOT / "tests" / "bundles" / "neo-mini"
 TEXT = "the sea was grey and a gull cried over it while the old boat, sound as ever, went home again. " * 200
 
 
@@ -161,7 +166,7 @@ def test_a_draft_learns_its_teachers_predictions_with_its_tokenizer(options: Opt
     ("change", "message"),
     [
         ({"context": 25}, "24 positions, this model 280 and 25: take its tokenizer and a --context it has"),
-        ({"teacher": Path("missing")}, "--tokenizer missing.tokenizer.json: "),
+        ({"teacher": Path("missing")}, "--teacher missing is no folder with a checkpoint"),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_named(
@@ -189,9 +194,10 @@ def test_a_run_begins_with_the_weights_it_is_given(options: Options, result: Res
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_layers": 4}, "--init-from .*checkpoint has attention_types .*, this model "),
-        ({"window": 9}, "--init-from .*checkpoint has window_size 8, this model 9"),
-        ({"init_from": Path("missing")}, "--tokenizer missing.tokenizer.json: "),
+        ({"num_layers": 4}, "--init-from .*checkpoint has num_layers 2, this model 4; give --num-layers 2"),
+        ({"window": 9}, "--init-from .*checkpoint has window_size 8, this model 9; give --window 8"),
+        ({"init_from": Path("missing")}, "--init-from missing is no folder with a checkpoint"),
+        ({"init_from": BUNDLE}, "is a bundle; give the checkpoint that it was made of"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -217,13 +223,43 @@ def test_a_recipe_out_of_range_is_named(options: Options, change: dict[str, Any]
 
 
 def test_options_of_the_command_line_go_before_the_presets() -> None:
-    options = command.parse_args(["a.txt", "-o", "out", "--preset", "neo-books", "--num-layers", "2"])
+    options = command.parse_args(["a.txt", "-o", "out", "--preset", "neo-books-first", "--num-layers", "2"])
     assert (options.hidden_size, options.num_layers, options.optimizer) == (320, 2, "muon")
     assert command.parse_args(["a.txt", "-o", "out", "--preset", "neo-mini", "--steps", "5"]).minutes is None
-    assert command.parse_args(["a.txt", "-o", "out", "--preset", "neo-books", "--minutes", "5"]).minutes == 5
+    assert command.parse_args(["a.txt", "-o", "out", "--preset", "neo-books-first", "--minutes", "5"]).minutes == 5
+
+
+def test_weights_and_teacher_of_other_tokens_are_named(options: Options, result: Result) -> None:
+    other = options.output.with_name("other-tokens")
+    shutil.copytree(result.checkpoint, other)
+    file = other / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(result.checkpoint / "tokenizer.json"))
+    tokenizer.add_tokens(["another"])
+    tokenizer.save(str(file))
+    changes: list[dict[str, Any]] = [{"teacher": other}, {"tokenizer": file}]
+    for change in changes:
+        with pytest.raises(TrainingError, match=r"--init-from .*checkpoint has other tokens than --t"):
+            train.run(replace(options, output=options.output.with_name("no"), init_from=result.checkpoint, **change))
+
+
+def test_weights_that_are_not_all_there_are_named(options: Options, result: Result) -> None:
+    broken = options.output.with_name("broken")
+    shutil.copytree(result.checkpoint, broken)
+    weights = load_file(broken / "model.safetensors")
+    del weights["transformer.h.1.mlp.c_fc.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match=r"broken lacks 1 of its weights, as transformer\.h\.1\.mlp\.c_fc\.weight"):
+        train.run(replace(options, output=options.output.with_name("no"), init_from=broken))
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_recipe_that_goes_on_from_other_checkpoints_says_so(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--preset {name} goes on from other checkpoints; give .*--teacher, too"):
+        command.parse_args(["a.txt", "-o", "out", "--preset", name])
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_within_range(name: str) -> None:
-    options = command.parse_args(["a.txt", "-o", "out", "--preset", name])
+    others = [word for option in NEEDS.get(name, ()) for word in (f"--{option.replace('_', '-')}", "other")]
+    options = command.parse_args(["a.txt", "-o", "out", "--preset", name, *others])
     assert {key: getattr(options, key) for key in PRESETS[name]} == PRESETS[name]
