@@ -136,7 +136,8 @@ class Server:
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
+        else:
+            self.process.kill()
         self.process.wait()
 
     def __enter__(self) -> Server:

@@ -116,7 +116,6 @@ class Supervisor:
             except OSError:
                 await asyncio.sleep(PAUSE)
             else:
-                _answer_at_once(connection)
                 self._homeless.append(connection)
                 self._find_homes()
 
@@ -149,10 +148,3 @@ class Supervisor:
         self._homeless.extendleft(reversed(member.untaken))
         member.untaken.clear()
         self._find_homes()
-
-
-def _answer_at_once(connection: socket.socket) -> None:
-    """Have a stream's small pieces sent as they come, by whichever process; not every system tells it what it has."""
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):  # the client has left
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -93,7 +93,12 @@ def test_this_machines_own_addresses_need_no_keys(bound: Any, host: str) -> None
 
 
 def test_what_the_system_would_keep_for_a_larger_packet_is_sent_at_once(bound: Any) -> None:
-    assert bound().proto == socket.IPPROTO_TCP  # by which asyncio knows that it may set TCP_NODELAY
+    listening = bound()
+    assert listening.proto == socket.IPPROTO_TCP  # by which asyncio knows that it may set TCP_NODELAY
+    listening.setblocking(True)
+    listening.listen()
+    with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_loopback_of_ipv6_needs_no_keys(bound: Any) -> None:

@@ -98,8 +98,9 @@ def _resolved(host: str) -> tuple[int, str]:
 
 
 def _bound(family: int, address: str, settings: Settings) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio lets small pieces wait
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # so has all that is accepted
         if os.name == "posix":  # elsewhere it would let two servers have one port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6 and address == "::":
